@@ -1,0 +1,4 @@
+import time
+
+print("idle", flush=True)
+time.sleep(3600)
