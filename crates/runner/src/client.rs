@@ -1,5 +1,8 @@
 //! How the runner is invoked: its verbs, descriptors and answers, seen from the caller's side.
 //!
+//! The shim and `wasm-interp run` call [`Runner`]; the runner itself reads [`Request`] and writes
+//! [`Answer`]. Nothing here knows libcontainer or Wasmtime.
+//!
 //! Each call is one short process. It speaks through inherited descriptors, never through files
 //! that a container could reach:
 //!
@@ -7,13 +10,35 @@
 //! |---|---|---|
 //! | 0, 1, 2 | – | the container's stdio (`create`); `/dev/null` otherwise |
 //! | 3 | in | [`Request`] as JSON, to end of file |
-//! | 4 | out | [`Answer`] as JSON, to end of file |
+//! | 4 | out | [`Answer`] as one line of JSON |
 //! | 5 | in | the artifact (`create` of a Wasm container) |
+//!
+//! The container's init process is a child of the runner; when the runner has answered and ended,
+//! it belongs to the nearest subreaper above, which therefore has to be the caller
+//! (`PR_SET_CHILD_SUBREAPER`) if it wants the exit status.
 
-use std::path::PathBuf;
+mod spawn;
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus},
+};
 
 use serde::{Deserialize, Serialize};
 use wasm_interp_workload::Plan;
+
+/// Exit code of a container whose guest trapped: what an abort of a native program gives, and what
+/// `wasmtime run` answers.
+pub const EXIT_TRAP: i32 = 134;
+/// Exit code of a container that was created and then could not be started.
+pub const EXIT_START_FAILED: i32 = 125;
+
+/// File name of the runner, which lives beside whoever calls it.
+pub const PROGRAM: &str = "wasm-interp-runner";
+/// An answer is one line and no longer than this; a runner that writes more is broken.
+const ANSWER_MAX: u64 = 64 * 1024;
 
 /// What the runner is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,5 +102,271 @@ pub enum Answer {
     Failed {
         /// Act, object, cause and way out.
         reason: String,
+    },
+}
+
+/// What went wrong with a call of the runner.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunnerError {
+    /// Nobody knows where we are installed.
+    #[error(
+        "find {PROGRAM} beside this program: /proc/self/exe cannot be read; is /proc mounted here"
+    )]
+    Locate(#[source] std::io::Error),
+    /// The runner could not be made to run.
+    #[error("start {program}: {source}; the executables of wasm-interp have to lie in one folder")]
+    Spawn {
+        /// The program that was tried.
+        program: PathBuf,
+        /// Why it did not start.
+        source: std::io::Error,
+    },
+    /// The request could not be handed over.
+    #[error("hand the request over to the runner: {0}")]
+    Request(#[source] std::io::Error),
+    /// The runner ended without a word.
+    #[error(
+        "the runner ended without an answer to {verb} ({status}): see the log of the host's kernel for an out-of-memory kill"
+    )]
+    Died {
+        /// What was asked.
+        verb: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The runner said something that no runner of this version says.
+    #[error(
+        "the runner's answer to {verb} cannot be read ({detail}): the executables of wasm-interp are of different versions"
+    )]
+    Garbled {
+        /// What was asked.
+        verb: &'static str,
+        /// What is wrong with the answer.
+        detail: String,
+    },
+    /// The runner tried and failed; it left nothing behind.
+    #[error("{reason}")]
+    Failed {
+        /// The runner's own words.
+        reason: String,
+    },
+}
+
+/// Calls the runner. Every method blocks until the runner has ended (milliseconds).
+#[derive(Clone, Debug)]
+pub struct Runner {
+    program: PathBuf,
+}
+
+impl Runner {
+    /// The runner at this path.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+        }
+    }
+
+    /// The runner that lies in the folder of the calling program.
+    ///
+    /// # Errors
+    /// [`RunnerError::Locate`] if the caller's own path cannot be found out.
+    pub fn beside_current_exe() -> Result<Self, RunnerError> {
+        let own = std::env::current_exe().map_err(RunnerError::Locate)?;
+        Ok(Self::new(own.with_file_name(PROGRAM)))
+    }
+
+    /// Creates the container and returns the pid of its init process, which waits for
+    /// [`Runner::start`].
+    ///
+    /// # Errors
+    /// [`RunnerError::Failed`] with the reason if the container could not be created; nothing of
+    /// it is left then.
+    pub fn create(
+        &self,
+        id: &str,
+        bundle: &Path,
+        state: &Path,
+        workload: &Workload,
+        artifact: Option<BorrowedFd<'_>>,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<i32, RunnerError> {
+        match self
+            .spawn_create(id, bundle, state, workload, artifact, stdio)?
+            .finish()?
+        {
+            Answer::Created { pid } => Ok(pid),
+            other => Err(unexpected("create", &other)),
+        }
+    }
+
+    /// Lets the created container run.
+    ///
+    /// # Errors
+    /// [`RunnerError::Failed`] with the reason, for instance if it was started before.
+    pub fn start(&self, id: &str, state: &Path) -> Result<(), RunnerError> {
+        match self.spawn_start(id, state)?.finish()? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected("start", &other)),
+        }
+    }
+
+    /// Removes the container's cgroup and state, with `force` also what still runs in it. Deleting
+    /// what is not there succeeds.
+    ///
+    /// # Errors
+    /// [`RunnerError::Failed`] with the reason, for instance if it still runs and `force` is off.
+    pub fn delete(&self, id: &str, state: &Path, force: bool) -> Result<(), RunnerError> {
+        match self.spawn_delete(id, state, force)?.finish()? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected("delete", &other)),
+        }
+    }
+
+    /// As [`Runner::create`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// If the runner cannot be started.
+    pub fn spawn_create(
+        &self,
+        id: &str,
+        bundle: &Path,
+        state: &Path,
+        workload: &Workload,
+        artifact: Option<BorrowedFd<'_>>,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<Call, RunnerError> {
+        let request = RequestRef::Create {
+            id,
+            bundle,
+            state,
+            workload,
+        };
+        // The guest's own command line, so that `ps` on the host shows what runs. The runner
+        // itself takes no arguments.
+        let pause = ["pause".to_owned()];
+        let shown = match workload {
+            Workload::Wasm { plan } => plan.argv.as_slice(),
+            Workload::Pause => pause.as_slice(),
+        };
+        spawn::spawn(
+            &self.program,
+            shown,
+            "create",
+            &request,
+            artifact,
+            Some(stdio),
+        )
+    }
+
+    /// As [`Runner::start`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// If the runner cannot be started.
+    pub fn spawn_start(&self, id: &str, state: &Path) -> Result<Call, RunnerError> {
+        let request = RequestRef::Start { id, state };
+        spawn::spawn(
+            &self.program,
+            &own_name("start", id),
+            "start",
+            &request,
+            None,
+            None,
+        )
+    }
+
+    /// As [`Runner::delete`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// If the runner cannot be started.
+    pub fn spawn_delete(&self, id: &str, state: &Path, force: bool) -> Result<Call, RunnerError> {
+        let request = RequestRef::Delete { id, state, force };
+        spawn::spawn(
+            &self.program,
+            &own_name("delete", id),
+            "delete",
+            &request,
+            None,
+            None,
+        )
+    }
+}
+
+fn own_name(verb: &str, id: &str) -> [String; 3] {
+    [PROGRAM.to_owned(), verb.to_owned(), id.to_owned()]
+}
+
+/// A runner at work. Dropping it leaves the process to whoever reaps the caller's children.
+#[derive(Debug)]
+pub struct Call {
+    verb: &'static str,
+    child: Child,
+    answer: std::fs::File,
+}
+
+impl Call {
+    /// Process id of the runner: a caller with a reaper of its own has to leave it to
+    /// [`Call::finish`].
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Blocks until the runner has ended, waiting for its pid only.
+    ///
+    /// # Errors
+    /// [`RunnerError::Failed`] with the runner's words, or what else went wrong with the call.
+    pub fn finish(mut self) -> Result<Answer, RunnerError> {
+        // One line, not to end of file: on a kill of the runner others may still hold the pipe.
+        let mut line = Vec::new();
+        let read = BufReader::new(self.answer.take(ANSWER_MAX)).read_until(b'\n', &mut line);
+        let status = self.child.wait().map_err(RunnerError::Request)?;
+        let garbled = |detail: String| RunnerError::Garbled {
+            verb: self.verb,
+            detail,
+        };
+        read.map_err(|e| garbled(e.to_string()))?;
+        if line.is_empty() {
+            return Err(RunnerError::Died {
+                verb: self.verb,
+                status,
+            });
+        }
+        match serde_json::from_slice(&line).map_err(|e| garbled(e.to_string()))? {
+            Answer::Failed { reason } => Err(RunnerError::Failed { reason }),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn unexpected(verb: &'static str, answer: &Answer) -> RunnerError {
+    let detail = match answer {
+        Answer::Created { .. } => "created",
+        Answer::Done => "done",
+        Answer::Failed { .. } => "failed",
+    };
+    RunnerError::Garbled {
+        verb,
+        detail: format!("unexpected answer {detail}"),
+    }
+}
+
+/// [`Request`] without ownership, so that a caller need not copy its plan.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verb")]
+enum RequestRef<'a> {
+    Create {
+        id: &'a str,
+        bundle: &'a Path,
+        state: &'a Path,
+        workload: &'a Workload,
+    },
+    Start {
+        id: &'a str,
+        state: &'a Path,
+    },
+    Delete {
+        id: &'a str,
+        state: &'a Path,
+        force: bool,
     },
 }
