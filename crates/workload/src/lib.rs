@@ -7,10 +7,51 @@
 //!
 //! Nothing here knows Wasmtime, containerd or libcontainer, and nothing here has an effect: the
 //! same inputs give the same plan, which is what the golden tests hold.
+//!
+//! Read in this order: `request` (what is asked), `resolve` (what is decided), `program` (how the
+//! interpreter is found), `view` (what may be looked at), `container` (what is handed on).
 #![forbid(unsafe_code)]
 
+mod container;
+mod error;
+mod explain;
+#[cfg(test)]
+mod golden;
+mod kind;
+mod magic;
+mod mounts;
 mod plan;
+mod policy;
+mod program;
+mod request;
+mod resolve;
+mod shebang;
+mod view;
 
+use oci_spec::runtime::Spec;
+
+pub use container::{container_spec, sandbox_spec};
+pub use error::{ErrorKind, PlanError};
+pub use explain::explain;
+pub use kind::{Kind, kind};
 pub use plan::{
-    DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, Plan, Withheld, PLAN_VERSION,
+    DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan, Tmp,
+    Withheld, Withholding,
 };
+pub use policy::{MemoryPolicy, Policy, PolicyError};
+pub use view::{
+    Content, FileKind, KernelFs, MountPoint, Refusal, Resolved, RootfsView, View, ViewError,
+};
+
+/// The annotation that names the interpreter: an absolute path in the container.
+pub const INTERPRETER_ANNOTATION: &str = "wasm-interp.io/interpreter";
+
+/// Decides what the Wasm container that `spec` describes does, and opens its interpreter: that
+/// very file is what is to be identified, compiled and run, whatever its path leads to later.
+///
+/// # Errors
+/// If the spec makes no sense, asks for what this version cannot do, or names what `view` does not
+/// hold; [`PlanError::kind`] tells these apart.
+pub fn plan<V: View>(spec: &Spec, policy: &Policy, view: &V) -> Result<(Plan, V::File), PlanError> {
+    request::Request::parse(spec)?.resolve(policy, view)
+}

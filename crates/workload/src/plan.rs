@@ -23,8 +23,11 @@ pub struct Plan {
     pub cwd: String,
     /// What the guest may reach, the root filesystem first, then in the order of the spec's mounts.
     pub grants: Vec<Grant>,
-    /// Mounts of the spec that a Wasm guest does not get, each with its reason.
+    /// What the spec names and a Wasm guest does not get, each with its reason.
     pub withheld: Vec<Withheld>,
+    /// The temporary directory that was added because the spec leaves none that is writable. It is
+    /// one of the grants too.
+    pub tmp: Option<Tmp>,
     /// Where the guest's resources end.
     pub limits: Limits,
 }
@@ -106,7 +109,7 @@ pub enum DirectoryRights {
     ReadWrite,
 }
 
-/// A mount that a Wasm guest does not get.
+/// Something of the spec that a Wasm guest does not get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Withheld {
@@ -114,6 +117,33 @@ pub struct Withheld {
     pub path: String,
     /// Why not, in words for an operator.
     pub reason: String,
+    /// How it is kept away.
+    pub by: Withholding,
+}
+
+/// How [`crate::container_spec`] keeps something from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how", deny_unknown_fields)]
+pub enum Withholding {
+    /// A mount of the spec is left out.
+    Unmounted {
+        /// Its place among the spec's mounts, from 0.
+        mount: usize,
+    },
+    /// A bind mount brings it along, so it is masked.
+    Masked,
+    /// A device node is not made.
+    NoDevice,
+}
+
+/// A tmpfs that the spec does not name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tmp {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Its size in bytes; what it holds counts as the container's memory.
+    pub bytes: u64,
 }
 
 /// Where the guest's resources end.

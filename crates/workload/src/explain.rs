@@ -1,0 +1,124 @@
+//! A plan in words for the person who operates the node. Values of the environment are left out:
+//! they may be secrets, and this text ends up in tickets.
+
+use std::fmt::Write;
+
+use crate::plan::{DirectoryRights, Found, Grant, GrantKind, Plan};
+
+/// Says what `plan` does and why.
+#[must_use]
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::new();
+    line(&mut text, "runs", &plan.interpreter.path);
+    line(&mut text, "because", &because(&plan.interpreter.found));
+    line(&mut text, "arguments", &words(&plan.argv));
+    line(&mut text, "directory", &plan.cwd);
+    let names: Vec<&str> = plan.env.iter().map(|(name, _)| name.as_str()).collect();
+    line(&mut text, "environment", &names.join(" "));
+    text.push_str("may reach\n");
+    table(
+        &mut text,
+        plan.grants
+            .iter()
+            .map(|grant| (grant.path.as_str(), reach(grant))),
+    );
+    text.push_str("nothing else of the node, no network, no other process\n");
+    if !plan.withheld.is_empty() {
+        text.push_str("does not get\n");
+        let withheld = plan.withheld.iter();
+        table(
+            &mut text,
+            withheld.map(|item| (item.path.as_str(), item.reason.clone())),
+        );
+    }
+    text.push_str("limits\n");
+    let memory = plan.limits.memory_bytes.map_or_else(
+        || "4 GiB, the most that Wasm can address".to_owned(),
+        |bytes| format!("{}, then its allocations fail", size(bytes)),
+    );
+    let stack = format!("{}, deeper recursion traps", size(plan.limits.stack_bytes));
+    let mut limits = vec![("memory", memory), ("stack", stack)];
+    if let Some(tmp) = &plan.tmp {
+        limits.push((
+            &tmp.path,
+            format!(
+                "{}, added because the spec leaves none writable",
+                size(tmp.bytes)
+            ),
+        ));
+    }
+    table(&mut text, limits.into_iter());
+    text
+}
+
+fn because(found: &Found) -> String {
+    match found {
+        Found::Annotation { .. } => {
+            format!("annotation {} names it", crate::INTERPRETER_ANNOTATION)
+        }
+        Found::ExactPath => "the command names this file".to_owned(),
+        Found::SearchPath { name } => format!("the command is {name:?}, and this is it on PATH"),
+        Found::Shebang { script, line } => format!("script {script} begins with #!{line}"),
+        Found::Extension { script, extension } => {
+            format!("script {script} has no usable #! line, and .{extension} belongs to it")
+        }
+    }
+}
+
+fn reach(grant: &Grant) -> String {
+    let rights = match grant.rights {
+        DirectoryRights::ReadOnly => "read-only ",
+        DirectoryRights::ReadWrite => "read-write",
+    };
+    let kind = match grant.kind {
+        GrantKind::Directory => "directory",
+        GrantKind::File => "file     ",
+    };
+    format!("{rights}  {kind}  {}", grant.source)
+}
+
+fn words(argv: &[String]) -> String {
+    let quoted: Vec<String> = argv
+        .iter()
+        .map(|arg| {
+            let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+            if !arg.is_empty() && arg.chars().all(plain) {
+                arg.clone()
+            } else {
+                format!("{arg:?}")
+            }
+        })
+        .collect();
+    quoted.join(" ")
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    for (unit, name) in UNITS {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
+            return format!("{} {name}", bytes / unit);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    row(text, format_args!("{name:<11}  {value}"));
+}
+
+fn table<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, String)>) {
+    let rows: Vec<_> = rows.collect();
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or_default();
+    for (name, value) in &rows {
+        row(text, format_args!("  {name:<width$}  {value}"));
+    }
+}
+
+fn row(text: &mut String, row: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{row}");
+}

@@ -1,0 +1,269 @@
+//! From what is asked to what is done: every default, every ceiling and every refusal of a plan is
+//! in this module or called from it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::PlanError;
+use crate::plan::{
+    DirectoryRights, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan, Tmp, Withheld,
+    Withholding,
+};
+use crate::policy::Policy;
+use crate::program::{DEFAULT_PATH, Finder, text};
+use crate::request::{Request, set};
+use crate::view::{Content, FileKind, View, ViewError};
+
+/// The device nodes that a Wasm guest gets.
+pub(crate) const DEVICES: [&str; 5] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
+
+/// Where programs put what they need for a while.
+const TMP: &str = "/tmp";
+
+/// An /etc/passwd longer than this is not read for the sake of HOME.
+const MAX_PASSWD: u64 = 1 << 20;
+
+impl Request {
+    /// Decides all that is left open.
+    pub(crate) fn resolve<V: View>(
+        self,
+        policy: &Policy,
+        view: &V,
+    ) -> Result<(Plan, V::File), PlanError> {
+        self.check_cwd(view)?;
+        let (mut grants, withheld) = self.grants(view)?;
+        let tmp = self.tmp(policy, view, &grants)?;
+        if let Some(tmp) = &tmp {
+            grants.push(Grant {
+                path: tmp.path.clone(),
+                kind: GrantKind::Directory,
+                rights: DirectoryRights::ReadWrite,
+                source: "tmpfs, added".to_owned(),
+            });
+        }
+        let search = self.env("PATH").unwrap_or(DEFAULT_PATH);
+        let finder = Finder {
+            view,
+            cwd: &self.cwd,
+            search,
+        };
+        let program = finder.find(&self.args, self.interpreter.as_deref())?;
+        let interpreter = Interpreter {
+            path: text(&program.path)?,
+            found: program.found,
+        };
+        let plan = Plan {
+            version: PLAN_VERSION,
+            interpreter,
+            argv: program.argv,
+            env: self.environment(view, &program.env)?,
+            cwd: text(&self.cwd)?,
+            grants,
+            withheld,
+            tmp,
+            limits: Limits {
+                memory_bytes: policy.guest_memory(self.memory_limit),
+                stack_bytes: policy.stack_bytes,
+            },
+        };
+        Ok((plan, program.file))
+    }
+
+    /// A working directory that is missing is made by the runtime; a file cannot be one.
+    fn check_cwd<V: View>(&self, view: &V) -> Result<(), PlanError> {
+        match view.resolve(&self.cwd) {
+            Ok(resolved) if resolved.kind != FileKind::Directory => {
+                Err(PlanError::CwdIsNoDirectory {
+                    cwd: self.cwd.clone(),
+                })
+            }
+            Ok(_) | Err(ViewError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn grants<V: View>(&self, view: &V) -> Result<(Vec<Grant>, Vec<Withheld>), PlanError> {
+        let mut grants = vec![Grant {
+            path: "/".to_owned(),
+            kind: GrantKind::Directory,
+            rights: self.root,
+            source: "root filesystem".to_owned(),
+        }];
+        let mut withheld = Vec::new();
+        for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
+            let path = text(&point.path)?;
+            let kind = match point.content {
+                Content::Directory => GrantKind::Directory,
+                Content::File => GrantKind::File,
+                Content::Refused(refusal) => {
+                    let reason = refusal.reason().to_owned();
+                    let by = Withholding::Unmounted { mount: index };
+                    withheld.push(Withheld { path, reason, by });
+                    continue;
+                }
+            };
+            // What an earlier mount put at or beneath this place is out of sight now.
+            grants.retain(|grant| !Path::new(&grant.path).starts_with(&path));
+            withheld.retain(|hidden: &Withheld| {
+                hidden.by != Withholding::Masked || !Path::new(&hidden.path).starts_with(&path)
+            });
+            // The outermost is enough: what it holds goes with it.
+            let inner = |at: &PathBuf| {
+                point
+                    .brings
+                    .iter()
+                    .any(|(outer, _)| outer != at && at.starts_with(outer))
+            };
+            for (at, fs) in point.brings.iter().filter(|(at, _)| !inner(at)) {
+                let reason = format!("{} brings it along; {}", mount.source, fs.reason());
+                withheld.push(Withheld {
+                    path: text(at)?,
+                    reason,
+                    by: Withholding::Masked,
+                });
+            }
+            grants.push(Grant {
+                path,
+                kind,
+                rights: mount.rights,
+                source: mount.source.clone(),
+            });
+        }
+        for device in self
+            .devices
+            .iter()
+            .filter(|device| !is_common_device(device))
+        {
+            withheld.push(Withheld {
+                path: text(device)?,
+                reason: "a Wasm guest gets no device but null, zero, full, random and urandom"
+                    .to_owned(),
+                by: Withholding::NoDevice,
+            });
+        }
+        Ok((grants, withheld))
+    }
+
+    /// The `/tmp` to add, if the spec leaves none that can be written to.
+    fn tmp<V: View>(
+        &self,
+        policy: &Policy,
+        view: &V,
+        grants: &[Grant],
+    ) -> Result<Option<Tmp>, PlanError> {
+        let path = match view.resolve(Path::new(TMP)) {
+            Ok(tmp) if tmp.kind != FileKind::Directory => return Ok(None),
+            Ok(tmp) if rights_at(&tmp.path, grants) == DirectoryRights::ReadWrite => {
+                return Ok(None);
+            }
+            Ok(tmp) => tmp.path,
+            Err(ViewError::NotFound { .. }) => PathBuf::from(TMP),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Tmp {
+            path: text(&path)?,
+            bytes: policy.tmp_bytes,
+        }))
+    }
+
+    fn environment<V: View>(
+        &self,
+        view: &V,
+        script: &[(String, String)],
+    ) -> Result<Vec<(String, String)>, PlanError> {
+        let mut env = self.env.clone();
+        for (name, value) in script {
+            set(&mut env, name, value);
+        }
+        // An empty HOME is as good as none, and libcontainer would then ask the image's own NSS
+        // modules for one.
+        if self.env("HOME").is_none_or(str::is_empty) {
+            set(&mut env, "HOME", &self.home(view)?);
+        }
+        if self.env("TMPDIR").is_none() {
+            set(&mut env, "TMPDIR", TMP);
+        }
+        if self.env("PWD").is_none() {
+            set(&mut env, "PWD", &text(&self.cwd)?);
+        }
+        Ok(env)
+    }
+
+    /// The user's home by the container's own /etc/passwd, as runc has it; `/` if that is silent.
+    fn home<V: View>(&self, view: &V) -> Result<String, PlanError> {
+        let passwd = Path::new("/etc/passwd");
+        let file = match view.open(passwd) {
+            Ok(file) => file,
+            // A strange image must not keep its program from running.
+            Err(
+                ViewError::NotFound { .. } | ViewError::NotRegular { .. } | ViewError::Loop { .. },
+            ) => {
+                return Ok("/".to_owned());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_PASSWD)
+            .read_to_end(&mut bytes)
+            .map_err(|source| PlanError::Read {
+                path: passwd.to_owned(),
+                source,
+            })?;
+        Ok(home_of(self.uid, &String::from_utf8_lossy(&bytes))
+            .unwrap_or("/")
+            .to_owned())
+    }
+
+    fn env(&self, name: &str) -> Option<&str> {
+        self.env
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// The sixth field of the entry of `uid`, passwd(5).
+fn home_of(uid: u32, passwd: &str) -> Option<&str> {
+    let mut entries = passwd.lines().map(|line| line.split(':'));
+    entries
+        .find_map(|mut fields| {
+            (fields.nth(2)?.parse() == Ok(uid))
+                .then(|| fields.nth(2))
+                .flatten()
+        })
+        .filter(|home| home.starts_with('/') && !home.contains('\0'))
+}
+
+/// The rights that hold at `path`, which is without symlinks: those of the last mount over it.
+fn rights_at(path: &Path, grants: &[Grant]) -> DirectoryRights {
+    grants
+        .iter()
+        .rev()
+        .find(|grant| path.starts_with(&grant.path))
+        .map_or(DirectoryRights::ReadOnly, |grant| grant.rights)
+}
+
+pub(crate) fn is_common_device(path: &Path) -> bool {
+    DEVICES.iter().any(|device| path == Path::new(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_read_as_passwd_5_says() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n\nbroken\napp:x:1000:1000::/home/app:/bin/sh\n\
+                      odd:x:1001:1001::relative:/bin/sh\n";
+        assert_eq!(home_of(0, passwd), Some("/root"));
+        assert_eq!(home_of(1000, passwd), Some("/home/app"));
+        assert_eq!(home_of(1001, passwd), None, "a relative home is none");
+        assert_eq!(home_of(7, passwd), None);
+    }
+}

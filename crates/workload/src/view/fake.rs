@@ -1,0 +1,170 @@
+//! The view of the golden tests: files from a JSON description, laid over one another by the same
+//! code as real ones.
+
+use std::collections::BTreeMap;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::Deserialize;
+
+use super::layers::{Entry, Layers, Tree};
+use super::{Content, KernelFs, MountPoint, Refusal, Resolved, View, ViewError};
+use crate::mounts::{self, Source};
+
+/// `image.json`: the root filesystem, and what the sources of bind mounts hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Image {
+    files: BTreeMap<PathBuf, Node>,
+    sources: BTreeMap<PathBuf, HostFile>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Node {
+    Wasm,
+    Component,
+    Native,
+    Precompiled,
+    Directory,
+    Fifo,
+    Text(String),
+    Symlink(PathBuf),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum HostFile {
+    /// Files beneath it; the names of kernel file systems stand for mounts of those.
+    Directory {
+        #[serde(default)]
+        files: BTreeMap<PathBuf, Node>,
+        #[serde(default)]
+        brings: BTreeMap<PathBuf, String>,
+    },
+    File(Node),
+    Kernel(String),
+    Device,
+    Socket,
+}
+
+pub(crate) struct FakeView {
+    layers: Layers<FakeTree>,
+    mounts: Vec<MountPoint>,
+}
+
+/// Nodes by their path from the tree's root; a tree with a single node at "" is a file.
+struct FakeTree(BTreeMap<PathBuf, Node>);
+
+impl FakeView {
+    pub(crate) fn new(image: &Image, spec: &Spec) -> Result<Self, ViewError> {
+        let mut layers = Layers::new(FakeTree::new(&image.files));
+        let mut points = Vec::new();
+        for mount in spec.mounts().as_deref().unwrap_or_default() {
+            let path = layers.mount_point(&mounts::destination(mount))?;
+            let mut brings = Vec::new();
+            let (content, tree) = match mounts::source(mount) {
+                Source::Memory | Source::Other(_) => (Content::Directory, None),
+                Source::Kernel(fs) => (Content::Refused(Refusal::Kernel(fs)), None),
+                Source::Bind { host, .. } => match image.sources.get(host) {
+                    None => {
+                        return Err(ViewError::BindSource {
+                            host: host.to_owned(),
+                            destination: path,
+                            source: io::Error::from_raw_os_error(2),
+                        });
+                    }
+                    Some(HostFile::Directory {
+                        files,
+                        brings: kernel,
+                    }) => {
+                        brings.extend(kernel.iter().map(|(at, fs)| (path.join(at), kernel_fs(fs))));
+                        (Content::Directory, Some(FakeTree::new(files)))
+                    }
+                    Some(HostFile::File(node)) => (
+                        Content::File,
+                        Some(FakeTree([(PathBuf::new(), node.clone())].into())),
+                    ),
+                    Some(HostFile::Kernel(fs)) => {
+                        (Content::Refused(Refusal::Kernel(kernel_fs(fs))), None)
+                    }
+                    Some(HostFile::Device) => (Content::Refused(Refusal::Device), None),
+                    Some(HostFile::Socket) => (Content::Refused(Refusal::Socket), None),
+                },
+            };
+            if !matches!(content, Content::Refused(_)) {
+                layers.mount(path.clone(), tree);
+            }
+            points.push(MountPoint {
+                path,
+                content,
+                brings,
+            });
+        }
+        Ok(Self {
+            layers,
+            mounts: points,
+        })
+    }
+}
+
+fn kernel_fs(name: &str) -> KernelFs {
+    KernelFs::from_type(name).expect("image.json names a kernel file system")
+}
+
+impl View for FakeView {
+    type File = Cursor<Vec<u8>>;
+
+    fn resolve(&self, path: &Path) -> Result<Resolved, ViewError> {
+        self.layers.resolve(path)
+    }
+
+    fn open(&self, path: &Path) -> Result<Self::File, ViewError> {
+        self.layers.open(path)
+    }
+
+    fn mounts(&self) -> &[MountPoint] {
+        &self.mounts
+    }
+}
+
+impl FakeTree {
+    fn new(files: &BTreeMap<PathBuf, Node>) -> Self {
+        let relative = |path: &PathBuf| path.strip_prefix("/").unwrap_or(path).to_owned();
+        Self(
+            files
+                .iter()
+                .map(|(path, node)| (relative(path), node.clone()))
+                .collect(),
+        )
+    }
+}
+
+impl Tree for FakeTree {
+    type File = Cursor<Vec<u8>>;
+
+    fn entry(&self, path: &Path) -> io::Result<Entry> {
+        Ok(match self.0.get(path) {
+            Some(Node::Directory) => Entry::Directory,
+            Some(Node::Fifo) => Entry::Other,
+            Some(Node::Symlink(target)) => Entry::Link(target.clone()),
+            Some(_) => Entry::Regular,
+            None if path.as_os_str().is_empty() => Entry::Directory,
+            None if self.0.keys().any(|known| known.starts_with(path)) => Entry::Directory,
+            None => Entry::Missing,
+        })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Option<Self::File>> {
+        let bytes: &[u8] = match self.0.get(path) {
+            Some(Node::Wasm) => b"\0asm\x01\0\0\0",
+            Some(Node::Component) => b"\0asm\x0d\0\x01\0",
+            Some(Node::Native) => b"\x7fELF\x02\x01\x01\0",
+            Some(Node::Precompiled) => b"\x7fELF\x02\x01\x01\xc8",
+            Some(Node::Text(text)) => text.as_bytes(),
+            _ => return Ok(None),
+        };
+        Ok(Some(Cursor::new(bytes.to_vec())))
+    }
+}
