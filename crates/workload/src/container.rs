@@ -5,9 +5,9 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, Mount, Process, Spec};
 
+use crate::grants::is_common_device;
 use crate::mounts::{self, Source};
 use crate::plan::{DirectoryRights, Plan, Tmp, Withholding};
-use crate::resolve::is_common_device;
 
 /// The spec of the Wasm container that `plan`, made from `spec`, describes.
 #[must_use]

@@ -93,11 +93,16 @@ fn words(argv: &[String]) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    const MIB: u64 = 1 << 20;
+    const UNITS: [(u64, &str); 2] = [(1 << 30, "GiB"), (MIB, "MiB")];
     for (unit, name) in UNITS {
         if bytes >= unit && bytes.is_multiple_of(unit) {
             return format!("{} {name}", bytes / unit);
         }
+    }
+    if bytes > MIB {
+        // A figure for people: a tenth of a MiB is more than they ask for.
+        return format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB);
     }
     format!("{bytes} bytes")
 }

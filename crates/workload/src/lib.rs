@@ -9,7 +9,8 @@
 //! same inputs give the same plan, which is what the golden tests hold.
 //!
 //! Read in this order: `request` (what is asked), `resolve` (what is decided), `program` (how the
-//! interpreter is found), `view` (what may be looked at), `container` (what is handed on).
+//! interpreter is found), `grants`
+//! (what may be reached), `view` (what may be looked at), `container` (what is handed on).
 #![forbid(unsafe_code)]
 
 mod container;
@@ -17,6 +18,7 @@ mod error;
 mod explain;
 #[cfg(test)]
 mod golden;
+mod grants;
 mod kind;
 mod magic;
 mod mounts;

@@ -78,7 +78,8 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Absolute path in the container, symlinks resolved.
+    /// Absolute path in the container: symlinks resolved, or, as a second grant of the same files,
+    /// the spec's name for it where that passes through a symlink.
     pub path: String,
     /// Directory (a WASI preopen of its own) or file (reached through the directory above it).
     pub kind: GrantKind,

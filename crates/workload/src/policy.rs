@@ -150,6 +150,7 @@ impl Policy {
     /// Ceiling of the linear memory of a guest whose cgroup allows `limit` bytes.
     pub(crate) fn guest_memory(&self, limit: Option<u64>) -> Option<u64> {
         const WASM_MAX: u64 = 4 << 30;
+        const WASM_PAGE: u64 = 64 << 10;
         let beneath_limit = limit.map(|limit| {
             let share = limit / 100 * u64::from(self.memory.headroom_percent);
             // Never more than half: a tight limit should fail in the guest's allocator, with the
@@ -160,7 +161,8 @@ impl Policy {
             .into_iter()
             .flatten()
             .min()
-            .filter(|b| *b < WASM_MAX)
+            .filter(|bytes| *bytes < WASM_MAX)
+            .map(|bytes| bytes / WASM_PAGE * WASM_PAGE)
     }
 }
 

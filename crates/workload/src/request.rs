@@ -33,6 +33,8 @@ pub(crate) struct Request {
 /// One of the spec's mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MountRequest {
+    /// Absolute, as the spec writes it.
+    pub(crate) destination: PathBuf,
     pub(crate) rights: DirectoryRights,
     /// Where it comes from, in words.
     pub(crate) source: String,
@@ -149,6 +151,7 @@ fn mount(mount: &Mount) -> MountRequest {
         }
     };
     MountRequest {
+        destination: mounts::destination(mount).components().collect(),
         rights: mounts::rights(mount),
         source,
     }

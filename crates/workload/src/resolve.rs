@@ -5,23 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::PlanError;
-use crate::plan::{
-    DirectoryRights, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan, Tmp, Withheld,
-    Withholding,
-};
+use crate::grants::Reach;
+use crate::plan::{DirectoryRights, Interpreter, Limits, PLAN_VERSION, Plan, Tmp};
 use crate::policy::Policy;
 use crate::program::{DEFAULT_PATH, Finder, text};
 use crate::request::{Request, set};
-use crate::view::{Content, FileKind, View, ViewError};
-
-/// The device nodes that a Wasm guest gets.
-pub(crate) const DEVICES: [&str; 5] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-];
+use crate::view::{FileKind, View, ViewError};
 
 /// Where programs put what they need for a while.
 const TMP: &str = "/tmp";
@@ -37,16 +26,18 @@ impl Request {
         view: &V,
     ) -> Result<(Plan, V::File), PlanError> {
         self.check_cwd(view)?;
-        let (mut grants, withheld) = self.grants(view)?;
-        let tmp = self.tmp(policy, view, &grants)?;
-        if let Some(tmp) = &tmp {
-            grants.push(Grant {
-                path: tmp.path.clone(),
-                kind: GrantKind::Directory,
-                rights: DirectoryRights::ReadWrite,
-                source: "tmpfs, added".to_owned(),
-            });
+        let mut reach = Reach::new(self.root);
+        for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
+            reach.mount(index, mount, point)?;
         }
+        for device in &self.devices {
+            reach.device(device)?;
+        }
+        let tmp = self.tmp(policy, view, &reach)?;
+        if let Some(tmp) = &tmp {
+            reach.tmp(tmp, Path::new(TMP))?;
+        }
+        let (grants, withheld) = reach.into_parts();
         let search = self.env("PATH").unwrap_or(DEFAULT_PATH);
         let finder = Finder {
             view,
@@ -88,80 +79,18 @@ impl Request {
         }
     }
 
-    fn grants<V: View>(&self, view: &V) -> Result<(Vec<Grant>, Vec<Withheld>), PlanError> {
-        let mut grants = vec![Grant {
-            path: "/".to_owned(),
-            kind: GrantKind::Directory,
-            rights: self.root,
-            source: "root filesystem".to_owned(),
-        }];
-        let mut withheld = Vec::new();
-        for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
-            let path = text(&point.path)?;
-            let kind = match point.content {
-                Content::Directory => GrantKind::Directory,
-                Content::File => GrantKind::File,
-                Content::Refused(refusal) => {
-                    let reason = refusal.reason().to_owned();
-                    let by = Withholding::Unmounted { mount: index };
-                    withheld.push(Withheld { path, reason, by });
-                    continue;
-                }
-            };
-            // What an earlier mount put at or beneath this place is out of sight now.
-            grants.retain(|grant| !Path::new(&grant.path).starts_with(&path));
-            withheld.retain(|hidden: &Withheld| {
-                hidden.by != Withholding::Masked || !Path::new(&hidden.path).starts_with(&path)
-            });
-            // The outermost is enough: what it holds goes with it.
-            let inner = |at: &PathBuf| {
-                point
-                    .brings
-                    .iter()
-                    .any(|(outer, _)| outer != at && at.starts_with(outer))
-            };
-            for (at, fs) in point.brings.iter().filter(|(at, _)| !inner(at)) {
-                let reason = format!("{} brings it along; {}", mount.source, fs.reason());
-                withheld.push(Withheld {
-                    path: text(at)?,
-                    reason,
-                    by: Withholding::Masked,
-                });
-            }
-            grants.push(Grant {
-                path,
-                kind,
-                rights: mount.rights,
-                source: mount.source.clone(),
-            });
-        }
-        for device in self
-            .devices
-            .iter()
-            .filter(|device| !is_common_device(device))
-        {
-            withheld.push(Withheld {
-                path: text(device)?,
-                reason: "a Wasm guest gets no device but null, zero, full, random and urandom"
-                    .to_owned(),
-                by: Withholding::NoDevice,
-            });
-        }
-        Ok((grants, withheld))
-    }
-
-    /// The `/tmp` to add, if the spec leaves none that can be written to.
+    /// The `/tmp` to add, if the spec leaves none that can be written to. A mount that the spec
+    /// puts there itself is meant as it is.
     fn tmp<V: View>(
         &self,
         policy: &Policy,
         view: &V,
-        grants: &[Grant],
+        reach: &Reach,
     ) -> Result<Option<Tmp>, PlanError> {
         let path = match view.resolve(Path::new(TMP)) {
             Ok(tmp) if tmp.kind != FileKind::Directory => return Ok(None),
-            Ok(tmp) if rights_at(&tmp.path, grants) == DirectoryRights::ReadWrite => {
-                return Ok(None);
-            }
+            Ok(tmp) if reach.rights(&tmp.path) == DirectoryRights::ReadWrite => return Ok(None),
+            Ok(tmp) if view.mounts().iter().any(|point| point.path == tmp.path) => return Ok(None),
             Ok(tmp) => tmp.path,
             Err(ViewError::NotFound { .. }) => PathBuf::from(TMP),
             Err(error) => return Err(error.into()),
@@ -238,19 +167,6 @@ fn home_of(uid: u32, passwd: &str) -> Option<&str> {
                 .flatten()
         })
         .filter(|home| home.starts_with('/') && !home.contains('\0'))
-}
-
-/// The rights that hold at `path`, which is without symlinks: those of the last mount over it.
-fn rights_at(path: &Path, grants: &[Grant]) -> DirectoryRights {
-    grants
-        .iter()
-        .rev()
-        .find(|grant| path.starts_with(&grant.path))
-        .map_or(DirectoryRights::ReadOnly, |grant| grant.rights)
-}
-
-pub(crate) fn is_common_device(path: &Path) -> bool {
-    DEVICES.iter().any(|device| path == Path::new(device))
 }
 
 #[cfg(test)]

@@ -96,6 +96,9 @@ impl FakeView {
             if !matches!(content, Content::Refused(_)) {
                 layers.mount(path.clone(), tree);
             }
+            for (at, _) in &brings {
+                layers.mount(at.clone(), None);
+            }
             points.push(MountPoint {
                 path,
                 content,

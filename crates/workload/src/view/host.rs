@@ -43,6 +43,7 @@ impl RootfsView {
             layers: Layers::new(root),
             mounts: Vec::new(),
         };
+        let mut table = None;
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             let path = view.layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
@@ -54,11 +55,15 @@ impl RootfsView {
                         destination: path.clone(),
                         source,
                     })?;
+                    if content == Content::Directory && depth == BindDepth::Recursive {
+                        brings = brought(&tree, &path, &mut table)?;
+                    }
                     if !matches!(content, Content::Refused(_)) {
-                        if depth == BindDepth::Recursive && content == Content::Directory {
-                            brings = brought(&tree, &path)?;
-                        }
                         view.layers.mount(path.clone(), Some(tree));
+                    }
+                    for (at, _) in &brings {
+                        // It will be masked.
+                        view.layers.mount(at.clone(), None);
                     }
                     content
                 }
@@ -206,21 +211,31 @@ fn fs_magic(fd: &OwnedFd) -> io::Result<u32> {
 }
 
 /// The kernel's own file systems mounted beneath `tree`, by their place beneath `destination`.
-fn brought(tree: &HostTree, destination: &Path) -> Result<Vec<(PathBuf, KernelFs)>, ViewError> {
-    let table = Path::new("/proc/self/mountinfo");
+/// `table` holds the node's, once they have been read.
+fn brought(
+    tree: &HostTree,
+    destination: &Path,
+    table: &mut Option<Vec<(PathBuf, KernelFs)>>,
+) -> Result<Vec<(PathBuf, KernelFs)>, ViewError> {
     let failed = |path: &Path, source| ViewError::MountTable {
         path: path.to_owned(),
         source,
     };
     let link = descriptor_path(&tree.root);
     let source = fs::read_link(&link).map_err(|error| failed(&link, error))?;
-    let text = fs::read(table).map_err(|error| failed(table, error))?;
-    Ok(kernel_mounts(&text)
-        .filter_map(|(at, fs)| {
-            let beneath = at.strip_prefix(&source).ok()?;
-            (!beneath.as_os_str().is_empty()).then(|| (destination.join(beneath), fs))
-        })
-        .collect())
+    let table = match table {
+        Some(table) => table,
+        None => {
+            let mountinfo = Path::new("/proc/self/mountinfo");
+            let text = fs::read(mountinfo).map_err(|error| failed(mountinfo, error))?;
+            table.insert(kernel_mounts(&text).collect())
+        }
+    };
+    let beneath = table.iter().filter_map(|(at, fs)| {
+        let beneath = at.strip_prefix(&source).ok()?;
+        (!beneath.as_os_str().is_empty()).then(|| (destination.join(beneath), *fs))
+    });
+    Ok(beneath.collect())
 }
 
 /// Mount points of the kernel's own file systems in the text of `/proc/PID/mountinfo`, proc(5).
@@ -250,3 +265,7 @@ fn unescape(field: &[u8]) -> PathBuf {
     }
     PathBuf::from(std::ffi::OsStr::from_bytes(&bytes))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
