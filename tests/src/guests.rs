@@ -1,0 +1,153 @@
+//! The programs that trials run, and the images that hold them.
+//!
+//! Where only the shim and the runner matter, the guest is a few lines of WebAssembly text: it
+//! compiles in milliseconds. Where the language matters, it is the image of `make images`.
+
+use std::path::Path;
+
+use crate::Outcome;
+use crate::image::{self, Image};
+
+/// CPython, as `make images` leaves it.
+pub(crate) const PYTHON: &str = "localhost/wasm-interp/python:3.12";
+/// The example image.
+pub(crate) const HELLO: &str = "localhost/wasm-interp/hello:latest";
+/// Path of the interpreter in [`PYTHON`].
+pub(crate) const PYTHON_WASM: &str = "/usr/local/bin/python.wasm";
+
+/// Prints `ready` and sleeps for an hour.
+pub(crate) const IDLE: &str = "localhost/test/idle:1";
+/// Prints `ready` and computes for ever.
+pub(crate) const LOOP: &str = "localhost/test/loop:1";
+/// Copies standard input to standard output until end of file.
+pub(crate) const ECHO: &str = "localhost/test/echo:1";
+/// Executes `unreachable`.
+pub(crate) const TRAP: &str = "localhost/test/trap:1";
+/// Imports what no one offers.
+pub(crate) const IMPORTS: &str = "localhost/test/imports:1";
+/// Wasm by its first bytes, rubbish after them.
+pub(crate) const BROKEN: &str = "localhost/test/broken:1";
+/// Native code that some Wasmtime compiled ahead of time, under the name of a module.
+pub(crate) const PRECOMPILED: &str = "localhost/test/precompiled:1";
+/// A Python script without a Python.
+pub(crate) const NO_INTERPRETER: &str = "localhost/test/no-interpreter:1";
+/// BusyBox: a native image for `io.containerd.runc.v2`.
+pub(crate) const NATIVE: &str = "localhost/test/native:1";
+/// CPython again, with another digest.
+pub(crate) const NEW: &str = "localhost/test/new:1";
+
+/// `_start` of a module with the imports and helpers that the guests share.
+fn module(start: &str) -> Outcome<Vec<u8>> {
+    // 0: "ready\n"; 16: its iovec; 32: count; 64: a clock subscription of one hour; 128: its
+    // event; 256: an iovec of 1 KiB at 1024.
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "ready\n")
+          (func $ready
+            (i32.store (i32.const 16) (i32.const 0))
+            (i32.store (i32.const 20) (i32.const 6))
+            (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 32))))
+          (func $sleep
+            (i32.store (i32.const 80) (i32.const 1))
+            (i64.store (i32.const 88) (i64.const 3600000000000))
+            (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 32))))
+          (func (export "_start") {start}))"#
+    );
+    Ok(wat::parse_str(text)?)
+}
+
+fn wasm(start: &str) -> Outcome<Image> {
+    Ok(Image::new()
+        .program("/bin/guest.wasm", module(start)?)
+        .entrypoint(&["/bin/guest.wasm"]))
+}
+
+/// Writes the archives of all test images into `folder`; returns them in import order.
+pub(crate) fn write(
+    folder: &Path,
+    dist: &Path,
+    busybox: &Path,
+) -> Outcome<Vec<std::path::PathBuf>> {
+    let echo = r"(local $count i32)
+        (i32.store (i32.const 256) (i32.const 1024))
+        (loop $again
+          (i32.store (i32.const 260) (i32.const 1024))
+          (drop (call $read (i32.const 0) (i32.const 256) (i32.const 1) (i32.const 32)))
+          (local.set $count (i32.load (i32.const 32)))
+          (i32.store (i32.const 260) (local.get $count))
+          (drop (call $write (i32.const 1) (i32.const 256) (i32.const 1) (i32.const 32)))
+          (br_if $again (local.get $count)))";
+    let imports = wat::parse_str(
+        r#"(module (import "env" "launch_missiles" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
+    )?;
+    let precompiled = b"\x7fELF\x02\x01\x01\xc8and the rest of what a compiler would write";
+    let mut python = image::read_file(&dist.join("images/python.tar"), PYTHON_WASM)?;
+    // An empty custom section called "new": the same program, another content.
+    python.extend_from_slice(b"\x00\x04\x03new");
+    let native = std::fs::read(busybox).map_err(|error| {
+        format!(
+            "cannot read {}: {error}; run scripts/bootstrap",
+            busybox.display()
+        )
+    })?;
+
+    let images = [
+        (IDLE, wasm("call $ready call $sleep")?),
+        (LOOP, wasm("call $ready (loop $for_ever (br $for_ever))")?),
+        (ECHO, wasm(echo)?),
+        (TRAP, wasm("unreachable")?),
+        (
+            IMPORTS,
+            Image::new()
+                .program("/bin/guest.wasm", imports)
+                .entrypoint(&["/bin/guest.wasm"]),
+        ),
+        (
+            BROKEN,
+            Image::new()
+                .program("/bin/guest.wasm", b"\0asm\x01\0\0\0rubbish".to_vec())
+                .entrypoint(&["/bin/guest.wasm"]),
+        ),
+        (
+            PRECOMPILED,
+            Image::new()
+                .program("/bin/guest.wasm", precompiled.to_vec())
+                .entrypoint(&["/bin/guest.wasm"]),
+        ),
+        (
+            NO_INTERPRETER,
+            Image::new()
+                .file("/app/main.py", "print('hello')\n")
+                .entrypoint(&["/app/main.py"]),
+        ),
+        (
+            NATIVE,
+            Image::new()
+                .folder("/tmp", 0o1777)
+                .program("/bin/busybox", native.clone())
+                .program("/bin/sh", native)
+                .entrypoint(&["/bin/busybox"]),
+        ),
+        (
+            NEW,
+            Image::new()
+                .folder("/tmp", 0o1777)
+                .program(PYTHON_WASM, python)
+                .entrypoint(&["python"]),
+        ),
+    ];
+    let mut archives = vec![
+        dist.join("images/python.tar"),
+        dist.join("images/hello.tar"),
+    ];
+    for (number, (name, image)) in images.iter().enumerate() {
+        let archive = folder.join(format!("{number}.tar"));
+        image.write(name, &archive)?;
+        archives.push(archive);
+    }
+    Ok(archives)
+}

@@ -1,0 +1,230 @@
+//! What a run may not leave behind: processes, mounts, cgroups, sockets, files. Records before,
+//! compares after, and takes away by force what a failed or interrupted run left.
+//!
+//! Things of the run are told from those of the machine by the run's name, which is in the path of
+//! everything that it makes and in the environment of what it starts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::world::Settings;
+
+/// Folders outside the run's own in which containerd, the shims or runtimes make something.
+const WATCHED: [&str; 7] = [
+    "/run/containerd",
+    "/run/containerd/fifo",
+    "/run/containerd/runc",
+    "/run/wasm-interp",
+    "/var/lib/wasm-interp",
+    "/tmp",
+    "/dev/shm",
+];
+
+/// Where shims listen.
+const SOCKETS: &str = "/run/containerd/s";
+
+/// What there was before.
+pub(crate) struct Leftovers {
+    run: String,
+    files: BTreeSet<PathBuf>,
+    sockets: BTreeSet<PathBuf>,
+}
+
+impl Leftovers {
+    /// Takes stock before anything is started.
+    pub(crate) fn record(run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            files: watched(run),
+            sockets: children(SOCKETS),
+        }
+    }
+
+    /// What is there that was not, in words. What is only slow to go is waited for.
+    pub(crate) fn what_is_new(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for _ in 0..100 {
+            left = self.look();
+            if left.is_empty() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        left
+    }
+
+    fn look(&self) -> Vec<String> {
+        let files = watched(&self.run);
+        let sockets = children(SOCKETS);
+        processes(&self.run)
+            .into_iter()
+            .map(|(pid, what)| format!("process {pid}: {what}"))
+            .chain(
+                mounts(&self.run)
+                    .into_iter()
+                    .map(|at| format!("mount {}", at.display())),
+            )
+            .chain(
+                cgroups(&self.run)
+                    .into_iter()
+                    .filter(|at| at.file_name().is_none_or(|name| name != self.run.as_str()))
+                    .map(|at| format!("cgroup {}", at.display())),
+            )
+            // One that is answered has a process; if that is of this run, it is in the list above.
+            .chain(
+                sockets
+                    .difference(&self.sockets)
+                    .filter(|socket| UnixStream::connect(socket).is_err())
+                    .map(|socket| format!("socket {}", socket.display())),
+            )
+            .chain(
+                files
+                    .difference(&self.files)
+                    .map(|file| format!("file {}", file.display())),
+            )
+            .collect()
+    }
+}
+
+/// Ends and removes everything of the run, in whatever state it is.
+pub(crate) fn sweep(settings: &Settings) {
+    let run = settings.name();
+    // New ones may be made while the old ones are ended.
+    for _ in 0..50 {
+        let living = processes(run);
+        if living.is_empty() {
+            break;
+        }
+        for (pid, _) in living {
+            // It may have ended by itself: then all is well.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    for _ in 0..10 {
+        let mounted = mounts(run);
+        if mounted.is_empty() {
+            break;
+        }
+        for at in mounted.iter().rev() {
+            if let Err(error) = umount2(at, MntFlags::MNT_DETACH) {
+                eprintln!("cannot unmount {}: {error}", at.display());
+            }
+        }
+    }
+    // The longest paths are the innermost.
+    for cgroup in cgroups(run).iter().rev() {
+        report("remove the cgroup", cgroup, fs::remove_dir(cgroup));
+    }
+    let runc = Path::new("/run/containerd/runc").join(run);
+    for folder in [settings.folder(), runc.as_path()] {
+        if folder.exists() {
+            report("remove", folder, fs::remove_dir_all(folder));
+        }
+    }
+}
+
+fn report(act: &str, path: &Path, done: std::io::Result<()>) {
+    if let Err(error) = done {
+        eprintln!("cannot {act} {}: {error}", path.display());
+    }
+}
+
+/// Processes of the run, other than this one, with their command lines.
+fn processes(run: &str) -> Vec<(i32, String)> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let named =
+        |path: PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains(run));
+    let says = |path: PathBuf| {
+        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(run))
+    };
+    children("/proc")
+        .into_iter()
+        .filter_map(|folder| {
+            let pid = folder.file_name()?.to_str()?.parse().ok()?;
+            // A zombie waits only for its parent to look.
+            let state = fs::read_to_string(folder.join("stat")).ok()?;
+            let zombie = state
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.starts_with(" Z"));
+            let of_the_run = pid != own
+                && !zombie
+                && (named(folder.join("exe"))
+                    || named(folder.join("cwd"))
+                    || says(folder.join("environ"))
+                    || says(folder.join("cmdline"))
+                    || says(folder.join("cgroup")));
+            of_the_run.then(|| {
+                let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+                (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+            })
+        })
+        .collect()
+}
+
+fn mounts(run: &str) -> Vec<PathBuf> {
+    fs::read_to_string("/proc/self/mountinfo")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|path| path.contains(run))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// Cgroups of the run. The one that has the run's own name is containerd's namespace: every runtime
+/// leaves that one, and so it is removed here.
+fn cgroups(run: &str) -> BTreeSet<PathBuf> {
+    fn search(folder: &Path, run: &str, found: &mut BTreeSet<PathBuf>) {
+        for child in children(folder)
+            .into_iter()
+            .filter(|child| child.is_dir() && !child.is_symlink())
+        {
+            if child.to_string_lossy().contains(run) {
+                found.insert(child.clone());
+            }
+            search(&child, run, found);
+        }
+    }
+    let mut found = BTreeSet::new();
+    search(Path::new("/sys/fs/cgroup"), run, &mut found);
+    found
+}
+
+fn watched(run: &str) -> BTreeSet<PathBuf> {
+    let mut files: BTreeSet<PathBuf> = WATCHED.iter().flat_map(children).collect();
+    // Other programs work in /tmp too: only what bears our names is ours.
+    files.retain(|file| {
+        !file.starts_with("/tmp") && !file.starts_with("/dev/shm")
+            || file.to_string_lossy().contains("wasm-interp")
+                && !file.to_string_lossy().contains(run)
+    });
+    // runc's root of a namespace stays, as its cgroup does; what is inside it may not.
+    let namespace = Path::new("/run/containerd/runc").join(run);
+    files.remove(&namespace);
+    files.extend(children(namespace));
+    // Folders that any containerd makes for itself.
+    files.retain(|file| {
+        !WATCHED.iter().any(|folder| Path::new(folder) == file) && file != Path::new(SOCKETS)
+    });
+    files
+}
+
+fn children(folder: impl AsRef<Path>) -> BTreeSet<PathBuf> {
+    fs::read_dir(folder)
+        .map(|entries| {
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .collect()
+        })
+        .unwrap_or_default()
+}

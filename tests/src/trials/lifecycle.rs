@@ -1,0 +1,175 @@
+//! The verbs of a task's life, held to runc's answers, and the events of it.
+
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::command::{Finished, Running, wait_for};
+use crate::guests::{IDLE, NATIVE};
+use crate::world::{OURS, RUNC, World};
+
+/// The same questions to both runtimes; what can be compared of the answers.
+pub(super) fn answers_are_those_of_runc(world: &World) -> Outcome {
+    let native = life(world, RUNC)?;
+    let ours = life(world, OURS)?;
+    for (native, ours) in native.iter().zip(&ours) {
+        if native != ours {
+            return Err(format!("runc answers {native:?}, we answer {ours:?}").into());
+        }
+    }
+    Ok(())
+}
+
+fn life(world: &World, runtime: &'static str) -> Outcome<Vec<(&'static str, String)>> {
+    let container = if runtime == RUNC {
+        world
+            .container(NATIVE)
+            .arguments(&["sh", "-c", "echo ready; exec /bin/busybox sleep 3600"])
+    } else {
+        world.container(IDLE)
+    }
+    .runtime(runtime);
+    let mut answers = Vec::new();
+    let mut note = |question, answer: String| answers.push((question, answer));
+
+    note(
+        "kill before create",
+        class(&container.task(&["kill"], &[])?),
+    );
+    container.detach()?;
+    container.wait_for_output("ready")?;
+    note("status while running", format!("{:?}", container.status()?));
+    note("create again", class(&container.try_detach()?));
+    note(
+        "start again",
+        class(&container.task(&["start", "--detach"], &[])?),
+    );
+    note(
+        "delete while running",
+        class(&container.task(&["rm"], &[])?),
+    );
+    note(
+        "processes",
+        format!(
+            "{}",
+            container
+                .task(&["ps"], &[])?
+                .expect_code(0)?
+                .stdout
+                .lines()
+                .count()
+        ),
+    );
+    note("metrics", class(&container.task(&["metrics"], &[])?));
+    note(
+        "kill of an unknown exec",
+        class(&container.task(&["kill", "--exec-id", "nowhere"], &[])?),
+    );
+    note(
+        "unknown signal",
+        class(&container.task(&["kill", "--signal", "0"], &[])?),
+    );
+    note(
+        "kill",
+        class(&container.task(&["kill", "--signal", "SIGKILL"], &[])?),
+    );
+    container.wait_for_status("STOPPED")?;
+    note(
+        "kill when stopped",
+        class(&container.task(&["kill", "--signal", "SIGTERM"], &[])?),
+    );
+    note(
+        "start when stopped",
+        class(&container.task(&["start", "--detach"], &[])?),
+    );
+    note("status when stopped", format!("{:?}", container.status()?));
+    note("delete", format!("{}", container.task(&["rm"], &[])?.code));
+    note("delete again", class(&container.task(&["rm"], &[])?));
+    note("status when deleted", format!("{:?}", container.status()?));
+    container.remove()?;
+    Ok(answers)
+}
+
+/// The kind of an answer, without the words, which are each runtime's own.
+fn class(finished: &Finished) -> String {
+    if finished.code == 0 {
+        return "done".to_owned();
+    }
+    let stderr = finished.stderr.to_lowercase();
+    [
+        "already exists",
+        "not found",
+        "not implemented",
+        "invalid argument",
+        "failed precondition",
+        "deadline exceeded",
+    ]
+    .iter()
+    .find(|class| stderr.contains(**class))
+    .map_or_else(|| format!("failed: {stderr}"), |&class| class.to_owned())
+}
+
+/// containerd's table of events (its runtime v2 README), of which each that applies MUST come, in order.
+pub(super) fn events_come_in_order(world: &World) -> Outcome {
+    for (runtime, image) in [(RUNC, NATIVE), (OURS, IDLE)] {
+        let listener = Running::start(world.daemon().ctr_command(&["events"]), None)?;
+        let container = world.container(image).runtime(runtime);
+        let container = if runtime == RUNC {
+            container.arguments(&["sh", "-c", "echo ready; exec /bin/busybox sleep 3600"])
+        } else {
+            container
+        };
+        // Until the listener is known to listen: its first sight of any event.
+        wait_for("the first event", || {
+            world
+                .daemon()
+                .ctr(&["image", "label", image, "seen=1"])?
+                .expect_code(0)?;
+            world
+                .daemon()
+                .ctr(&["image", "label", image, "seen=2"])?
+                .expect_code(0)?;
+            Ok(listener.stdout()?.contains("/images/update").then_some(()))
+        })?;
+        container.detach()?;
+        container.wait_for_output("ready")?;
+        container
+            .task(&["kill", "--signal", "SIGKILL"], &[])?
+            .expect_code(0)?;
+        container.wait_for_status("STOPPED")?;
+        container.task(&["rm"], &[])?.expect_code(137)?;
+        let seen = || -> Outcome<Vec<String>> { Ok(topics(&listener.stdout()?, &container.id)) };
+        wait_for("the event of the deletion", || {
+            Ok(seen()?
+                .iter()
+                .any(|topic| topic == "/tasks/delete")
+                .then_some(()))
+        })?;
+        container.remove()?;
+        let topics = seen()?;
+        listener.end()?;
+        if topics
+            != [
+                "/tasks/create",
+                "/tasks/start",
+                "/tasks/exit",
+                "/tasks/delete",
+            ]
+        {
+            return Err(format!("{runtime}: events came as {topics:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Topics of the task events of container `id`, in the order of arrival.
+fn topics(log: &str, id: &str) -> Vec<String> {
+    log.lines()
+        .filter_map(|line| {
+            let json: Value = serde_json::from_str(&line[line.find('{')?..]).ok()?;
+            let topic = line
+                .split_whitespace()
+                .find(|word| word.starts_with("/tasks/"))?;
+            (json["container_id"] == id).then(|| topic.to_owned())
+        })
+        .collect()
+}

@@ -1,0 +1,72 @@
+//! The trials, by what they are about. Each is a function; [`ALL`] lists them.
+
+mod failures;
+mod lifecycle;
+mod run;
+mod sharing;
+mod signals;
+mod survival;
+
+use crate::Outcome;
+use crate::world::World;
+
+/// One trial.
+pub(crate) struct Trial {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) run: fn(&World) -> Outcome,
+}
+
+/// Whether others may run at the same time.
+pub(crate) enum Kind {
+    /// Yes.
+    Shared,
+    /// No: it restarts containerd, or counts what the others would change.
+    Alone,
+}
+
+macro_rules! trials {
+    ($($kind:ident $module:ident::$name:ident),* $(,)?) => {
+        &[$(Trial {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            kind: Kind::$kind,
+            run: $module::$name,
+        }),*]
+    };
+}
+
+/// Every trial, in the order in which they are started.
+pub(crate) const ALL: &[Trial] = trials![
+    // Before anything has started a container of that image.
+    Alone sharing::fifty_containers_of_a_new_image_compile_it_once,
+    Shared run::hello_prints,
+    Shared run::mounts_have_the_rights_of_their_options,
+    Shared run::environment_reaches_the_script,
+    Shared run::a_read_only_root_cannot_be_written,
+    Shared run::memory_limit_is_a_memory_error,
+    Shared run::files_are_made_as_the_user,
+    Shared run::relative_scripts_work_from_the_cwd,
+    Shared run::exit_codes_come_through,
+    Shared run::standard_input_is_read_to_its_end,
+    Shared run::nothing_of_the_host_is_seen,
+    Shared failures::a_trap_is_not_a_kill,
+    Shared failures::a_missing_interpreter_is_named,
+    Shared failures::a_missing_script_is_named,
+    Shared failures::a_broken_module_is_named,
+    Shared failures::a_precompiled_file_is_refused,
+    Shared failures::imports_that_no_one_offers_are_listed,
+    Shared failures::a_native_program_is_refused_in_words,
+    Shared failures::exec_and_pause_are_unimplemented_in_words,
+    Shared failures::a_terminal_is_unimplemented_in_words,
+    Shared failures::a_failed_create_leaves_its_id_free,
+    Shared signals::term_ends_an_idle_guest,
+    Shared signals::term_ends_a_tight_loop,
+    Shared signals::kill_is_137,
+    Shared lifecycle::answers_are_those_of_runc,
+    Shared lifecycle::events_come_in_order,
+    Shared sharing::a_container_has_its_own_cgroup_and_no_stray_descriptors,
+    Alone sharing::a_full_cache_disk_is_survived_and_reported,
+    Alone sharing::a_read_only_cache_is_survived_and_reported,
+    Alone survival::a_container_outlives_containerd,
+    Alone survival::a_killed_shim_leaves_its_id_free,
+];

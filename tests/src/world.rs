@@ -1,0 +1,439 @@
+//! What a trial works with: a containerd with the images in it, and containers that go away.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use serde_json::Value;
+
+use crate::command::{self, Finished, Running, wait_for};
+use crate::daemon::Daemon;
+use crate::trials::{Kind, Trial};
+use crate::{Outcome, guests, repository};
+
+/// The runtime under test.
+pub(crate) const OURS: &str = "io.containerd.wasm-interp.v1";
+/// The one whose answers ours are compared with.
+pub(crate) const RUNC: &str = "io.containerd.runc.v2";
+
+/// What the environment says, and where this run lives.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Folder with containerd, ctr and runc's shim.
+    pub(crate) programs: PathBuf,
+    dist: PathBuf,
+    busybox: PathBuf,
+    folder: PathBuf,
+    name: String,
+}
+
+impl Settings {
+    /// `None` unless the environment names a containerd.
+    pub(crate) fn from_env() -> Option<Self> {
+        let programs = PathBuf::from(env::var_os("WASM_INTERP_TEST_PROGRAMS")?);
+        let path =
+            |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
+        // Also containerd's namespace, and so in the path of every cgroup.
+        let name = format!("wasm-interp-test-{}", std::process::id());
+        Some(Self {
+            programs,
+            dist: path("WASM_INTERP_TEST_DIST", repository().join("dist")),
+            busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
+            folder: env::temp_dir().join(&name),
+            name,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything of the run is in there.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The executables under test, where their path tells whose they are.
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+}
+
+/// A containerd with images, shared by all trials.
+pub(crate) struct World {
+    settings: Settings,
+    daemon: Daemon,
+    counter: AtomicU32,
+    alone: RwLock<()>,
+}
+
+impl World {
+    /// Starts containerd and imports the images.
+    pub(crate) fn start(settings: Settings) -> Outcome<Self> {
+        let folder = settings.folder();
+        fs::create_dir(folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        fs::create_dir(settings.bin())?;
+        for name in [
+            "containerd-shim-wasm-interp-v1",
+            "wasm-interp-runner",
+            "wasm-interp",
+        ] {
+            let from = settings.dist.join(name);
+            fs::copy(&from, settings.bin().join(name)).map_err(|error| {
+                format!("cannot copy {}: {error}; run make build", from.display())
+            })?;
+        }
+        let images = folder.join("images");
+        fs::create_dir(&images)?;
+        let archives = guests::write(&images, &settings.dist, &settings.busybox)?;
+        let daemon = Daemon::start(&settings, folder.join("containerd"), folder.join("cache"))?;
+        import(&daemon, &archives)?;
+        Ok(Self {
+            settings,
+            daemon,
+            counter: AtomicU32::new(0),
+            alone: RwLock::new(()),
+        })
+    }
+
+    /// Runs one trial, beside others or alone.
+    pub(crate) fn run_trial(&self, trial: &Trial) -> Outcome {
+        match trial.kind {
+            Kind::Shared => {
+                let _beside_others = self.alone.read().unwrap_or_else(PoisonError::into_inner);
+                (trial.run)(self)
+            }
+            Kind::Alone => {
+                let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
+                (trial.run)(self)
+            }
+        }
+    }
+
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// A second containerd that keeps its artifacts in `cache`, for as long as `trial` takes.
+    pub(crate) fn with_cache(
+        &self,
+        cache: &Path,
+        trial: impl FnOnce(&World) -> Outcome,
+    ) -> Outcome {
+        let folder = self.folder("second")?;
+        let archives = [
+            self.settings.dist.join("images/python.tar"),
+            self.settings.dist.join("images/hello.tar"),
+        ];
+        let daemon = Daemon::start(&self.settings, folder, cache.to_owned())?;
+        import(&daemon, &archives)?;
+        let second = World {
+            settings: self.settings.clone(),
+            daemon,
+            counter: AtomicU32::new(self.number() * 1000),
+            alone: RwLock::new(()),
+        };
+        let outcome = trial(&second);
+        if outcome.is_err() {
+            second.print_log();
+        }
+        let stopped = second.stop();
+        outcome.and(stopped)
+    }
+
+    /// Fails if a container, task or bundle is left; stops containerd.
+    pub(crate) fn stop(&self) -> Outcome {
+        let containers = self
+            .daemon
+            .ctr(&["container", "ls", "--quiet"])?
+            .expect_code(0)?
+            .stdout;
+        let tasks = self
+            .daemon
+            .ctr(&["task", "ls", "--quiet"])?
+            .expect_code(0)?
+            .stdout;
+        let bundles = self.daemon.bundles();
+        self.daemon.stop()?;
+        if containers.is_empty() && tasks.is_empty() && bundles.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "left in containerd: containers {containers:?}, tasks {tasks:?}, bundles {bundles:?}"
+        )
+        .into())
+    }
+
+    /// The end of the log, for whoever reads a failure.
+    pub(crate) fn print_log(&self) {
+        let log = self.daemon.log();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !line.contains("level=debug"))
+            .collect();
+        println!("--- the end of containerd's log");
+        for line in &lines[lines.len().saturating_sub(60)..] {
+            println!("{line}");
+        }
+        println!("---");
+    }
+
+    fn number(&self) -> u32 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A folder of the trial's own, which any user may write to.
+    pub(crate) fn folder(&self, what: &str) -> Outcome<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = self
+            .settings
+            .folder()
+            .join(format!("{what}-{}", self.number()));
+        fs::create_dir(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
+        Ok(folder)
+    }
+
+    /// A container to run; nothing happens before one of [`Container`]'s verbs.
+    pub(crate) fn container(&self, image: &str) -> Container<'_> {
+        Container {
+            id: format!("c{}", self.number()),
+            world: self,
+            runtime: OURS,
+            image: image.to_owned(),
+            options: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+fn import(daemon: &Daemon, archives: &[PathBuf]) -> Outcome {
+    for archive in archives {
+        daemon
+            .ctr(&["image", "import", &archive.display().to_string()])?
+            .expect_code(0)?;
+    }
+    Ok(())
+}
+
+/// A container, from what `ctr run` is told to its removal (when dropped, if need be by force).
+pub(crate) struct Container<'world> {
+    world: &'world World,
+    pub(crate) id: String,
+    runtime: &'static str,
+    image: String,
+    options: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl Container<'_> {
+    pub(crate) fn runtime(mut self, runtime: &'static str) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Options of `ctr run`.
+    pub(crate) fn options(mut self, options: &[&str]) -> Self {
+        self.options
+            .extend(options.iter().map(|&option| option.to_owned()));
+        self
+    }
+
+    /// A bind mount; `options` as in `rbind:ro`.
+    pub(crate) fn mount(self, source: &Path, destination: &str, options: &str) -> Self {
+        let source = source.display();
+        self.options(&[
+            "--mount",
+            &format!("type=bind,src={source},dst={destination},options={options}"),
+        ])
+    }
+
+    /// What follows the container's id.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    fn command(&self, verb_options: &[&str]) -> Command {
+        let mut command = self
+            .world
+            .daemon
+            .ctr_command(&["run", "--runtime", self.runtime]);
+        command
+            .args(verb_options)
+            .args(&self.options)
+            .arg(&self.image)
+            .arg(&self.id)
+            .args(&self.arguments);
+        command
+    }
+
+    /// `ctr run --rm`, to the end.
+    pub(crate) fn run(self) -> Outcome<Finished> {
+        command::run(self.command(&["--rm"]), None)
+    }
+
+    /// The same with something on standard input.
+    pub(crate) fn run_with_stdin(self, stdin: &[u8]) -> Outcome<Finished> {
+        command::run(self.command(&["--rm"]), Some(stdin))
+    }
+
+    /// The same without waiting.
+    pub(crate) fn run_beside(&self) -> Outcome<Running> {
+        Running::start(self.command(&["--rm"]), None)
+    }
+
+    /// `ctr run --detach`, its output into a file that [`Self::output`] reads.
+    pub(crate) fn detach(&self) -> Outcome {
+        self.try_detach()?.expect_code(0).map(drop)
+    }
+
+    /// The same, whatever comes of it.
+    pub(crate) fn try_detach(&self) -> Outcome<Finished> {
+        // What an earlier container of the same id has printed is not this one's.
+        if self.log_path().exists() {
+            fs::remove_file(self.log_path())?;
+        }
+        let log = format!("file://{}", self.log_path().display());
+        command::run(self.command(&["--detach", "--log-uri", &log]), None)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.world
+            .settings
+            .folder()
+            .join(format!("{}.output", self.id))
+    }
+
+    /// What a detached container has printed so far.
+    pub(crate) fn output(&self) -> Outcome<String> {
+        match fs::read_to_string(self.log_path()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Waits until a detached container has printed `text`.
+    pub(crate) fn wait_for_output(&self, text: &str) -> Outcome {
+        wait_for(&format!("{text:?} from container {}", self.id), || {
+            Ok(self.output()?.contains(text).then_some(()))
+        })
+    }
+
+    /// `ctr task VERB … ID …`.
+    pub(crate) fn task(&self, verb: &[&str], after: &[&str]) -> Outcome<Finished> {
+        self.world
+            .daemon
+            .ctr(&[&["task"], verb, &[self.id.as_str()], after].concat())
+    }
+
+    /// `RUNNING`, `STOPPED` … as `ctr task ls` prints it; `None` if there is no such task.
+    pub(crate) fn status(&self) -> Outcome<Option<String>> {
+        let list = self
+            .world
+            .daemon
+            .ctr(&["task", "ls"])?
+            .expect_code(0)?
+            .stdout;
+        Ok(list.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == self.id).then(|| words.last().unwrap_or_default().to_owned())
+        }))
+    }
+
+    /// Waits until `ctr task ls` prints `status`.
+    pub(crate) fn wait_for_status(&self, status: &str) -> Outcome {
+        wait_for(&format!("container {} to be {status}", self.id), || {
+            Ok((self.status()?.as_deref() == Some(status)).then_some(()))
+        })
+    }
+
+    /// Process id of the init process.
+    pub(crate) fn pid(&self) -> Outcome<i32> {
+        let list = self
+            .world
+            .daemon
+            .ctr(&["task", "ls"])?
+            .expect_code(0)?
+            .stdout;
+        list.lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.first() == Some(&self.id.as_str()))
+            .and_then(|words| words.get(1)?.parse().ok())
+            .ok_or_else(|| format!("no task {} in:\n{list}", self.id).into())
+    }
+
+    /// Process id of its shim.
+    pub(crate) fn shim(&self) -> Outcome<i32> {
+        let wanted = OsString::from(&self.id);
+        for entry in fs::read_dir("/proc")? {
+            let folder = entry?.path();
+            let Some(pid) = folder
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok())
+            else {
+                continue;
+            };
+            let Ok(line) = fs::read(folder.join("cmdline")) else {
+                continue;
+            };
+            let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+            let shim = words
+                .first()
+                .is_some_and(|word| word.windows(15).any(|part| part == b"containerd-shim"));
+            if shim
+                && words.contains(&wanted.as_encoded_bytes())
+                && words.contains(&self.world.settings.name.as_bytes())
+            {
+                return Ok(pid);
+            }
+        }
+        Err(format!("no shim of container {}", self.id).into())
+    }
+
+    /// What `ctr container info` knows.
+    pub(crate) fn info(&self) -> Outcome<Value> {
+        let info = self
+            .world
+            .daemon
+            .ctr(&["container", "info", &self.id])?
+            .expect_code(0)?;
+        Ok(serde_json::from_str(&info.stdout)?)
+    }
+
+    /// Removes task and container; fails if that fails.
+    pub(crate) fn remove(&self) -> Outcome {
+        // The exit code is the task's.
+        self.task(&["rm", "--force"], &[])?;
+        self.world
+            .daemon
+            .ctr(&["container", "rm", &self.id])?
+            .expect_code(0)?;
+        Ok(())
+    }
+}
+
+impl Drop for Container<'_> {
+    // A trial that failed half way must not fail the next ones; what cannot be removed is reported
+    // by the look at what is left.
+    fn drop(&mut self) {
+        let listed = |what| {
+            self.world
+                .daemon
+                .ctr(&[what, "ls", "--quiet"])
+                .is_ok_and(|list| list.stdout.lines().any(|line| line == self.id))
+        };
+        if listed("task") {
+            drop(self.task(&["rm", "--force"], &[]));
+        }
+        if listed("container") {
+            drop(self.world.daemon.ctr(&["container", "rm", &self.id]));
+        }
+    }
+}
