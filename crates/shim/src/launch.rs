@@ -1,0 +1,331 @@
+//! From a create request to a container that waits for its start.
+//!
+//! Called by `service` on a thread that may block. The way of the data:
+//! mounts → spec → plan → native code → the runner → an init process. Whatever fails, all that was
+//! done is undone.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use containerd_shim_protos::api::Mount;
+use log::{info, warn};
+use oci_spec::runtime::{LinuxNamespaceType, Root, Spec};
+use wasm_interp_artifact::{Artifact, Origin, Store, StoreConfig};
+use wasm_interp_runner::client::{Runner, Workload};
+use wasm_interp_workload::{self as workload, Kind, Plan, PlanError, Policy, RootfsView};
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::error::Error;
+use crate::exits::{Exits, Hold, Init};
+use crate::mount;
+use crate::stdio::{Held, Names, Stdio};
+
+const POLICY_FILE: &str = "/etc/wasm-interp/policy.json";
+const POLICY_ENV: &str = "WASM_INTERP_POLICY";
+const CACHE_DIR: &str = "/var/lib/wasm-interp/cache";
+const CACHE_ENV: &str = "WASM_INTERP_CACHE_DIR";
+/// The program that compiles, beside ours.
+const COMPILER: &str = "wasm-interp";
+
+/// What all containers of this shim have in common.
+pub(crate) struct Launcher {
+    namespace: String,
+    runner: Runner,
+    exits: Exits,
+    compiler: PathBuf,
+    store: OnceLock<Store>,
+}
+
+/// One create request.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) id: String,
+    pub(crate) bundle: Bundle,
+    pub(crate) rootfs: Vec<Mount>,
+    pub(crate) names: Names,
+}
+
+/// A created container.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) init: Init,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) held: Held,
+    /// Whether the kernel ends all its processes with the first one.
+    pub(crate) pid_namespace: PidNamespace,
+}
+
+/// Whose process numbers a container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PidNamespace {
+    /// Its own: with the init process all others die.
+    Own,
+    /// Another container's or the host's: others live on.
+    Shared,
+}
+
+impl Launcher {
+    pub(crate) fn new(namespace: &str, exits: Exits) -> Result<Self, Error> {
+        let own = std::env::current_exe().map_err(Error::Locate)?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            runner: Runner::beside_current_exe()?,
+            exits,
+            compiler: own.with_file_name(COMPILER),
+            store: OnceLock::new(),
+        })
+    }
+
+    /// Creates the container. Gives up before it exists if `abandoned` becomes true meanwhile;
+    /// compiling goes on by itself and serves the next one.
+    pub(crate) fn create(&self, wish: &Wish, abandoned: &AtomicBool) -> Result<Launched, Error> {
+        self.create_or_leave_traces(wish, abandoned)
+            .inspect_err(|_| self.undo(wish))
+    }
+
+    /// Lets the created container run.
+    pub(crate) fn start(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
+        let _hold = self.exits.hold();
+        Ok(self.runner.start(id, &bundle.state())?)
+    }
+
+    /// Removes a container and all that belongs to it, alive or dead.
+    pub(crate) fn remove(&self, id: &str, bundle: &Bundle, end: End) -> Result<(), Error> {
+        let _hold = self.exits.hold();
+        remove(&self.runner, id, bundle, end)
+    }
+
+    fn create_or_leave_traces(
+        &self,
+        wish: &Wish,
+        abandoned: &AtomicBool,
+    ) -> Result<Launched, Error> {
+        let began = Instant::now();
+        // First of all, so that a failure of any other step finds its reader.
+        let stdio = Stdio::open(&wish.names)?;
+        mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())?;
+        let spec = wish.bundle.spec()?;
+        let root = wish.bundle.root_of(&spec);
+        let (mut container, work, artifact) = match workload::kind(&spec) {
+            Kind::Sandbox => (workload::sandbox_spec(&spec), Workload::Pause, None),
+            Kind::Wasm => {
+                let (plan, artifact) = self.prepare(wish, &spec, &root)?;
+                let container = workload::container_spec(&spec, &plan);
+                let plan = Box::new(plan);
+                (container, Workload::Wasm { plan }, Some(artifact))
+            }
+        };
+        if abandoned.load(Ordering::Acquire) {
+            return Err(Error::Abandoned {
+                id: wish.id.clone(),
+            });
+        }
+        absolute_root(&mut container, &root);
+        wish.bundle.write_private(&container)?;
+        let hold = self.exits.hold();
+        let pid = self.runner.create(
+            &wish.id,
+            &wish.bundle.private(),
+            &wish.bundle.state(),
+            &work,
+            artifact.as_ref().map(|artifact| artifact.file.as_fd()),
+            stdio.guest(),
+        )?;
+        let launched = self.adopt(wish, &hold, pid, &spec, stdio)?;
+        info!(
+            id = wish.id.as_str(),
+            namespace = self.namespace.as_str(),
+            pid,
+            key:? = artifact.as_ref().map(|artifact| &artifact.key),
+            origin:? = artifact.as_ref().map(|artifact| &artifact.origin),
+            seconds = began.elapsed().as_secs_f64();
+            "created"
+        );
+        Ok(launched)
+    }
+
+    /// Takes over an init process from its runner.
+    fn adopt(
+        &self,
+        wish: &Wish,
+        hold: &Hold,
+        pid: i32,
+        spec: &Spec,
+        stdio: Stdio,
+    ) -> Result<Launched, Error> {
+        let init = self
+            .exits
+            .claim(hold, pid)
+            .map_err(|source| Error::Process {
+                act: "get hold of",
+                id: wish.id.clone(),
+                pid,
+                source,
+            })?;
+        let adopted = Cgroup::of(pid).map_err(Error::from).and_then(|cgroup| {
+            wish.bundle.write_pid(pid)?;
+            Ok(cgroup)
+        });
+        match adopted {
+            Ok(cgroup) => Ok(Launched {
+                init,
+                cgroup,
+                held: stdio.into_held(),
+                pid_namespace: pid_namespace(spec),
+            }),
+            Err(error) => {
+                self.discard(wish, &init);
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes a create that succeeded but that nobody waits for any more.
+    pub(crate) fn abandon(&self, wish: &Wish, launched: &Launched) {
+        self.discard(wish, &launched.init);
+        self.undo(wish);
+    }
+
+    fn discard(&self, wish: &Wish, init: &Init) {
+        if let Err(error) = init.signal(libc::SIGKILL) {
+            // It may have ended by itself.
+            info!(id = wish.id.as_str(), error:%; "cannot kill an abandoned init process");
+        }
+        init.exited_blocking();
+    }
+
+    fn undo(&self, wish: &Wish) {
+        // The error that leads here is the one to tell; this one is for the log.
+        if let Err(error) = self.remove(&wish.id, &wish.bundle, End::Force) {
+            warn!(
+                id = wish.id.as_str(), namespace = self.namespace.as_str(), error:%;
+                "cannot remove all of a container that was not created"
+            );
+        }
+    }
+
+    fn prepare(&self, wish: &Wish, spec: &Spec, root: &Path) -> Result<(Plan, Artifact), Error> {
+        let policy = Policy::load(&from_env(POLICY_ENV, POLICY_FILE))?;
+        let view = RootfsView::new(root, spec).map_err(PlanError::from)?;
+        let (plan, interpreter) = workload::plan(spec, &policy, &view)?;
+        let store = self
+            .store
+            .get_or_init(|| Store::open(&from_env(CACHE_ENV, CACHE_DIR), StoreConfig::default()));
+        let name = plan.interpreter.path.as_str();
+        let mut told = None;
+        let artifact = store.get(&interpreter, name, &self.compiler, &mut |progress| {
+            // It says so several times a second.
+            if told.replace(progress.stage) != Some(progress.stage) {
+                info!(
+                    id = wish.id.as_str(), namespace = self.namespace.as_str(), module = name,
+                    stage:? = progress.stage;
+                    "no native code in the cache yet"
+                );
+            }
+        })?;
+        if let Origin::Uncached { reason, .. } = &artifact.origin {
+            warn!(
+                id = wish.id.as_str(), namespace = self.namespace.as_str(), module = name,
+                reason:%;
+                "native code cannot be cached: every start compiles it again"
+            );
+        }
+        Ok((plan, artifact))
+    }
+}
+
+/// Whether a container may still run when it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It has ended; if not, that is an error.
+    Ended,
+    /// Kill what runs.
+    Force,
+}
+
+/// Removes a container's processes, cgroup, state, mounts and files. What is not there is removed.
+/// All is tried; the first error is told.
+pub(crate) fn remove(runner: &Runner, id: &str, bundle: &Bundle, end: End) -> Result<(), Error> {
+    // Without a state there never was a runner, and a process less to start.
+    let removed = if bundle.state().exists() {
+        runner
+            .delete(id, &bundle.state(), end == End::Force)
+            .map_err(Error::from)
+    } else {
+        Ok(())
+    };
+    let unmounted = mount::unmount_all(&bundle.rootfs()).map_err(Error::from);
+    removed?;
+    unmounted?;
+    Ok(bundle.remove_own()?)
+}
+
+fn from_env(name: &str, default: &str) -> PathBuf {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| default.into(), PathBuf::from)
+}
+
+/// The runner's bundle is not containerd's: a relative root would mean another directory there.
+fn absolute_root(spec: &mut Spec, path: &Path) {
+    let mut root = spec.root().clone().unwrap_or_else(Root::default);
+    root.set_path(path.to_owned());
+    spec.set_root(Some(root));
+}
+
+fn pid_namespace(spec: &Spec) -> PidNamespace {
+    let own = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref())
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+    if own {
+        PidNamespace::Own
+    } else {
+        PidNamespace::Shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Spec {
+        serde_json::from_str(json).expect("spec")
+    }
+
+    #[test]
+    fn a_pid_namespace_with_a_path_is_somebody_elses() {
+        for (namespaces, expected) in [
+            (r#"[{"type":"pid"}]"#, PidNamespace::Own),
+            (
+                r#"[{"type":"pid","path":"/proc/1/ns/pid"}]"#,
+                PidNamespace::Shared,
+            ),
+            (r#"[{"type":"mount"}]"#, PidNamespace::Shared),
+        ] {
+            let json = format!(r#"{{"ociVersion":"1.0.2","linux":{{"namespaces":{namespaces}}}}}"#);
+            assert_eq!(pid_namespace(&spec(&json)), expected, "{namespaces}");
+        }
+        assert_eq!(
+            pid_namespace(&spec(r#"{"ociVersion":"1.0.2"}"#)),
+            PidNamespace::Shared
+        );
+    }
+
+    #[test]
+    fn the_root_keeps_its_rights_and_gets_its_place() {
+        let mut spec = spec(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true}}"#);
+        absolute_root(&mut spec, Path::new("/b/rootfs"));
+        let root = spec.root().as_ref().expect("root");
+        assert_eq!(root.path(), Path::new("/b/rootfs"));
+        assert_eq!(root.readonly(), Some(true));
+    }
+}

@@ -1,0 +1,105 @@
+//! The server's log: logfmt lines with fields, into the FIFO that containerd copies to its own.
+//!
+//! Installed by `serve`. Never blocks and never fails: a log must not stop a container. containerd
+//! may be down; the FIFO is held open from both sides, and what does not fit is lost.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use log::kv::{self, Key, Value, VisitSource};
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::clock;
+
+/// Opens the bundle's `log` and logs there from now on.
+pub(crate) fn install(path: &Path, debug: bool) -> io::Result<()> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)?;
+    log::set_boxed_logger(Box::new(Logger { file })).map_err(io::Error::other)?;
+    log::set_max_level(if debug {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    });
+    Ok(())
+}
+
+struct Logger {
+    file: File,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = format(record, SystemTime::now());
+            // One write a line, so that lines of several shims do not mix. See the module's doc
+            // for why a failure is nobody's business.
+            drop((&self.file).write_all(line.as_bytes()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn format(record: &Record<'_>, now: SystemTime) -> String {
+    struct Fields(String);
+    impl<'kvs> VisitSource<'kvs> for Fields {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            write!(self.0, " {key}={}", quote(&value.to_string()))?;
+            Ok(())
+        }
+    }
+    let mut fields = Fields(String::new());
+    // Our own visitor fails only as far as writing to a string can.
+    drop(record.key_values().visit(&mut fields));
+    let level = match record.level() {
+        log::Level::Warn => "warning".to_owned(),
+        other => other.as_str().to_ascii_lowercase(),
+    };
+    format!(
+        "time={} level={level} msg={} runtime={}{}\n",
+        quote(&clock::rfc3339(now)),
+        quote(&record.args().to_string()),
+        crate::RUNTIME_NAME,
+        fields.0
+    )
+}
+
+/// A text with quotes or line ends must not end its field or begin a line of its own.
+fn quote(text: &str) -> String {
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_fields_and_stays_one_line() {
+        let fields: &[(&str, &str)] = &[("id", "a\"b"), ("key", "k")];
+        let record = Record::builder()
+            .level(log::Level::Warn)
+            .args(format_args!("first\nsecond"))
+            .key_values(&fields)
+            .build();
+        assert_eq!(
+            format(&record, UNIX_EPOCH),
+            "time=\"1970-01-01T00:00:00.000000000Z\" level=warning msg=\"first\\nsecond\" \
+             runtime=io.containerd.wasm-interp.v1 id=\"a\\\"b\" key=\"k\"\n"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! A task: one container from its creation to its deletion, and the order of what is told of it.
+//!
+//! Made by `service`. Holds what `launch` made; knows no request and no answer of the Task API.
+//! Events are queued under the lock that orders the moves, so that the start is told before the
+//! exit and the exit before the deletion, however short the life was.
+#![forbid(unsafe_code)]
+
+mod registry;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use containerd_shim_protos::events::task as event;
+use containerd_shim_protos::protobuf::MessageField;
+use log::{error, info, warn};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::clock;
+use crate::error::Error;
+use crate::events::Publisher;
+use crate::exits::{Exit, Init};
+use crate::launch::{End, Launched, Launcher, PidNamespace, Wish};
+use crate::stdio::{Held, Names};
+
+pub(crate) use registry::{Registry, Reservation};
+pub(crate) use state::State;
+
+/// A client that wrote its stdin and left is noticed until this long after the start.
+const EARLY_END: Duration = Duration::from_secs(1);
+/// How long a killed process may take to end.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// One container.
+pub(crate) struct Task {
+    id: String,
+    bundle: Bundle,
+    names: Names,
+    init: Arc<Init>,
+    cgroup: Option<Cgroup>,
+    pid_namespace: PidNamespace,
+    held: Mutex<Held>,
+    launcher: Arc<Launcher>,
+    events: Publisher,
+    state: Mutex<State>,
+    /// Orders start, exit and delete. Never taken while `state` is locked.
+    moves: tokio::sync::Mutex<()>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+/// What the deletion of a task answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Obituary {
+    pub(crate) pid: u32,
+    pub(crate) exit: Exit,
+}
+
+impl Task {
+    /// Tells that the task was created and begins to wait for its end.
+    pub(crate) fn begin(
+        wish: Wish,
+        launched: Launched,
+        launcher: Arc<Launcher>,
+        events: Publisher,
+    ) -> Arc<Self> {
+        let task = Arc::new(Self {
+            id: wish.id,
+            bundle: wish.bundle,
+            names: wish.names,
+            init: Arc::new(launched.init),
+            cgroup: launched.cgroup,
+            pid_namespace: launched.pid_namespace,
+            held: Mutex::new(launched.held),
+            launcher,
+            events,
+            state: Mutex::new(State::Created(state::Created)),
+            moves: tokio::sync::Mutex::new(()),
+            exit: watch::Sender::new(None),
+        });
+        task.events.publish(&event::TaskCreate {
+            container_id: task.id.clone(),
+            bundle: task.bundle.path().display().to_string(),
+            rootfs: wish.rootfs,
+            io: MessageField::some(event::TaskIO {
+                stdin: task.names.stdin.clone(),
+                stdout: task.names.stdout.clone(),
+                stderr: task.names.stderr.clone(),
+                ..event::TaskIO::default()
+            }),
+            pid: task.pid(),
+            ..event::TaskCreate::default()
+        });
+        tokio::spawn(Arc::clone(&task).await_exit());
+        task
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Pid of the init process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.init.pid().unsigned_abs()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        *self.lock_state()
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        // A state is replaced in one go.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the guest run.
+    pub(crate) async fn start(self: Arc<Self>) -> Result<u32, Error> {
+        let _order = self.moves.lock().await;
+        let created = self.state().startable()?;
+        let task = Arc::clone(&self);
+        spawn_blocking(move || task.launcher.start(&task.id, &task.bundle)).await??;
+        *self.lock_state() = State::Running(created.started());
+        self.events.publish(&event::TaskStart {
+            container_id: self.id.clone(),
+            pid: self.pid(),
+            ..event::TaskStart::default()
+        });
+        if let Some(early_end) = self.lock_held().early_end() {
+            // Nobody waits for this one: it ends by itself.
+            tokio::spawn(tokio::time::timeout(EARLY_END, early_end));
+        }
+        Ok(self.pid())
+    }
+
+    /// Sends a signal to the init process, or to every process of the container.
+    pub(crate) async fn kill(&self, signal: u32, whom: Whom) -> Result<(), Error> {
+        let number = i32::try_from(signal).unwrap_or(i32::MAX);
+        if let (Whom::All, Some(cgroup)) = (whom, self.cgroup.clone()) {
+            let signalled = spawn_blocking(move || cgroup.signal_all(number)).await??;
+            return if signalled == 0 {
+                Err(Error::Finished)
+            } else {
+                Ok(())
+            };
+        }
+        self.init.signal(number).map_err(|source| {
+            if source.raw_os_error() == Some(libc::ESRCH) {
+                Error::Finished
+            } else {
+                Error::Signal {
+                    id: self.id.clone(),
+                    signal,
+                    source,
+                }
+            }
+        })
+    }
+
+    /// Waits for the end of the init process.
+    pub(crate) async fn wait(&self) -> Exit {
+        let mut exit = self.exit.subscribe();
+        loop {
+            let seen = *exit.borrow_and_update();
+            if let Some(exit) = seen {
+                return exit;
+            }
+            if exit.changed().await.is_err() {
+                // The sender lives as long as the task, which is borrowed here.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// All processes of the container.
+    pub(crate) async fn pids(&self) -> Result<Vec<u32>, Error> {
+        let pids = match self.cgroup.clone() {
+            Some(cgroup) => spawn_blocking(move || cgroup.pids()).await??,
+            None if self.state().exit().is_none() => vec![self.init.pid()],
+            None => Vec::new(),
+        };
+        Ok(pids.into_iter().map(i32::unsigned_abs).collect())
+    }
+
+    /// No more stdin from us.
+    pub(crate) fn close_stdin(&self) {
+        self.lock_held().stdin().close();
+    }
+
+    /// Removes the container. One that was never started is killed first, as runc does.
+    pub(crate) async fn delete(self: Arc<Self>) -> Result<Obituary, Error> {
+        if matches!(self.state(), State::Created(_)) {
+            match self.kill(libc::SIGKILL.unsigned_abs(), Whom::Init).await {
+                Ok(()) | Err(Error::Finished) => {}
+                Err(error) => return Err(error),
+            }
+            if tokio::time::timeout(KILLED, self.wait()).await.is_err() {
+                return Err(Error::Unkillable {
+                    id: self.id.clone(),
+                });
+            }
+        }
+        let _order = self.moves.lock().await;
+        let state = self.state();
+        if let State::Deleted(_) = state {
+            return Err(Error::NoTask {
+                id: self.id.clone(),
+            });
+        }
+        let stopped = state.deletable()?;
+        let task = Arc::clone(&self);
+        spawn_blocking(move || task.launcher.remove(&task.id, &task.bundle, End::Ended)).await??;
+        *self.lock_state() = State::Deleted(stopped.deleted());
+        let obituary = Obituary {
+            pid: self.pid(),
+            exit: stopped.exit,
+        };
+        self.events.publish(&event::TaskDelete {
+            container_id: self.id.clone(),
+            pid: obituary.pid,
+            exit_status: obituary.exit.status,
+            exited_at: MessageField::some(clock::timestamp(obituary.exit.at)),
+            ..event::TaskDelete::default()
+        });
+        Ok(obituary)
+    }
+
+    /// Runs from creation to the end of the init process.
+    async fn await_exit(self: Arc<Self>) {
+        let exit = match self.init.exited().await {
+            Ok(exit) => exit,
+            Err(error) => {
+                error!(id = self.id.as_str(), error:%; "cannot wait for an init process");
+                return;
+            }
+        };
+        let _order = self.moves.lock().await;
+        self.end_the_rest().await;
+        self.lock_state().exited(exit);
+        // Before the exit: CRI notes it as the reason of the exit to come.
+        if self
+            .cgroup
+            .as_ref()
+            .is_some_and(|cgroup| cgroup.oom_kills() > 0)
+        {
+            self.events.publish(&event::TaskOOM {
+                container_id: self.id.clone(),
+                ..event::TaskOOM::default()
+            });
+        }
+        self.events.publish(&event::TaskExit {
+            container_id: self.id.clone(),
+            id: self.id.clone(),
+            pid: self.pid(),
+            exit_status: exit.status,
+            exited_at: MessageField::some(clock::timestamp(exit.at)),
+            ..event::TaskExit::default()
+        });
+        info!(id = self.id.as_str(), status = exit.status; "exited");
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// In a pid namespace of its own the kernel has ended all others already.
+    async fn end_the_rest(&self) {
+        let (PidNamespace::Shared, Some(cgroup)) = (self.pid_namespace, self.cgroup.clone()) else {
+            return;
+        };
+        let ended = spawn_blocking(move || cgroup.kill_all())
+            .await
+            .map_err(Error::from)
+            .and_then(|killed| Ok(killed?));
+        if let Err(error) = ended {
+            warn!(id = self.id.as_str(), error:%; "cannot end what a container left behind");
+        }
+    }
+}
+
+/// Who gets a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The init process.
+    Init,
+    /// Every process of the container.
+    All,
+}
