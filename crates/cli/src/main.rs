@@ -1,1 +1,70 @@
-fn main() {}
+//! `wasm-interp`, the command line: a person's way to run and understand a container without
+//! containerd, and the executable that compiles for the artifact store.
+//!
+//! Each subcommand is a module with its arguments and one function.
+
+mod completions;
+mod container;
+mod inspect;
+mod node;
+mod run;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Run interpreters compiled to WebAssembly as containers.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Run a script of a root filesystem, as its container would:
+    wasm-interp run ./rootfs -- python /app/main.py
+
+  Say what a container of this bundle would do, and why:
+    wasm-interp inspect /run/containerd/io.containerd.runtime.v2.task/default/web
+
+Environment:
+  WASM_INTERP_CACHE_DIR  where native code is kept [default: /var/lib/wasm-interp/cache]
+  WASM_INTERP_POLICY     the node's policy [default: /etc/wasm-interp/policy.json]";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Inspect(inspect::Args),
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
+        Command::Run(args) => run::run(&args).map_err(Into::into),
+        Command::Inspect(args) => inspect::inspect(&args).map_err(Into::into),
+        Command::Completions(args) => completions::completions(&args).map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("wasm-interp: {}", causes(error.as_ref()));
+        // As docker and podman have it: the container was never started.
+        ExitCode::from(125)
+    })
+}
+
+/// An error and what led to it, in one line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Some errors say their cause themselves.
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! The OCI spec of a container that is described by a directory and a command line, with defaults
+//! as containerd's, less what a Wasm guest has no use for.
+
+use std::path::Path;
+
+use oci_spec::runtime::{
+    Linux, LinuxCapabilities, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxResources,
+    Mount, Process, Root, Spec,
+};
+use wasm_interp_workload::INTERPRETER_ANNOTATION;
+
+use super::Args;
+
+/// Namespaces of the container; all that there is to share is cut off.
+const NAMESPACES: [LinuxNamespaceType; 5] = [
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::Uts,
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Network,
+];
+
+/// The spec of a root filesystem about which nothing else is known.
+pub(super) fn of_rootfs() -> Spec {
+    let none = LinuxCapabilities::default;
+    let mut capabilities = none();
+    capabilities
+        .set_bounding(Some(Default::default()))
+        .set_effective(Some(Default::default()))
+        .set_inheritable(Some(Default::default()))
+        .set_permitted(Some(Default::default()))
+        .set_ambient(Some(Default::default()));
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(false))
+        .set_args(None)
+        .set_env(None)
+        .set_cwd("/".into())
+        .set_capabilities(Some(capabilities))
+        .set_rlimits(None)
+        .set_no_new_privileges(Some(true));
+    let namespaces = NAMESPACES.map(|typ| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(typ);
+        namespace
+    });
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces.to_vec()))
+        .set_resources(None)
+        .set_masked_paths(None)
+        .set_readonly_paths(None);
+    let mut root = Root::default();
+    root.set_readonly(Some(false));
+    let mut spec = Spec::default();
+    spec.set_root(Some(root))
+        .set_process(Some(process))
+        .set_mounts(Some(vec![
+            tmpfs(
+                "/dev",
+                &["nosuid", "strictatime", "mode=755", "size=65536k"],
+            ),
+            tmpfs(
+                "/dev/shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            ),
+        ]))
+        .set_hostname(Some("wasm-interp".to_owned()))
+        .set_linux(Some(linux));
+    spec
+}
+
+fn tmpfs(destination: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some("tmpfs".to_owned()))
+        .set_source(Some("tmpfs".into()))
+        .set_options(Some(
+            options.iter().map(|&option| option.to_owned()).collect(),
+        ));
+    mount
+}
+
+/// Lays what the command line says over `spec`.
+pub(super) fn change(spec: &mut Spec, args: &Args) {
+    let mut process = spec.process().clone().unwrap_or_default();
+    if !args.args.is_empty() {
+        process.set_args(Some(args.args.clone()));
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    for variable in &args.env {
+        env.retain(|entry| entry.split('=').next() != Some(&variable.name));
+        env.push(format!("{}={}", variable.name, variable.value));
+    }
+    process.set_env(Some(env));
+    if let Some(cwd) = &args.workdir {
+        process.set_cwd(cwd.clone());
+    }
+    if let Some(user) = args.user {
+        let mut changed = process.user().clone();
+        changed
+            .set_uid(user.uid)
+            .set_gid(user.gid)
+            .set_additional_gids(None);
+        process.set_user(changed);
+    }
+    spec.set_process(Some(process));
+
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    mounts.extend(args.mounts.iter().cloned());
+    spec.set_mounts(Some(mounts));
+
+    if let Some(interpreter) = &args.interpreter {
+        let mut annotations = spec.annotations().clone().unwrap_or_default();
+        annotations.insert(INTERPRETER_ANNOTATION.to_owned(), interpreter.clone());
+        spec.set_annotations(Some(annotations));
+    }
+    if let Some(bytes) = args.memory {
+        let mut linux = spec.linux().clone().unwrap_or_default();
+        let mut resources: LinuxResources = linux.resources().clone().unwrap_or_default();
+        let mut memory: LinuxMemory = resources.memory().unwrap_or_default();
+        memory.set_limit(Some(bytes.0));
+        resources.set_memory(Some(memory));
+        linux.set_resources(Some(resources));
+        spec.set_linux(Some(linux));
+    }
+}
+
+/// Names the root filesystem, absolutely, since the spec moves to another bundle.
+pub(super) fn set_root(spec: &mut Spec, rootfs: &Path, read_only: bool) {
+    let mut root = spec.root().clone().unwrap_or_default();
+    root.set_path(rootfs.to_owned());
+    if read_only {
+        root.set_readonly(Some(true));
+    }
+    spec.set_root(Some(root));
+}
+
+/// Puts the container into a cgroup of its own. One level: what is above stays as it was.
+pub(crate) fn set_cgroup(spec: &mut Spec, id: &str) {
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    linux.set_cgroups_path(Some(format!("/{id}").into()));
+    spec.set_linux(Some(linux));
+}
