@@ -174,7 +174,7 @@ impl World {
         let log = self.daemon.log();
         let lines: Vec<&str> = log
             .lines()
-            .filter(|line| !line.contains("level=debug"))
+            .filter(|line| !line.contains("level=debug") && !line.contains("loading plugin"))
             .collect();
         println!("--- the end of containerd's log");
         for line in &lines[lines.len().saturating_sub(60)..] {
@@ -407,9 +407,37 @@ impl Container<'_> {
         Ok(serde_json::from_str(&info.stdout)?)
     }
 
+    /// `ctr task rm`; returns the exit code of the task.
+    pub(crate) fn delete(&self) -> Outcome<i32> {
+        let finished = self.task(&["rm"], &[])?.expect_code(0)?;
+        // The code stands only in a warning, and only if it is not zero.
+        match finished.stderr.split("exit code ").nth(1) {
+            None => Ok(0),
+            Some(rest) => {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                digits
+                    .parse()
+                    .map_err(|_| format!("no exit code in: {finished}").into())
+            }
+        }
+    }
+
+    /// The same, and fails unless the exit code is `code`.
+    pub(crate) fn delete_expecting(&self, code: i32) -> Outcome {
+        let got = self.delete()?;
+        if got == code {
+            return Ok(());
+        }
+        Err(format!(
+            "container {} ended with {got}, not {code}, and printed:\n{}",
+            self.id,
+            self.output()?
+        )
+        .into())
+    }
+
     /// Removes task and container; fails if that fails.
     pub(crate) fn remove(&self) -> Outcome {
-        // The exit code is the task's.
         self.task(&["rm", "--force"], &[])?;
         self.world
             .daemon

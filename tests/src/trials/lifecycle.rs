@@ -82,7 +82,7 @@ fn life(world: &World, runtime: &'static str) -> Outcome<Vec<(&'static str, Stri
         class(&container.task(&["start", "--detach"], &[])?),
     );
     note("status when stopped", format!("{:?}", container.status()?));
-    note("delete", format!("{}", container.task(&["rm"], &[])?.code));
+    note("delete", format!("{}", container.delete()?));
     note("delete again", class(&container.task(&["rm"], &[])?));
     note("status when deleted", format!("{:?}", container.status()?));
     container.remove()?;
@@ -136,7 +136,7 @@ pub(super) fn events_come_in_order(world: &World) -> Outcome {
             .task(&["kill", "--signal", "SIGKILL"], &[])?
             .expect_code(0)?;
         container.wait_for_status("STOPPED")?;
-        container.task(&["rm"], &[])?.expect_code(137)?;
+        container.delete_expecting(137)?;
         let seen = || -> Outcome<Vec<String>> { Ok(topics(&listener.stdout()?, &container.id)) };
         wait_for("the event of the deletion", || {
             Ok(seen()?

@@ -26,7 +26,6 @@ fn signal(world: &World, image: &str, signal: &str, code: i32) -> Outcome {
         .task(&["kill", "--signal", signal], &[])?
         .expect_code(0)?;
     container.wait_for_status("STOPPED")?;
-    // `ctr task rm` exits with the task's code.
-    container.task(&["rm"], &[])?.expect_code(code)?;
+    container.delete_expecting(code)?;
     container.remove()
 }

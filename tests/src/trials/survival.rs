@@ -47,7 +47,7 @@ sys.exit(7)
 
     fs::write(folder.join("end"), "")?;
     container.wait_for_status("STOPPED")?;
-    container.task(&["rm"], &[])?.expect_code(7)?;
+    container.delete_expecting(7)?;
     container.remove()
 }
 
