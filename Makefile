@@ -112,8 +112,9 @@ cross: ## Build the executables for arm64 too
 
 .PHONY: boundaries
 boundaries: bootstrap ## Check that no compiler is in the runner and no Wasmtime in the shim
-	@! cargo tree --locked --package wasm-interp-runner --edges normal | grep cranelift-codegen
-	@! cargo tree --locked --package containerd-shim-wasm-interp --edges normal | grep -w wasmtime
+	$(call say,boundaries)
+	@tree=$$(cargo tree --locked --package wasm-interp-runner --edges normal); ! grep cranelift-codegen <<<"$$tree"
+	@tree=$$(cargo tree --locked --package containerd-shim-wasm-interp --edges normal); ! grep -w wasmtime <<<"$$tree"
 
 .PHONY: bench
 bench: build images ## Measure against runc and the peer; writes docs/benchmarks.md
