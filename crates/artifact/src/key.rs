@@ -178,6 +178,7 @@ impl<'de> Deserialize<'de> for Key {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -98,3 +98,86 @@ pub(crate) fn forget(dir: &StoreDir) {
 fn is_recent(modified: SystemTime) -> bool {
     modified.elapsed().is_ok_and(|age| age.as_secs() < 60)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, StoreDir) {
+        // Not in memory: a file system with handles, where there is one.
+        let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+        let dir = StoreDir::open(&temp.path().join("cache")).unwrap();
+        (temp, dir)
+    }
+
+    #[test]
+    fn a_file_at_rest_is_remembered_and_a_changed_one_read_again() {
+        let (temp, dir) = store();
+        let path = temp.path().join("module");
+        std::fs::write(&path, "one").unwrap();
+        let open = || File::open(&path).unwrap();
+        let remembered = || dir.names(Folder::Known).unwrap().len();
+        assert_eq!(
+            digest(&open(), Some(&dir)).unwrap(),
+            Digest::of_bytes(b"one")
+        );
+        assert_eq!(remembered(), 0, "it changed just now");
+        std::thread::sleep(Duration::from_millis(2100));
+        assert_eq!(
+            digest(&open(), Some(&dir)).unwrap(),
+            Digest::of_bytes(b"one")
+        );
+        let Some(stamp) = Stamp::of(&open()).unwrap() else {
+            return;
+        };
+        assert_eq!(remembered(), 1);
+        // The memory is what answers from here on.
+        let other = Digest::of_bytes(b"other");
+        remember(&dir, &stamp, other);
+        assert_eq!(digest(&open(), Some(&dir)).unwrap(), other);
+        let times =
+            std::fs::FileTimes::new().set_modified(open().metadata().unwrap().modified().unwrap());
+        let mut writer = File::options().write(true).open(&path).unwrap();
+        writer.write_all(b"two").unwrap();
+        // Whoever sets the time back cannot set the inode's own.
+        writer.set_times(times).unwrap();
+        drop(writer);
+        assert_eq!(
+            digest(&open(), Some(&dir)).unwrap(),
+            Digest::of_bytes(b"two")
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_may_write_is_not_remembered() {
+        let (temp, dir) = store();
+        let path = temp.path().join("module");
+        std::fs::write(&path, "one").unwrap();
+        let _writer = File::options().write(true).open(&path).unwrap();
+        std::thread::sleep(Duration::from_millis(2100));
+        digest(&File::open(&path).unwrap(), Some(&dir)).unwrap();
+        assert_eq!(dir.names(Folder::Known).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_torn_memory_is_none() {
+        let (temp, dir) = store();
+        let path = temp.path().join("module");
+        std::fs::write(&path, "one").unwrap();
+        let file = File::open(&path).unwrap();
+        let Some(stamp) = Stamp::of(&file).unwrap() else {
+            return;
+        };
+        vouch(&file, &dir, Digest::of_bytes(b"x"));
+        assert_eq!(recall(&dir, &stamp), Some(Digest::of_bytes(b"x")));
+        let whole = dir.read(Folder::Known, &name(&stamp)).unwrap();
+        for torn in [&b""[..], &whole[..70], &vec![0; whole.len()]] {
+            dir.replace(Folder::Known, &name(&stamp), torn).unwrap();
+            assert_eq!(recall(&dir, &stamp), None);
+        }
+    }
+}

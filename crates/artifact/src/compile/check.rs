@@ -191,6 +191,7 @@ fn same(wanted: &FuncType, (parameters, results): Offer) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

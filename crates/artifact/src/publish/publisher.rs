@@ -433,3 +433,58 @@ fn tidy(dir: &StoreDir, job: &Job) {
         log::debug!("cannot keep the cache within its size: {error}");
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::key::Key;
+    use crate::store::StoreConfig;
+
+    fn job(wasm: &[u8]) -> Job {
+        Job {
+            key: Key::of(Digest::of_bytes(wasm)),
+            name: "a.wasm".to_owned(),
+            config: StoreConfig::default(),
+            store: Destination::Memory {
+                reason: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_module_that_changed_since_it_was_asked_for_is_not_compiled() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"two", 0).unwrap();
+        assert_eq!(snapshot(&job(b"one"), &file).unwrap_err(), Failure::Changed);
+        let copy = snapshot(&job(b"two"), &file).unwrap();
+        file.write_all_at(b"new", 0).unwrap();
+        assert_eq!(Digest::of_file(&copy).unwrap(), Digest::of_bytes(b"two"));
+    }
+
+    #[test]
+    fn what_is_sealed_cannot_be_written_through_any_descriptor() {
+        let made = memory("test", true).unwrap();
+        made.write_all_at(b"code", 0).unwrap();
+        let sealed = seal(&made).unwrap();
+        assert!(made.write_at(b"x", 0).is_err());
+        assert!(sealed.set_len(0).is_err());
+    }
+
+    #[test]
+    fn a_compiler_that_fails_is_explained() {
+        let job = job(b"");
+        let killed = ExitStatus::from_raw(9);
+        let memory = explain(&job, killed, b"memory allocation of 64 bytes failed");
+        assert!(matches!(memory, Failure::MemoryLimit { .. }));
+        let crashed = explain(&job, killed, b" panicked \n");
+        assert_eq!(
+            crashed,
+            Failure::Crashed {
+                how: "signal 9: panicked".to_owned()
+            }
+        );
+        let words = serde_json::to_vec(&Failure::Changed).unwrap();
+        assert_eq!(explain(&job, killed, &words), Failure::Changed);
+    }
+}

@@ -130,6 +130,7 @@ fn overlay_is_local(handle: &Handle) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::Write as _;
 
@@ -217,5 +218,71 @@ mod tests {
         let path = file.into_temp_path();
         assert!(!has_writer(&reader));
         drop(path);
+    }
+
+    /// Every container has an overlay mount of its own; the layer's file beneath is one.
+    #[test]
+    fn two_overlays_of_one_layer_give_one_stamp_and_a_copy_up_another() {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
+
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+        let root = temp.path().to_owned();
+        for name in ["lower", "up1", "work1", "one", "up2", "work2", "two"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join("lower/f"), "module").unwrap();
+        let overlay_mount = |number: &str, target: &str| {
+            let at = |name: &str| root.join(name).display().to_string();
+            let options = format!(
+                "lowerdir={},upperdir={},workdir={}",
+                at("lower"),
+                at(&format!("up{number}")),
+                at(&format!("work{number}"))
+            );
+            let target = root.join(target);
+            mount(
+                Some("overlay"),
+                &target,
+                Some("overlay"),
+                MsFlags::empty(),
+                Some(&*options),
+            )
+        };
+        // The mounts are this thread's alone and end with it.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+                mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+                if overlay_mount("1", "one").is_err() {
+                    eprintln!("no overlay on this machine: nothing to hold");
+                    return;
+                }
+                overlay_mount("2", "two").unwrap();
+                let open = |name: &str| File::open(root.join(name).join("f")).unwrap();
+                let stamp = |file: &File| Stamp::of(file).unwrap();
+                let Some(one) = stamp(&open("one")) else {
+                    eprintln!("no handles on overlays of this kernel or disk: nothing to hold");
+                    return;
+                };
+                assert!(
+                    !has_writer(&open("one")),
+                    "no leases: it would be read every time"
+                );
+                assert_eq!(stamp(&open("two")), Some(one.clone()));
+                let mut writer = File::options()
+                    .append(true)
+                    .open(root.join("two/f"))
+                    .unwrap();
+                writer.write_all(b"!").unwrap();
+                assert!(has_writer(&open("two")));
+                assert_ne!(stamp(&open("two")), Some(one.clone()));
+                assert_eq!(stamp(&open("one")), Some(one));
+            });
+        });
     }
 }

@@ -266,6 +266,7 @@ fn private(path: &Path, fd: &OwnedFd) -> Result<(), Unusable> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
