@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use tempfile::TempDir;
 use thiserror::Error;
 
 /// A directory for one run.
 pub(super) struct Scratch {
-    directory: TempDir,
+    /// Never removed with what is in it: a directory of the user's is mounted there.
+    directory: PathBuf,
 }
 
 /// The directory could not be made.
@@ -33,8 +34,11 @@ impl Scratch {
         let directory = tempfile::Builder::new()
             .prefix("wasm-interp-")
             .tempdir_in(&temporary)
-            .map_err(failed("make a directory in", &temporary))?;
-        let path = directory.path();
+            .map_err(failed("make a directory in", &temporary))?
+            .keep();
+        // From here on its end is ours to see to, whatever fails.
+        let scratch = Self { directory };
+        let path = scratch.directory.as_path();
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make a mount namespace for", path))?;
         // Mounts of the machine go on to arrive here; ours do not leave.
         let propagation = MsFlags::MS_REC | MsFlags::MS_SLAVE;
@@ -43,12 +47,12 @@ impl Scratch {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=0700"))
             .map_err(failed("mount a tmpfs on", path))?;
-        Ok(Self { directory })
+        Ok(scratch)
     }
 
     /// A name of its own on this machine for the run.
     pub(super) fn id(&self) -> String {
-        let name = self.directory.path().file_name().unwrap_or_default();
+        let name = self.directory.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 
@@ -70,7 +74,7 @@ impl Scratch {
             Some(rootfs),
             &lower,
             None::<&str>,
-            MsFlags::MS_BIND | MsFlags::MS_REC,
+            MsFlags::MS_BIND,
             None::<&str>,
         )
         .map_err(failed("bind", rootfs))?;
@@ -79,10 +83,13 @@ impl Scratch {
             self.made("work")?,
             self.made("rootfs")?,
         );
-        // The root directory of the container has the mode of the rootfs's, not of our own.
+        // The root directory of the container has the owner and mode of the rootfs's, not of our own.
         fs::metadata(rootfs)
-            .and_then(|metadata| fs::set_permissions(&upper, metadata.permissions()))
-            .map_err(failed("take the permissions of", rootfs))?;
+            .and_then(|of| {
+                chown(&upper, Some(of.uid()), Some(of.gid()))?;
+                fs::set_permissions(&upper, of.permissions())
+            })
+            .map_err(failed("take over the owner and permissions of", rootfs))?;
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
             lower.display(),
@@ -103,12 +110,12 @@ impl Scratch {
     /// Removes all of it. Also done when dropped; this is for those who leave without that.
     pub(super) fn remove(&self) {
         // What is left if this fails is an empty directory, and nobody to tell.
-        let _ = umount2(self.directory.path(), MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir(self.directory.path());
+        let _ = umount2(self.directory.as_path(), MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.directory);
     }
 
     fn made(&self, name: &str) -> Result<PathBuf, ScratchError> {
-        let path = self.directory.path().join(name);
+        let path = self.directory.join(name);
         fs::create_dir_all(&path).map_err(failed("make", &path))?;
         Ok(path)
     }
