@@ -1,0 +1,329 @@
+//! Where in the cgroup tree a container belongs, from the form of the spec's `cgroupsPath`.
+//!
+//! Called by `spec`. [`placement`] is pure; only [`Version::of_host`] and [`directory`] look at the
+//! host. Knows the naming rules of systemd and of runc (`libcontainer/cgroups/systemd`), not
+//! Wasmtime.
+#![forbid(unsafe_code)]
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Which cgroup interface the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// One hierarchy a controller (also the hybrid form, whose controllers are on version 1).
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// Where a container's cgroup is and who makes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Placement {
+    /// What libcontainer is given as `cgroupsPath`.
+    pub(crate) path: PathBuf,
+    /// Who makes it.
+    pub(crate) driver: Driver,
+}
+
+/// Who makes a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Driver {
+    /// We, by `mkdir`.
+    Cgroupfs,
+    /// systemd, as a transient scope, asked over D-Bus.
+    Systemd,
+}
+
+/// A `cgroupsPath` that names no place.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum PlacementError {
+    #[error("place the container in cgroup {path:?}: {why}")]
+    Invalid { path: String, why: &'static str },
+    #[error("find out the version of the host's cgroups at /sys/fs/cgroup: {0}")]
+    Version(String),
+}
+
+impl Version {
+    /// Asks the host.
+    pub(crate) fn of_host() -> Result<Self, PlacementError> {
+        use libcgroups::common::{CgroupSetup, get_cgroup_setup};
+        match get_cgroup_setup() {
+            Ok(CgroupSetup::Unified) => Ok(Self::V2),
+            Ok(CgroupSetup::Legacy | CgroupSetup::Hybrid) => Ok(Self::V1),
+            Err(error) => Err(PlacementError::Version(error.to_string())),
+        }
+    }
+}
+
+/// Where the container `id` goes if its spec says `cgroups_path`.
+///
+/// The form decides the driver, as it does for runc and crun: `slice:prefix:name` is a systemd
+/// scope, everything else a path below the root of each hierarchy. On version 1 the scope's
+/// directory is made without systemd, where systemd would make it: libcontainer's systemd driver
+/// is for version 2 only and takes the form for a directory name there.
+pub(crate) fn placement(
+    cgroups_path: Option<&Path>,
+    id: &str,
+    version: Version,
+) -> Result<Placement, PlacementError> {
+    let cgroupfs = |path| Placement {
+        path,
+        driver: Driver::Cgroupfs,
+    };
+    let Some(path) = cgroups_path.filter(|p| !p.as_os_str().is_empty()) else {
+        return Ok(cgroupfs(Path::new("/").join(format!("wasm-interp-{id}"))));
+    };
+    let invalid = |why| PlacementError::Invalid {
+        path: path.display().to_string(),
+        why,
+    };
+    let text = path.to_str().ok_or_else(|| invalid("it is not UTF-8"))?;
+    let parts: Vec<&str> = text.split(':').collect();
+    if let [slice, prefix, name] = parts[..] {
+        if name.is_empty() {
+            return Err(invalid("the name of the scope is empty"));
+        }
+        if [slice, prefix, name].iter().any(|part| part.contains('/')) {
+            return Err(invalid("a part of slice:prefix:name holds a slash"));
+        }
+        let directory = expand_slice(slice)
+            .map_err(invalid)?
+            .join(unit(prefix, name));
+        return Ok(match version {
+            Version::V1 => cgroupfs(directory),
+            Version::V2 => Placement {
+                path: path.to_owned(),
+                driver: Driver::Systemd,
+            },
+        });
+    }
+    let mut absolute = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => absolute.push(name),
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(invalid("it climbs out of the tree with .."));
+            }
+        }
+    }
+    if absolute == Path::new("/") {
+        return Err(invalid(
+            "it is the root of the tree, which belongs to the host",
+        ));
+    }
+    Ok(cgroupfs(absolute))
+}
+
+/// Sets the limit of tasks of the cgroup in which process `pid` is.
+pub(crate) fn limit_pids(pid: i32, limit: i64) -> std::io::Result<()> {
+    let directory = directory(pid, "pids")?;
+    let value = if limit > 0 {
+        limit.to_string()
+    } else {
+        "max".to_owned()
+    };
+    std::fs::write(directory.join("pids.max"), value)
+}
+
+/// The directory of process `pid`'s cgroup in the hierarchy that has `controller`.
+pub(crate) fn directory(pid: i32, controller: &str) -> std::io::Result<PathBuf> {
+    let memberships = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    directory_in(&memberships, &mounts, controller).ok_or_else(|| {
+        std::io::Error::other(format!(
+            "find the {controller} cgroup of process {pid} among the host's mounts"
+        ))
+    })
+}
+
+/// Reads cgroups(7)'s `/proc/PID/cgroup` and proc(5)'s `mountinfo`.
+fn directory_in(memberships: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
+    let member = |wanted: &dyn Fn(&str) -> bool| {
+        memberships.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            wanted(controllers).then_some(path)
+        })
+    };
+    let mounted = |wanted: &dyn Fn(&str, &str) -> bool| {
+        mounts.lines().find_map(|line| {
+            let (place, kind) = line.split_once(" - ")?;
+            let mut place = place.split(' ').skip(3);
+            let (root, point) = (place.next()?, place.next()?);
+            let mut kind = kind.split(' ');
+            let (fs, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
+            wanted(fs, options).then_some((root, point))
+        })
+    };
+    let has = |list: &str| list.split(',').any(|c| c == controller);
+    let v1 = mounted(&|fs, options| fs == "cgroup" && has(options));
+    let ((root, point), path) = match v1 {
+        Some(mount) => (mount, member(&has)?),
+        None => (
+            mounted(&|fs, _| fs == "cgroup2")?,
+            member(&|controllers| controllers.is_empty())?,
+        ),
+    };
+    // In a container the hierarchy's root may be mounted from below.
+    let below = Path::new(path)
+        .strip_prefix(root)
+        .unwrap_or(Path::new(path));
+    let below = below.strip_prefix("/").unwrap_or(below);
+    Some(Path::new(point).join(below))
+}
+
+/// The directory of a slice: `a-b.slice` lies at `/a.slice/a-b.slice` (systemd.slice(5)).
+fn expand_slice(slice: &str) -> Result<PathBuf, &'static str> {
+    // As runc: a scope without a slice belongs to the system.
+    let slice = if slice.is_empty() {
+        "system.slice"
+    } else {
+        slice
+    };
+    let name = slice
+        .strip_suffix(".slice")
+        .ok_or("its slice does not end in .slice")?;
+    let mut directory = PathBuf::from("/");
+    if name == "-" {
+        return Ok(directory);
+    }
+    let mut prefix = String::new();
+    for part in name.split('-') {
+        if part.is_empty() {
+            return Err("its slice has an empty part between dashes");
+        }
+        directory.push(format!("{prefix}{part}.slice"));
+        prefix.push_str(part);
+        prefix.push('-');
+    }
+    Ok(directory)
+}
+
+/// The name of the unit, as runc and systemd's users of it build it.
+fn unit(prefix: &str, name: &str) -> String {
+    if name.ends_with(".slice") {
+        name.to_owned()
+    } else if prefix.is_empty() {
+        format!("{name}.scope")
+    } else {
+        format!("{prefix}-{name}.scope")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(path: &str, version: Version) -> (String, Driver) {
+        let placement = placement(Some(Path::new(path)), "id", version).expect(path);
+        (placement.path.display().to_string(), placement.driver)
+    }
+
+    #[test]
+    fn each_form_on_each_version() {
+        use Driver::{Cgroupfs, Systemd};
+        use Version::{V1, V2};
+        for (path, version, expected, driver) in [
+            ("/default/hello", V1, "/default/hello", Cgroupfs),
+            ("/default/hello", V2, "/default/hello", Cgroupfs),
+            ("default/hello", V1, "/default/hello", Cgroupfs),
+            (
+                "/kubepods/burstable/podA/b",
+                V2,
+                "/kubepods/burstable/podA/b",
+                Cgroupfs,
+            ),
+            ("/a/./b//c", V1, "/a/b/c", Cgroupfs),
+            (
+                "kubepods-burstable-pod0a_1.slice:cri-containerd:c0ffee",
+                V1,
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a_1.slice/cri-containerd-c0ffee.scope",
+                Cgroupfs,
+            ),
+            (
+                "kubepods-burstable-pod0a_1.slice:cri-containerd:c0ffee",
+                V2,
+                "kubepods-burstable-pod0a_1.slice:cri-containerd:c0ffee",
+                Systemd,
+            ),
+            (
+                "system.slice:docker:x",
+                V1,
+                "/system.slice/docker-x.scope",
+                Cgroupfs,
+            ),
+            (":docker:x", V1, "/system.slice/docker-x.scope", Cgroupfs),
+            ("-.slice:p:x", V1, "/p-x.scope", Cgroupfs),
+            ("system.slice::x", V1, "/system.slice/x.scope", Cgroupfs),
+            ("a.slice:p:own.slice", V1, "/a.slice/own.slice", Cgroupfs),
+        ] {
+            assert_eq!(
+                placed(path, version),
+                (expected.to_owned(), driver),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_path_a_container_has_a_cgroup_of_its_own() {
+        for path in [None, Some(Path::new(""))] {
+            let placement = placement(path, "id", Version::V1).expect("default");
+            assert_eq!(placement.path, Path::new("/wasm-interp-id"));
+        }
+    }
+
+    const MOUNTS: &str = "\
+30 25 0:26 / /sys/fs/cgroup rw,nosuid - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:5 - cgroup2 cgroup2 rw
+36 30 0:32 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
+37 30 0:33 /docker/abc /sys/fs/cgroup/pids rw shared:10 - cgroup cgroup rw,pids
+";
+
+    #[test]
+    fn the_directory_is_found_in_the_hierarchy_of_its_controller() {
+        let memberships = "5:pids:/docker/abc/x\n4:cpu,cpuacct:/y\n0::/z\n";
+        for (controller, expected) in [
+            ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/y"),
+            ("pids", "/sys/fs/cgroup/pids/x"),
+        ] {
+            assert_eq!(
+                directory_in(memberships, MOUNTS, controller),
+                Some(PathBuf::from(expected))
+            );
+        }
+    }
+
+    #[test]
+    fn the_directory_is_found_in_the_unified_hierarchy() {
+        let mounts = "31 30 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            directory_in("0::/a/b\n", mounts, "pids"),
+            Some(PathBuf::from("/sys/fs/cgroup/a/b"))
+        );
+    }
+
+    #[test]
+    fn what_names_no_place_is_refused() {
+        for (path, why) in [
+            ("/", "root of the tree"),
+            ("/a/../../b", "climbs out"),
+            ("kubepods:p:x", ".slice"),
+            ("a--b.slice:p:x", "empty part"),
+            ("-a.slice:p:x", "empty part"),
+            (".slice:p:x", "empty part"),
+            ("a.slice:p:", "name of the scope"),
+            ("a.slice:p/../q:x", "slash"),
+        ] {
+            for version in [Version::V1, Version::V2] {
+                let error = placement(Some(Path::new(path)), "id", version).expect_err(path);
+                assert!(error.to_string().contains(why), "{path}: {error}");
+            }
+        }
+    }
+}

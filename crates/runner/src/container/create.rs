@@ -1,0 +1,187 @@
+//! `create`: up to the point where the init process waits for `start`, or nothing at all.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs::DirBuilder,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
+use nix::{
+    sys::{
+        stat::{Mode, umask},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{getgroups, setgroups},
+};
+use oci_spec::runtime::Spec;
+use wasm_interp_runner::client::Workload;
+
+use super::{Error, State, delete};
+use crate::{
+    cgroup::{Driver, Version},
+    dev, devices,
+    diagnostics::Diagnostics,
+    executor::Init,
+    guest::Prepared,
+    spec::{self, Fitted, For},
+    wire,
+};
+
+/// How long killed processes may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Creates the container and returns the pid of its init process.
+pub(crate) fn create(
+    id: &str,
+    bundle: &Path,
+    state: &Path,
+    workload: Workload,
+) -> Result<i32, Error> {
+    let state = State(state);
+    let (init, whom) = match workload {
+        Workload::Wasm { plan } => {
+            let guest = Prepared::new(*plan, wire::artifact()?)?;
+            (Init::Guest(Rc::new(guest)), For::Guest)
+        }
+        Workload::Pause => (Init::Pause, For::Pause),
+    };
+    neutral_process().map_err(Error::Setup)?;
+    let version = Version::of_host().map_err(spec::SpecError::from)?;
+    let fitted = spec::fit(bundle, id, version, whom)?;
+    let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
+
+    claim(id, &state)?;
+    let made = make(id, &state, &fitted, version, (init, whom), &diagnostics);
+    made.map_err(|cause| match undo(id, &state) {
+        Ok(()) => cause,
+        Err(error) => Error::Create {
+            id: id.to_owned(),
+            reason: format!("{cause}; besides, cleaning up failed: {error}"),
+        },
+    })
+}
+
+/// Makes the state directory ours, so that cleaning up after a failure can hit nobody else.
+fn claim(id: &str, state: &State<'_>) -> Result<(), Error> {
+    let bundle = state.bundle();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state.0)
+        .and_then(|()| DirBuilder::new().mode(0o700).create(&bundle))
+        .map_err(|e| Error::Create {
+            id: id.to_owned(),
+            reason: if e.kind() == ErrorKind::AlreadyExists {
+                format!(
+                    "{} holds the state of one already; delete that first",
+                    state.0.display()
+                )
+            } else {
+                format!("make {}: {e}", bundle.display())
+            },
+        })
+}
+
+/// Removes whatever a failure has left: libcontainer cleans up after its own only.
+fn undo(id: &str, state: &State<'_>) -> Result<(), Error> {
+    delete::remove(id, state, delete::Running::Kill)?;
+    // Nothing of it may outlive this process as somebody else's orphan.
+    let end = Instant::now() + PATIENCE;
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            if Instant::now() > end {
+                return Err(Error::Create {
+                    id: id.to_owned(),
+                    reason: "a process of it does not end".to_owned(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
+}
+
+fn make(
+    id: &str,
+    state: &State<'_>,
+    fitted: &Fitted,
+    version: Version,
+    (init, whom): (Init, For),
+    diagnostics: &Diagnostics,
+) -> Result<i32, Error> {
+    let failed = |reason: String| Error::Create {
+        id: id.to_owned(),
+        reason,
+    };
+    let bundle = state.bundle();
+    spec::write(&state.record(), &fitted.record)?;
+    spec::write(&bundle.join("config.json"), &fitted.spec)?;
+
+    let explained =
+        |error: &dyn std::error::Error| failed(hint(diagnostics.explain(error), &fitted.spec));
+    let container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
+        .with_executor(init)
+        .with_root_path(state.0)
+        .and_then(ContainerBuilder::validate_id)
+        .map_err(|e| explained(&e))?
+        .as_init(&bundle)
+        .with_systemd(fitted.record.cgroup.driver == Driver::Systemd)
+        .build()
+        .map_err(|e| explained(&e))?;
+    let pid = container
+        .pid()
+        .ok_or_else(|| failed("its init process ended before it was ready".to_owned()))?
+        .as_raw();
+
+    if whom == For::Guest {
+        dev::trim(pid, &mounted_in_dev(&fitted.spec))?;
+        devices::confine(pid, version)?;
+    }
+    if let Some(limit) = fitted.late_pids_limit {
+        crate::cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(pid)
+}
+
+/// What the container must not inherit from whoever started containerd.
+fn neutral_process() -> std::io::Result<()> {
+    // libcontainer sets supplementary groups only if the spec names any.
+    if !getgroups()?.is_empty() {
+        setgroups(&[])?;
+    }
+    // And a umask likewise; this is runc's.
+    umask(Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+/// Names right beneath /dev on which the spec mounts something.
+fn mounted_in_dev(spec: &Spec) -> Vec<String> {
+    spec.mounts()
+        .iter()
+        .flatten()
+        .filter_map(|mount| mount.destination().strip_prefix("/dev").ok()?.to_str())
+        .filter(|name| !name.is_empty() && !name.contains('/'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Adds the way out where the cause alone does not show it.
+fn hint(reason: String, spec: &Spec) -> String {
+    let score = spec
+        .process()
+        .as_ref()
+        .and_then(oci_spec::runtime::Process::oom_score_adj);
+    match score {
+        Some(score) if reason.contains("oom_score_adj") => format!(
+            "{reason}; lowering the score to {score} needs CAP_SYS_RESOURCE, which the node's \
+             container runtime lacks: set restrict_oom_score_adj = true in containerd's CRI \
+             configuration"
+        ),
+        _ => reason,
+    }
+}

@@ -1,0 +1,212 @@
+//! What libcontainer says about a failure, made into one sentence.
+//!
+//! Installed by `container`. libcontainer's forked processes send no more than the outermost words
+//! of an error to the one that answers (`failed to prepare rootfs`); the cause is only in their
+//! log events. This module collects those through a pipe that all of them inherit.
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt::{Debug, Write as _},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use nix::{errno::Errno, fcntl::OFlag, unistd::pipe2};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// The reading end: what went wrong, in the order in which it was noticed.
+pub(crate) struct Diagnostics {
+    pipe: OwnedFd,
+}
+
+impl Diagnostics {
+    /// Collects the error events of this process and of its children from now on.
+    pub(crate) fn collect() -> std::io::Result<Self> {
+        let (pipe, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        tracing::subscriber::set_global_default(Recorder {
+            pipe: Arc::new(write),
+        })
+        .map_err(std::io::Error::other)?;
+        Ok(Self { pipe })
+    }
+
+    /// `error` with its causes, and the innermost cause that was logged.
+    pub(crate) fn explain(&self, error: &dyn std::error::Error) -> String {
+        self.complete(chain(error))
+    }
+
+    /// `text` with the innermost cause that was logged.
+    pub(crate) fn complete(&self, mut text: String) -> String {
+        if let Some(first) = self.first() {
+            // The innermost comes first in the log, as everybody above logs on the way out.
+            if !text.contains(&first) {
+                text.push_str(": ");
+                text.push_str(&first);
+            }
+        }
+        text
+    }
+
+    fn first(&self) -> Option<String> {
+        let mut log = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(n) = nix::unistd::read(&self.pipe, &mut buffer) {
+            if n == 0 {
+                break;
+            }
+            log.extend_from_slice(&buffer[..n]);
+        }
+        String::from_utf8_lossy(&log)
+            .lines()
+            .next()
+            .map(str::to_owned)
+    }
+}
+
+/// An error and its causes, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            let _ = write!(text, ": {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+struct Recorder {
+    pipe: Arc<OwnedFd>,
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() == Level::ERROR
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut words = Words::default();
+        event.record(&mut words);
+        let line = words.line();
+        // A full pipe: enough has been said.
+        let _ = nix::unistd::write(&*self.pipe, line.as_bytes());
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// An event's message and fields.
+#[derive(Default)]
+struct Words {
+    message: String,
+    objects: Vec<String>,
+    causes: Vec<String>,
+}
+
+impl Words {
+    fn line(self) -> String {
+        let mut line = self.message;
+        if !self.objects.is_empty() {
+            let _ = write!(line, " ({})", self.objects.join(", "));
+        }
+        for cause in self.causes {
+            if !line.contains(&cause) {
+                let _ = write!(line, ": {cause}");
+            }
+        }
+        let mut line = line.replace('\n', " ");
+        line.push('\n');
+        line
+    }
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let value = readable(&format!("{value:?}"));
+        match field.name() {
+            "message" => self.message = value,
+            "err" | "error" | "e" => self.causes.push(value),
+            name => self.objects.push(format!("{name} {value}")),
+        }
+    }
+}
+
+/// The words in a `Debug` dump of an error: `Syscall(Nix(EPERM))` says no more than its errno.
+fn readable(dump: &str) -> String {
+    let mut text = dump.to_owned();
+    // Os { code: 2, kind: NotFound, message: "No such file or directory" }
+    while let Some(start) = text.find("Os { code: ") {
+        let Some(length) = text[start..].find(" }") else {
+            break;
+        };
+        let inner = &text[start..start + length];
+        let message = inner
+            .split_once("message: \"")
+            .and_then(|(_, rest)| rest.strip_suffix('"'))
+            .unwrap_or("unknown error")
+            .to_owned();
+        text.replace_range(start..start + length + 2, &message);
+    }
+    // Wrapper(Wrapper(cause)): the innermost parenthesis of nothing but wrappers.
+    let mut inner = text.as_str();
+    while let Some((name, rest)) = inner.split_once('(') {
+        let wrapper =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match rest.strip_suffix(')') {
+            Some(within) if wrapper => inner = within,
+            _ => break,
+        }
+    }
+    match (1..200)
+        .map(Errno::from_raw)
+        .find(|errno| format!("{errno:?}") == inner)
+    {
+        Some(errno) => format!("{} ({inner})", errno.desc()),
+        None => inner.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_becomes_words() {
+        for (dump, words) in [
+            ("Syscall(Nix(EPERM))", "Operation not permitted (EPERM)"),
+            (
+                "Io(Os { code: 2, kind: NotFound, message: \"No such file or directory\" })",
+                "No such file or directory",
+            ),
+            ("\"/srv/data\"", "\"/srv/data\""),
+            ("plain words (with more)", "plain words (with more)"),
+        ] {
+            assert_eq!(readable(dump), words);
+        }
+    }
+
+    #[test]
+    fn a_chain_says_everything_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+    }
+}

@@ -1,0 +1,91 @@
+//! How a guest ended, as an exit code and in words for the container's standard error.
+//!
+//! Pure: `Prepared::run` prints and exits.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+
+use wasm_interp_runner::client::{EXIT_START_FAILED, EXIT_TRAP};
+use wasm_interp_workload::Plan;
+use wasmtime::{Trap, WasmBacktrace};
+
+const MIB: u64 = 1024 * 1024;
+
+/// How a guest ended, if not by `proc_exit`, which ends the process on the spot.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// `_start` returned.
+    Returned,
+    /// The guest did something that WebAssembly forbids.
+    Trapped {
+        error: wasmtime::Error,
+        /// The size in bytes of the last allocation that its ceiling refused.
+        refused: Option<usize>,
+    },
+    /// It never came to run.
+    NotStarted(String),
+}
+
+/// A failure to instantiate: the module's own start function trapped, or it could not be started.
+pub(super) fn of_instantiation(error: wasmtime::Error) -> Outcome {
+    if error.is::<Trap>() {
+        Outcome::Trapped {
+            error,
+            refused: None,
+        }
+    } else {
+        Outcome::NotStarted(format!("make its memory and tables: {error:#}"))
+    }
+}
+
+impl Outcome {
+    /// Exit code, and what to say.
+    pub(super) fn report(&self, plan: &Plan) -> (i32, Option<String>) {
+        let interpreter = &plan.interpreter.path;
+        match self {
+            Self::Returned => (0, None),
+            Self::NotStarted(reason) => {
+                let mut text =
+                    format!("wasm-interp: {interpreter} could not be started: {reason}\n");
+                if let Some(limit) = plan.limits.memory_bytes {
+                    let _ = writeln!(
+                        text,
+                        "wasm-interp: the container's memory limit leaves the guest {} MiB",
+                        limit / MIB
+                    );
+                }
+                (EXIT_START_FAILED, Some(text))
+            }
+            Self::Trapped { error, refused } => (EXIT_TRAP, Some(trap(plan, error, *refused))),
+        }
+    }
+}
+
+fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<usize>) -> String {
+    let trap = error.downcast_ref::<Trap>();
+    let cause = trap.map_or_else(|| error.root_cause().to_string(), ToString::to_string);
+    let mut text = format!("wasm-interp: {} trapped: {cause}\n", plan.interpreter.path);
+    // Writing to a String cannot fail.
+    if trap == Some(&Trap::StackOverflow) {
+        let _ = writeln!(
+            text,
+            "wasm-interp: the guest used up its stack of {} KiB, most often by recursion that is \
+             too deep; the interpreter did not notice in time to report it as an error of the \
+             language",
+            plan.limits.stack_bytes / 1024
+        );
+    }
+    if let (Some(refused), Some(limit)) = (refused, plan.limits.memory_bytes) {
+        let _ = writeln!(
+            text,
+            "wasm-interp: before that the guest asked for {} MiB of memory in all and was refused: \
+             the container's memory limit leaves it {} MiB",
+            (refused as u64).div_ceil(MIB),
+            limit / MIB
+        );
+    }
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        let _ = writeln!(text, "guest backtrace, innermost first:\n{backtrace}");
+    }
+    text
+}

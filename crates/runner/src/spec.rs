@@ -1,0 +1,173 @@
+//! The OCI spec as libcontainer is to see it, and what is remembered of it for `delete`.
+//!
+//! Called by `container`. `workload::container_spec` has already decided what the container is;
+//! here it is only fitted to libcontainer's ways. Pure, but for reading and writing files.
+#![forbid(unsafe_code)]
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{LinuxBuilder, MountBuilder, Process, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{self, Placement, Version};
+
+/// Mount point of the devices.
+const DEV: &str = "/dev";
+
+/// Why a spec cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpecError {
+    #[error("read the spec {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: oci_spec::OciSpecError,
+    },
+    #[error("use the spec {path}: it has no {part}")]
+    Missing { path: PathBuf, part: &'static str },
+    #[error(transparent)]
+    Placement(#[from] cgroup::PlacementError),
+    #[error("write {path}: {source}")]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// What `delete` has to know even if libcontainer's own state is lost or half-written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// Where the container's cgroup is.
+    pub(crate) cgroup: Placement,
+}
+
+/// A spec that libcontainer can be given.
+#[derive(Debug)]
+pub(crate) struct Fitted {
+    pub(crate) spec: Spec,
+    pub(crate) record: Record,
+    /// The limit of tasks to set once the container is made, if it is too low to make it in.
+    pub(crate) late_pids_limit: Option<i64>,
+}
+
+/// What kind of container a spec is fitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    Guest,
+    Pause,
+}
+
+/// Reads `bundle`'s spec and fits it.
+pub(crate) fn fit(
+    bundle: &Path,
+    id: &str,
+    version: Version,
+    whom: For,
+) -> Result<Fitted, SpecError> {
+    let path = bundle.join("config.json");
+    let missing = |part| SpecError::Missing {
+        path: path.clone(),
+        part,
+    };
+    let mut spec = Spec::load(&path).map_err(|source| SpecError::Read {
+        path: path.clone(),
+        source,
+    })?;
+
+    let mut root = spec.root().clone().ok_or_else(|| missing("root"))?;
+    root.set_path(bundle.join(root.path()));
+    spec.set_root(Some(root));
+
+    let process = spec.process().clone().ok_or_else(|| missing("process"))?;
+    spec.set_process(Some(fit_process(process)));
+
+    let mut linux = match spec.linux() {
+        Some(linux) => linux.clone(),
+        None => LinuxBuilder::default()
+            .build()
+            .map_err(|source| SpecError::Read {
+                path: path.clone(),
+                source,
+            })?,
+    };
+    let cgroup = cgroup::placement(linux.cgroups_path().as_deref(), id, version)?;
+    linux.set_cgroups_path(Some(cgroup.path.clone()));
+    let late_pids_limit = defer_pids_limit(&mut linux);
+    spec.set_linux(Some(linux));
+
+    if whom == For::Guest {
+        own_dev(&mut spec).map_err(|source| SpecError::Read { path, source })?;
+    }
+    Ok(Fitted {
+        spec,
+        record: Record { cgroup },
+        late_pids_limit,
+    })
+}
+
+fn fit_process(mut process: Process) -> Process {
+    // No guest and no pause ever runs another program. Besides, libcontainer installs a seccomp
+    // filter before it drops privileges only if this is absent, and fails if it is false.
+    process.set_no_new_privileges(Some(true));
+
+    // libcontainer looks up a user's home directory where HOME is missing or empty, and the static
+    // C library would load whatever the image's nsswitch.conf names for that.
+    let mut env = process.env().clone().unwrap_or_default();
+    if !env.iter().any(|e| e.len() > 5 && e.starts_with("HOME=")) {
+        env.retain(|e| !e.starts_with("HOME=") && e != "HOME");
+        env.push("HOME=/".to_owned());
+    }
+    process.set_env(Some(env));
+    process
+}
+
+/// libcontainer makes the init process from within the cgroup, where it is the second task for a
+/// moment: a limit of one has to wait until the first is gone.
+fn defer_pids_limit(linux: &mut oci_spec::runtime::Linux) -> Option<i64> {
+    let mut resources = linux.resources().clone()?;
+    let mut pids = (*resources.pids())?;
+    let limit = pids.limit();
+    if limit != 1 {
+        return None;
+    }
+    pids.set_limit(2);
+    resources.set_pids(Some(pids));
+    linux.set_resources(Some(resources));
+    Some(limit)
+}
+
+/// Without a file system of its own at /dev, devices would be made in the image's.
+fn own_dev(spec: &mut Spec) -> Result<(), oci_spec::OciSpecError> {
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    if mounts.iter().any(|m| m.destination() == Path::new(DEV)) {
+        return Ok(());
+    }
+    let options = ["nosuid", "strictatime", "mode=755", "size=64k"];
+    let dev = MountBuilder::default()
+        .destination(DEV)
+        .typ("tmpfs")
+        .source("tmpfs")
+        .options(options.map(str::to_owned))
+        .build()?;
+    // Before whatever is mounted beneath it.
+    mounts.insert(0, dev);
+    spec.set_mounts(Some(mounts));
+    Ok(())
+}
+
+/// Writes `value` to `path` whole or not at all.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SpecError> {
+    let written = || -> std::io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        std::fs::rename(&temporary, path)
+    };
+    written().map_err(|source| SpecError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
