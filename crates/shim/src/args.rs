@@ -68,14 +68,14 @@ impl Flags {
                 break;
             };
             let flag = flag.strip_prefix('-').unwrap_or(flag);
-            let (name, mut inline) = match flag.split_once('=') {
+            let (name, inline) = match flag.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (flag, None),
             };
             match name {
-                "v" | "version" => version = boolean(name, inline.take())?,
-                "info" => info = boolean(name, inline.take())?,
-                "debug" => flags.debug = boolean(name, inline.take())?,
+                "v" | "version" => version = boolean(name, inline.as_deref())?,
+                "info" => info = boolean(name, inline.as_deref())?,
+                "debug" => flags.debug = boolean(name, inline.as_deref())?,
                 _ => {
                     let place = match name {
                         "namespace" => Some(&mut flags.namespace),
@@ -117,8 +117,8 @@ impl Flags {
     }
 }
 
-fn boolean(flag: &str, value: Option<String>) -> Result<bool, ArgsError> {
-    match value.as_deref() {
+fn boolean(flag: &str, value: Option<&str>) -> Result<bool, ArgsError> {
+    match value {
         None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some(value) => Err(ArgsError::NotBoolean {

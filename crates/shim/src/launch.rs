@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use containerd_shim_protos::api::Mount;
 use log::{info, warn};
-use oci_spec::runtime::{LinuxNamespaceType, Root, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wasm_interp_artifact::{Artifact, Origin, Store, StoreConfig};
 use wasm_interp_runner::client::{Runner, Workload};
 use wasm_interp_workload::{self as workload, Kind, Plan, PlanError, Policy, RootfsView};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::error::Error;
+use crate::error::{Error, whole};
 use crate::exits::{Exits, Hold, Init};
 use crate::mount;
 use crate::stdio::{Held, Names, Stdio};
@@ -60,6 +60,13 @@ pub(crate) struct Launched {
     pub(crate) pid_namespace: PidNamespace,
 }
 
+/// A container as the runner left it.
+struct Made {
+    init: Init,
+    cgroup: Option<Cgroup>,
+    pid_namespace: PidNamespace,
+}
+
 /// Whose process numbers a container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PidNamespace {
@@ -84,8 +91,21 @@ impl Launcher {
     /// Creates the container. Gives up before it exists if `abandoned` becomes true meanwhile;
     /// compiling goes on by itself and serves the next one.
     pub(crate) fn create(&self, wish: &Wish, abandoned: &AtomicBool) -> Result<Launched, Error> {
-        self.create_or_leave_traces(wish, abandoned)
-            .inspect_err(|_| self.undo(wish))
+        // First of all, so that a failure of any other step finds its reader.
+        let stdio = Stdio::open(&wish.names)?;
+        match self.create_or_leave_traces(wish, &stdio, abandoned) {
+            Ok(made) => Ok(Launched {
+                init: made.init,
+                cgroup: made.cgroup,
+                held: stdio.into_held(),
+                pid_namespace: made.pid_namespace,
+            }),
+            Err(error) => {
+                self.undo(wish);
+                stdio.report(&whole(&error));
+                Err(error)
+            }
+        }
     }
 
     /// Lets the created container run.
@@ -103,11 +123,10 @@ impl Launcher {
     fn create_or_leave_traces(
         &self,
         wish: &Wish,
+        stdio: &Stdio,
         abandoned: &AtomicBool,
-    ) -> Result<Launched, Error> {
+    ) -> Result<Made, Error> {
         let began = Instant::now();
-        // First of all, so that a failure of any other step finds its reader.
-        let stdio = Stdio::open(&wish.names)?;
         mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())?;
         let spec = wish.bundle.spec()?;
         let root = wish.bundle.root_of(&spec);
@@ -136,7 +155,7 @@ impl Launcher {
             artifact.as_ref().map(|artifact| artifact.file.as_fd()),
             stdio.guest(),
         )?;
-        let launched = self.adopt(wish, &hold, pid, &spec, stdio)?;
+        let made = self.adopt(wish, &hold, pid, &spec)?;
         info!(
             id = wish.id.as_str(),
             namespace = self.namespace.as_str(),
@@ -146,18 +165,11 @@ impl Launcher {
             seconds = began.elapsed().as_secs_f64();
             "created"
         );
-        Ok(launched)
+        Ok(made)
     }
 
     /// Takes over an init process from its runner.
-    fn adopt(
-        &self,
-        wish: &Wish,
-        hold: &Hold,
-        pid: i32,
-        spec: &Spec,
-        stdio: Stdio,
-    ) -> Result<Launched, Error> {
+    fn adopt(&self, wish: &Wish, hold: &Hold, pid: i32, spec: &Spec) -> Result<Made, Error> {
         let init = self
             .exits
             .claim(hold, pid)
@@ -172,10 +184,9 @@ impl Launcher {
             Ok(cgroup)
         });
         match adopted {
-            Ok(cgroup) => Ok(Launched {
+            Ok(cgroup) => Ok(Made {
                 init,
                 cgroup,
-                held: stdio.into_held(),
                 pid_namespace: pid_namespace(spec),
             }),
             Err(error) => {
@@ -217,6 +228,8 @@ impl Launcher {
             .store
             .get_or_init(|| Store::open(&from_env(CACHE_ENV, CACHE_DIR), StoreConfig::default()));
         let name = plan.interpreter.path.as_str();
+        // The store waits for what it starts, by pid.
+        let _hold = self.exits.hold();
         let mut told = None;
         let artifact = store.get(&interpreter, name, &self.compiler, &mut |progress| {
             // It says so several times a second.
@@ -273,7 +286,7 @@ fn from_env(name: &str, default: &str) -> PathBuf {
 
 /// The runner's bundle is not containerd's: a relative root would mean another directory there.
 fn absolute_root(spec: &mut Spec, path: &Path) {
-    let mut root = spec.root().clone().unwrap_or_else(Root::default);
+    let mut root = spec.root().clone().unwrap_or_default();
     root.set_path(path.to_owned());
     spec.set_root(Some(root));
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, whole};
 use crate::events::Publisher;
 use crate::launch::{Launcher, Wish};
 use crate::stats;
-use crate::stdio::{self, Names};
+use crate::stdio::Names;
 use crate::sys;
 use crate::task::{Registry, Reservation, Task, Whom};
 
@@ -94,7 +94,6 @@ impl Service {
             if let Err(error) = &launched {
                 let reason = whole(error);
                 warn!(id = wish.id.as_str(), error = reason.as_str(); "not created");
-                stdio::report(&wish.names, &reason);
             }
             // Parsing specs and mounts leaves holes in the heap of a process that lives long.
             sys::trim_heap();
@@ -244,8 +243,10 @@ impl TaskApi for Service {
         _: &TtrpcContext,
         request: DeleteRequest,
     ) -> TtrpcResult<DeleteResponse> {
-        // containerd gives up on a creation this way.
-        self.registry.abandon(&request.id);
+        if request.exec_id.is_empty() {
+            // containerd gives up on a creation this way.
+            self.registry.abandon(&request.id);
+        }
         let task = self.task(&request.id, &request.exec_id)?;
         let registry = self.registry.clone();
         let obituary = to_the_end(async move {

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::warn;
@@ -138,6 +138,26 @@ impl Stdio {
     pub(crate) fn into_held(self) -> Held {
         self.held
     }
+
+    /// Tells the reader of the container's stderr why there will be no container. `kubectl logs`
+    /// shows that when `kubectl describe` is long forgotten. To be called before the guest's ends
+    /// are given up: a reader leaves at the first end of file it sees.
+    pub(crate) fn report(&self, reason: &str) {
+        let [_, _, stderr] = &self.guest;
+        // No guest shares it any more, and a full FIFO must not hold up the answer.
+        let written = fcntl(
+            stderr,
+            FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_APPEND),
+        )
+        .map_err(io::Error::from)
+        .and_then(|_| stderr.try_clone())
+        .and_then(|stderr| {
+            File::from(stderr).write_all(format!("wasm-interp: {reason}\n").as_bytes())
+        });
+        if let Err(error) = written {
+            warn!(error:%; "cannot write to the container's stderr");
+        }
+    }
 }
 
 impl Held {
@@ -257,26 +277,6 @@ fn null(stream: &'static str) -> Result<OwnedFd, StdioError> {
         })
 }
 
-/// Tells the reader of the container's stderr why there will be no container. `kubectl logs` shows
-/// that when `kubectl describe` is long forgotten.
-pub(crate) fn report(names: &Names, reason: &str) {
-    let path = match Target::parse("stderr", &names.stderr) {
-        Ok(Target::Path(path) | Target::LogFile(path)) => path,
-        Ok(Target::Null) | Err(_) => return,
-    };
-    if let Err(error) = write_line(&path, reason) {
-        warn!(path:% = path.display(), error:%; "cannot write to the container's stderr");
-    }
-}
-
-fn write_line(path: &Path, reason: &str) -> io::Result<()> {
-    let options = |options: &mut fs::OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(path);
-    // Held until the text is written: without a reader a FIFO takes none.
-    let _reader = options(File::options().read(true))?;
-    let mut writer = options(File::options().append(true))?;
-    writer.write_all(format!("wasm-interp: {reason}\n").as_bytes())
-}
-
 /// `%20` and the like in the path of a URI. What is no escape stays as it is.
 fn percent_decode(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
@@ -304,6 +304,7 @@ fn percent_decode(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::path::Path;
     use std::time::Duration;
 
     use nix::sys::stat::Mode;
@@ -421,7 +422,7 @@ mod tests {
                     .write_all(b"line\n")
                     .expect("write");
             }
-            report(&names, "reason");
+            stdio.report("reason");
         }
         let text = fs::read_to_string(path).expect("read");
         assert_eq!(text, "line\nline\nwasm-interp: reason\n".repeat(2));
