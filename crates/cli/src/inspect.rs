@@ -7,7 +7,7 @@ use serde_json::json;
 use thiserror::Error;
 use wasm_interp_workload::{ErrorKind, Kind, Policy, RootfsView, explain, plan};
 
-use crate::container::{self, ContainerError};
+use crate::container::{ContainerArgs, ContainerError};
 use crate::node;
 
 /// Say what a container would do, and why.
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     json: bool,
 
     #[command(flatten)]
-    container: container::Args,
+    container: ContainerArgs,
 }
 
 const EXAMPLES: &str = "\

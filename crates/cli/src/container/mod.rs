@@ -18,7 +18,7 @@ use self::values::{Bytes, User, Variable};
 
 /// The container: what is run, and what differs from what its spec says.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ContainerArgs {
     /// A directory with a root filesystem, or an OCI bundle (it holds config.json).
     #[arg(value_name = "ROOTFS|BUNDLE")]
     target: PathBuf,
@@ -96,7 +96,7 @@ pub(crate) enum ContainerError {
     Plan(#[from] PlanError),
 }
 
-impl Args {
+impl ContainerArgs {
     /// Reads the target and lays the other arguments over its spec.
     pub(crate) fn container(&self) -> Result<Container, ContainerError> {
         let unopened = |source| ContainerError::Target {

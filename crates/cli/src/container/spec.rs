@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 };
 use wasm_interp_workload::INTERPRETER_ANNOTATION;
 
-use super::Args;
+use super::ContainerArgs;
 
 /// Namespaces of the container; all that there is to share is cut off.
 const NAMESPACES: [LinuxNamespaceType; 5] = [
@@ -83,7 +83,7 @@ fn tmpfs(destination: &str, options: &[&str]) -> Mount {
 }
 
 /// Lays what the command line says over `spec`.
-pub(super) fn change(spec: &mut Spec, args: &Args) {
+pub(super) fn change(spec: &mut Spec, args: &ContainerArgs) {
     let mut process = spec.process().clone().unwrap_or_default();
     if !args.args.is_empty() {
         process.set_args(Some(args.args.clone()));

@@ -1,7 +1,7 @@
 //! `wasm-interp run`: a container without containerd, by the same plan, store and runner as the
 //! shim's. Whatever happens, nothing of it is left.
 
-mod progress;
+pub(crate) mod progress;
 mod scratch;
 mod supervise;
 
@@ -19,7 +19,7 @@ use wasm_interp_workload::{Kind, PlanError, Policy, PolicyError, RootfsView, Vie
 use self::progress::Compiling;
 use self::scratch::{Scratch, ScratchError};
 use self::supervise::{Signals, SuperviseError};
-use crate::container::{self, ContainerError, Shape};
+use crate::container::{self, ContainerArgs, ContainerError, Shape};
 use crate::node;
 
 /// Run a container without containerd.
@@ -32,7 +32,7 @@ use crate::node;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    container: container::Args,
+    container: ContainerArgs,
 }
 
 const EXAMPLES: &str = "\
