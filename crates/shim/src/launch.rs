@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::Mount;
 use log::{info, warn};
@@ -156,16 +156,24 @@ impl Launcher {
             stdio.guest(),
         )?;
         let made = self.adopt(wish, &hold, pid, &spec)?;
-        info!(
-            id = wish.id.as_str(),
-            namespace = self.namespace.as_str(),
-            pid,
-            key:? = artifact.as_ref().map(|artifact| &artifact.key),
-            origin:? = artifact.as_ref().map(|artifact| &artifact.origin),
-            seconds = began.elapsed().as_secs_f64();
-            "created"
-        );
+        self.tell(wish, pid, artifact.as_ref(), began.elapsed());
         Ok(made)
+    }
+
+    fn tell(&self, wish: &Wish, pid: i32, artifact: Option<&Artifact>, took: Duration) {
+        let (id, namespace) = (wish.id.as_str(), self.namespace.as_str());
+        let seconds = took.as_secs_f64();
+        match artifact {
+            None => info!(id, namespace, pid, seconds; "created a sandbox"),
+            Some(Artifact { key, origin, .. }) => {
+                let origin = match origin {
+                    Origin::Cached => "cached",
+                    Origin::Compiled { .. } => "compiled",
+                    Origin::Uncached { .. } => "uncached",
+                };
+                info!(id, namespace, pid, key:%, origin, seconds; "created");
+            }
+        }
     }
 
     /// Takes over an init process from its runner.
