@@ -10,7 +10,7 @@ use wasm_interp_artifact::{Progress, Stage};
 const NOTICED: Duration = Duration::from_millis(500);
 
 /// What is shown while native code is made.
-pub(super) struct Compiling<'a> {
+pub(crate) struct Compiling<'a> {
     module: &'a str,
     to_terminal: bool,
     /// Tenths of a second on the screen.
@@ -18,7 +18,7 @@ pub(super) struct Compiling<'a> {
 }
 
 impl<'a> Compiling<'a> {
-    pub(super) fn new(module: &'a str) -> Self {
+    pub(crate) fn new(module: &'a str) -> Self {
         Self {
             module,
             to_terminal: io::stderr().is_terminal(),
@@ -26,7 +26,7 @@ impl<'a> Compiling<'a> {
         }
     }
 
-    pub(super) fn show(&mut self, progress: Progress) {
+    pub(crate) fn show(&mut self, progress: Progress) {
         let tenths = progress.elapsed.as_millis() / 100;
         if !self.to_terminal || progress.elapsed < NOTICED || self.shown == Some(tenths) {
             return;
@@ -47,7 +47,7 @@ impl<'a> Compiling<'a> {
     }
 
     /// Leaves the screen to the guest.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.shown.take().is_some() {
             self.print(format_args!("\r\x1b[K"));
         }

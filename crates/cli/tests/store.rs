@@ -1,0 +1,569 @@
+//! The artifact store's promises, held with the real executable as compiler: one compile per key
+//! across threads and processes, verification, eviction, limits, confinement, and life without a
+//! usable disk.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use wasm_interp_artifact::{
+    Artifact, ArtifactError, Failure, Origin, Refusal, Store, StoreConfig, Verdict,
+};
+
+const COMPILER: &str = env!("CARGO_BIN_EXE_wasm-interp");
+
+/// A cache, and modules to fill it with.
+struct Node {
+    temp: TempDir,
+    config: StoreConfig,
+}
+
+impl Node {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        Self {
+            temp,
+            config: StoreConfig::default(),
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.temp.path().join("cache")
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.cache(), self.config)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.temp.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn get(&self, path: &Path) -> Result<Artifact, ArtifactError> {
+        let wasm = File::open(path).unwrap();
+        self.store().get(
+            &wasm,
+            &path.display().to_string(),
+            Path::new(COMPILER),
+            &mut |_| {},
+        )
+    }
+
+    /// The only file in the cache that ends so.
+    fn only(&self, end: &str) -> PathBuf {
+        let found: Vec<_> = fs::read_dir(self.cache().join("entries"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().ends_with(end))
+            .collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].clone()
+    }
+}
+
+/// A module like no other.
+fn module(salt: u32) -> Vec<u8> {
+    let wat = format!(r#"(module (func (export "_start") (drop (i32.const {salt}))))"#);
+    wat::parse_str(wat).unwrap()
+}
+
+/// A module that takes a while.
+fn large(salt: u32) -> Vec<u8> {
+    let body =
+        "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 7)) (local.get 1)))".repeat(60);
+    let function = format!("(func (param i32 i32) (result i32) {body} (local.get 0))");
+    let functions = function.repeat(1500);
+    let wat = format!(r#"(module (func (export "_start") (drop (i32.const {salt}))) {functions})"#);
+    wat::parse_str(wat).unwrap()
+}
+
+fn compile(node: &Node, path: &Path) -> Command {
+    let mut command = Command::new(COMPILER);
+    command
+        .args(["compile", "--json", "--cache"])
+        .arg(node.cache())
+        .arg(path);
+    command
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[test]
+fn a_module_is_compiled_once_and_then_found() {
+    let node = Node::new();
+    let path = node.file("a.wasm", &module(1));
+    let first = node.get(&path).unwrap();
+    assert!(
+        matches!(first.origin, Origin::Compiled { .. }),
+        "{:?}",
+        first.origin
+    );
+    let second = node.get(&path).unwrap();
+    assert_eq!(second.origin, Origin::Cached);
+    assert_eq!(first.key, second.key);
+    let mut magic = [0; 4];
+    second.file.read_exact_at(&mut magic, 0).unwrap();
+    assert_eq!(&magic, b"\x7fELF");
+    assert!(
+        second.file.write_at(b"x", 0).is_err(),
+        "the descriptor can write"
+    );
+    // The content counts, not the name.
+    let copy = node.file("b.wasm", &module(1));
+    assert_eq!(node.get(&copy).unwrap().origin, Origin::Cached);
+}
+
+#[test]
+fn many_threads_and_processes_at_once_compile_once() {
+    let node = Node::new();
+    let path = node.file("a.wasm", &large(2));
+    let children: Vec<_> = (0..6)
+        .map(|_| {
+            compile(&node, &path)
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut compiled = std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..10)
+            .map(|_| scope.spawn(|| node.get(&path).unwrap()))
+            .collect();
+        askers
+            .into_iter()
+            .map(|asker| asker.join().unwrap().origin)
+            .filter(|origin| *origin != Origin::Cached)
+            .count()
+    });
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        compiled += usize::from(json(&output)["origin"] != "cached");
+    }
+    assert_eq!(compiled, 1);
+}
+
+#[test]
+fn the_compile_goes_on_when_the_one_who_asked_is_killed() {
+    let node = Node::new();
+    let path = node.file("a.wasm", &large(3));
+    let mut asker = compile(&node, &path).spawn().unwrap();
+    let confined = eventually("the compiler runs", || confined_for(asker.id()));
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    assert!(
+        Path::new(&format!("/proc/{confined}")).exists(),
+        "the compiler went with the asker"
+    );
+    assert_eq!(node.get(&path).unwrap().origin, Origin::Cached);
+}
+
+#[test]
+fn a_failure_is_shared_by_those_who_waited() {
+    let mut node = Node::new();
+    node.config.compile_seconds = 1;
+    let path = node.file("slow.wasm", &large(4));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..5).map(|_| scope.spawn(|| node.get(&path))).collect();
+        for asker in askers {
+            // A fast machine may make it in time; then there is nothing to hold.
+            if let Err(error) = asker.join().unwrap() {
+                assert!(error.to_string().contains("longer than the 1 s"), "{error}");
+            }
+        }
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "each tried in turn"
+    );
+}
+
+#[test]
+fn what_is_damaged_is_compiled_again() {
+    let node = Node::new();
+    let path = node.file("a.wasm", &module(5));
+    let code = {
+        node.get(&path).unwrap();
+        node.only(".code")
+    };
+    let record = node.only(".json");
+    let good_code = fs::read(&code).unwrap();
+    let good_record = fs::read_to_string(&record).unwrap();
+    let again = |what: &str| {
+        let artifact = node.get(&path).unwrap();
+        assert!(
+            matches!(artifact.origin, Origin::Compiled { .. }),
+            "{what} was trusted"
+        );
+        assert_eq!(fs::read(&code).unwrap(), good_code, "{what}");
+        assert_eq!(node.get(&path).unwrap().origin, Origin::Cached, "{what}");
+    };
+
+    let mut flipped = good_code.clone();
+    flipped[good_code.len() / 2] ^= 1;
+    File::options()
+        .write(true)
+        .open(&code)
+        .unwrap()
+        .write_all_at(&flipped, 0)
+        .unwrap();
+    again("a flipped bit");
+    File::options()
+        .write(true)
+        .open(&code)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    again("truncated code");
+    fs::write(&code, b"").unwrap();
+    again("empty code");
+    fs::remove_file(&code).unwrap();
+    again("missing code");
+    fs::remove_file(&record).unwrap();
+    again("a missing record");
+    fs::write(&record, b"\0\0\0\0").unwrap();
+    again("a record lost to a power failure");
+    fs::write(&record, good_record.replace("\"format\":1", "\"format\":0")).unwrap();
+    again("a record of an older version");
+    let foreign = good_record.replace(
+        &good_record[good_record.find("\"key\":\"").unwrap() + 7..][..4],
+        "0000",
+    );
+    fs::write(&record, foreign).unwrap();
+    again("a record of another artifact");
+    fs::write(code.with_extension("code.tmp"), b"half").unwrap();
+    fs::remove_file(&code).unwrap();
+    again("a leftover of a crash");
+    assert!(!code.with_extension("code.tmp").exists());
+}
+
+#[test]
+fn the_least_recently_used_goes_first_and_what_runs_stays() {
+    let node = Node::new();
+    let paths: Vec<_> = (0..4)
+        .map(|n| node.file(&format!("{n}.wasm"), &module(60 + n)))
+        .collect();
+    let held = node.get(&paths[0]).unwrap();
+    let inherited = held.file.try_clone().unwrap();
+    drop(held);
+    for path in &paths[1..] {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(node.get(path).unwrap());
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    drop(node.get(&paths[1]).unwrap());
+    let entries = node.store().list().unwrap();
+    assert_eq!(entries.len(), 4);
+    assert_eq!(entries.iter().filter(|entry| entry.in_use).count(), 1);
+    let each = entries[0].bytes + 1024;
+    let pruned = node.store().prune(each * 2).unwrap();
+    assert_eq!((pruned.removed, pruned.spared), (2, 1));
+    let names = |node: &Node| {
+        let mut names: Vec<_> = node
+            .store()
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|e| e.name)
+            .collect();
+        names.sort();
+        names
+    };
+    let left = [&paths[0], &paths[1]].map(|path| path.display().to_string());
+    assert_eq!(names(&node), left);
+    drop(inherited);
+    assert_eq!(node.store().prune(0).unwrap().removed, 2);
+}
+
+#[test]
+fn publishing_keeps_the_store_within_its_size() {
+    let mut node = Node::new();
+    let first = node.file("1.wasm", &module(71));
+    let second = node.file("2.wasm", &module(72));
+    drop(node.get(&first).unwrap());
+    node.config.max_bytes = node.store().list().unwrap()[0].bytes + 2048;
+    drop(node.get(&second).unwrap());
+    let entries = node.store().list().unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].name, second.display().to_string());
+    // What can never fit is not kept at all, and says so.
+    node.config.max_bytes = 100;
+    let third = node.get(&node.file("3.wasm", &module(73))).unwrap();
+    assert!(
+        matches!(third.origin, Origin::Uncached { ref reason, .. } if reason.contains("100 bytes"))
+    );
+}
+
+#[test]
+fn a_module_at_fault_is_named_with_the_reason() {
+    let node = Node::new();
+    let broken = node.file("broken.wasm", b"\0asm\x01\0\0\0\xff");
+    let error = node.get(&broken).unwrap_err();
+    assert!(
+        matches!(error.refusal(), Some(Refusal::Invalid { .. })),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot compile {}", broken.display()))
+    );
+    let native = node.file("native.wasm", &fs::read(COMPILER).unwrap()[..4096]);
+    assert_eq!(
+        node.get(&native).unwrap_err().refusal(),
+        Some(&Refusal::Precompiled)
+    );
+    let output = compile(&node, &broken).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("broken.wasm"),
+        "{output:?}"
+    );
+    assert_eq!(node.store().list().unwrap().len(), 0);
+}
+
+#[test]
+fn limits_are_clear_errors() {
+    let mut node = Node::new();
+    let path = node.file("hungry.wasm", &large(8));
+    node.config.compile_memory_bytes = 8 << 20;
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArtifactError::Compile {
+                failure: Failure::MemoryLimit { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("hungry.wasm") && error.to_string().contains("8 MiB"));
+    node.config = StoreConfig {
+        compile_seconds: 0,
+        ..StoreConfig::default()
+    };
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArtifactError::Compile {
+                failure: Failure::TimeLimit { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_compiler_that_dies_is_told_apart() {
+    let node = Node::new();
+    let path = node.file("a.wasm", &large(9));
+    let mut asker = compile(&node, &path)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let confined = eventually("the compiler runs", || confined_for(asker.id()));
+    kill(confined);
+    let mut words = String::new();
+    std::io::Read::read_to_string(&mut asker.stderr.take().unwrap(), &mut words).unwrap();
+    assert_eq!(asker.wait().unwrap().code(), Some(1));
+    assert!(
+        words.contains("a.wasm") && words.contains("signal 9"),
+        "{words}"
+    );
+    let missing = Path::new("/nonexistent/wasm-interp");
+    let error = node
+        .store()
+        .get(&File::open(&path).unwrap(), "a", missing, &mut |_| {})
+        .unwrap_err();
+    assert!(matches!(error, ArtifactError::Start { .. }), "{error}");
+    // A program that is no compiler.
+    let wrong = Path::new("/bin/true");
+    let error = node
+        .store()
+        .get(&File::open(&path).unwrap(), "a", wrong, &mut |_| {})
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArtifactError::Lost { .. } | ArtifactError::Compile { .. }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_compiler_is_confined() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let path = node.file("a.wasm", &large(10));
+    let mut asker = compile(&node, &path).spawn().unwrap();
+    let pid = eventually("the compiler is confined", || {
+        let pid = confined_for(asker.id())?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.contains("Seccomp:\t2").then_some(pid)
+    });
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in [
+        "Uid:\t65534\t65534\t65534\t65534",
+        "Gid:\t65534\t65534\t65534\t65534",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(line), "{line} not in {status}");
+    }
+    for name in ["net", "ipc", "pid", "uts"] {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{name}");
+    }
+    let descriptors: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|fd| fd.unwrap())
+        .map(|fd| (fd.file_name(), fs::read_link(fd.path()).unwrap_or_default()))
+        .filter(|(_, target)| !target.starts_with("/memfd:wasm-interp"))
+        .collect();
+    assert!(
+        descriptors
+            .iter()
+            .all(|(fd, target)| fd == "2" && target.starts_with("pipe:")),
+        "{descriptors:?}"
+    );
+    kill(pid);
+    asker.wait().unwrap();
+}
+
+#[test]
+fn a_disk_that_is_full_read_only_or_noexec_does_not_stop_a_start() {
+    if !is_root() {
+        return;
+    }
+    for (options, reason) in [
+        ("size=16k,mode=700", "No space left"),
+        ("ro,mode=700", "Read-only"),
+        ("noexec,mode=700", "noexec"),
+    ] {
+        let node = Node::new();
+        let path = node.file("a.wasm", &module(11));
+        fs::create_dir(node.cache()).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o {options} tmpfs {cache} && exec {COMPILER} compile --json --cache {cache} {}",
+            path.display(),
+            cache = node.cache().display(),
+        );
+        let output = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{options}: {output:?}");
+        let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(outcome["origin"], "uncached");
+        assert!(
+            outcome["reason"].as_str().unwrap().contains(reason),
+            "{outcome}"
+        );
+        assert!(outcome["bytes"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_store_that_others_could_have_written_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Node::new();
+    let path = node.file("a.wasm", &module(12));
+    node.get(&path).unwrap();
+    fs::set_permissions(node.cache(), fs::Permissions::from_mode(0o777)).unwrap();
+    let artifact = node.get(&path).unwrap();
+    assert!(
+        matches!(artifact.origin, Origin::Uncached { ref reason, .. } if reason.contains("777"))
+    );
+    let mut magic = [0; 4];
+    artifact.file.read_exact_at(&mut magic, 0).unwrap();
+    assert!(
+        artifact.file.write_at(b"x", 0).is_err(),
+        "memory is not sealed"
+    );
+}
+
+#[test]
+fn verify_finds_what_a_stamp_cannot_see_and_the_command_says_so() {
+    let node = Node::new();
+    node.get(&node.file("a.wasm", &module(13))).unwrap();
+    let cache = |act: &str| {
+        Command::new(COMPILER)
+            .args(["cache", act, "--json", "--cache"])
+            .arg(node.cache())
+            .output()
+            .unwrap()
+    };
+    assert_eq!(json(&cache("verify"))[0]["verdict"], "sound");
+    let code = node.only(".code");
+    File::options()
+        .write(true)
+        .open(&code)
+        .unwrap()
+        .write_all_at(b"x", 64)
+        .unwrap();
+    assert!(matches!(
+        node.store().verify().unwrap()[0].1,
+        Verdict::Unsound { .. }
+    ));
+    assert_eq!(cache("verify").status.code(), Some(1));
+    assert_eq!(json(&cache("ls")).as_array().unwrap().len(), 1);
+    assert_eq!(json(&cache("prune"))["removed"], 1);
+    assert_eq!(json(&cache("ls")).as_array().unwrap().len(), 0);
+}
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The confined compiler that works for an asker: its grandchild.
+fn confined_for(asker: u32) -> Option<i32> {
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |pid: i32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    processes.into_iter().find(|pid| {
+        let confined = fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("__compile-confined"));
+        let publisher = parent(*pid).and_then(|publisher| i32::try_from(publisher).ok());
+        confined && publisher.and_then(parent) == Some(asker)
+    })
+}
