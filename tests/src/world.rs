@@ -284,6 +284,24 @@ impl Container<'_> {
         command::run(self.command(&["--rm"]), Some(stdin))
     }
 
+    /// The same on a terminal, whose text is the standard output. `ctr run --tty` wants one.
+    pub(crate) fn run_on_a_terminal(self) -> Outcome<Finished> {
+        let command = self.command(&["--rm"]);
+        let words: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.display()))
+            .collect();
+        let mut script = Command::new("script");
+        script.args([
+            "--quiet",
+            "--return",
+            "--command",
+            &words.join(" "),
+            "/dev/null",
+        ]);
+        command::run(script, None)
+    }
+
     /// The same without waiting.
     pub(crate) fn run_beside(&self) -> Outcome<Running> {
         Running::start(self.command(&["--rm"]), None)

@@ -73,7 +73,6 @@ pub(super) fn imports_that_no_one_offers_are_listed(world: &World) -> Outcome {
 pub(super) fn a_native_program_is_refused_in_words(world: &World) -> Outcome {
     world
         .container(NATIVE)
-        .arguments(&["true"])
         .run()?
         .expect_failure()?
         .expect_stderr(&["/bin/busybox", "native program", "not implemented"])?;
@@ -97,13 +96,14 @@ pub(super) fn exec_and_pause_are_unimplemented_in_words(world: &World) -> Outcom
 }
 
 pub(super) fn a_terminal_is_unimplemented_in_words(world: &World) -> Outcome {
-    // `ctr run --tty` wants a terminal itself, unless detached.
-    world
+    let finished = world
         .container(IDLE)
         .options(&["--tty"])
-        .try_detach()?
-        .expect_failure()?
-        .expect_stderr(&["terminal", "not implemented"])?;
+        .run_on_a_terminal()?
+        .expect_failure()?;
+    finished
+        .expect_stdout("terminal")?
+        .expect_stdout("not implemented")?;
     Ok(())
 }
 

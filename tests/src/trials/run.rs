@@ -10,7 +10,7 @@ use crate::world::World;
 pub(super) fn hello_prints(world: &World) -> Outcome {
     world
         .container(HELLO)
-        .arguments(&["one", "two words"])
+        .arguments(&["/app/hello.py", "one", "two words"])
         .run()?
         .expect_code(0)?
         .expect_stdout("hello world, from Python 3.12")?
@@ -169,7 +169,7 @@ pub(super) fn exit_codes_come_through(world: &World) -> Outcome {
     for code in [0, 3, 126, 130, 255] {
         world
             .container(HELLO)
-            .arguments(&["--exit", &code.to_string()])
+            .arguments(&["/app/hello.py", "--exit", &code.to_string()])
             .run()?
             .expect_code(code)?;
     }
@@ -184,7 +184,7 @@ pub(super) fn standard_input_is_read_to_its_end(world: &World) -> Outcome {
         .expect_stdout("first\nsecond\n")?;
     world
         .container(HELLO)
-        .arguments(&["--stdin"])
+        .arguments(&["/app/hello.py", "--stdin"])
         .run_with_stdin(b"a\nb\n")?
         .expect_code(0)?
         .expect_stdout(r#"stdin: ["a", "b"]"#)?;
