@@ -3,6 +3,7 @@
 //! Given to libcontainer by `container::create`. By the time of [`Executor::validate`] the
 //! namespaces, the root, the user and the seccomp filter are in place; [`Executor::exec`] never
 //! returns.
+#![forbid(unsafe_code)]
 
 use std::{collections::HashMap, os::fd::RawFd, rc::Rc};
 

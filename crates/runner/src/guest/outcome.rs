@@ -85,7 +85,7 @@ fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<usize>) -> String 
         );
     }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        let _ = writeln!(text, "guest backtrace, innermost first:\n{backtrace}");
+        let _ = writeln!(text, "{backtrace}");
     }
     text
 }

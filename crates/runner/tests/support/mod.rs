@@ -185,6 +185,21 @@ impl Drop for Container {
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
+        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            for parent in [
+                "runnertest.slice/runnertest-pod1.slice",
+                "runnertest.slice",
+                "runner-test",
+            ] {
+                // Fails as long as another test's container is in there.
+                let _ = fs::remove_dir(hierarchy.path().join(parent));
+            }
+        }
     }
 }
 
