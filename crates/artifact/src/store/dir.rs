@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -124,12 +123,10 @@ impl StoreDir {
         }
         let mut folders = Vec::new();
         for folder in Folder::ALL {
-            match mkdirat(&root, folder.name(), Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST | Errno::EROFS) => {}
-                Err(error) => return Err(failed(&error)),
-            }
+            let made = mkdirat(&root, folder.name(), Mode::S_IRWXU);
             let fd = openat(&root, folder.name(), flags, Mode::empty())
-                .map_err(|error| failed(&error))?;
+                // If it is not there, why it could not be made is the better reason.
+                .map_err(|error| failed(&made.err().unwrap_or(error)))?;
             private(&path.join(folder.name()), &fd)?;
             folders.push(fd);
         }
