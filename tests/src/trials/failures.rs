@@ -48,7 +48,7 @@ pub(super) fn a_broken_module_is_named(world: &World) -> Outcome {
         .container(BROKEN)
         .run()?
         .expect_failure()?
-        .expect_stderr(&["/bin/guest.wasm", "not valid"])?;
+        .expect_stderr(&["/bin/guest.wasm", "not a valid"])?;
     Ok(())
 }
 
