@@ -444,7 +444,7 @@ fn the_compiler_is_confined() {
     assert!(
         descriptors
             .iter()
-            .all(|(fd, target)| fd == "2" && target.starts_with("pipe:")),
+            .all(|(fd, target)| fd == "2" && target.to_string_lossy().starts_with("pipe:")),
         "{descriptors:?}"
     );
     kill(pid);
