@@ -84,7 +84,7 @@ pub(crate) fn compile(args: &Args) -> Result<ExitCode, CompileError> {
     let compiler = node::compiler().map_err(CompileError::Locate)?;
     let mut compiling = Compiling::new(&name);
     let artifact = store.get(&wasm, &name, &compiler, &mut |progress| {
-        compiling.show(progress)
+        compiling.show(progress);
     });
     compiling.end();
     let artifact = artifact?;

@@ -104,14 +104,16 @@ impl StoreDir {
                 .create(parent)
                 .map_err(|error| failed(&error))?;
         }
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+        if let Err(error) = DirBuilder::new().mode(0o700).create(path) {
+            let there = match error.kind() {
+                io::ErrorKind::AlreadyExists => true,
                 // On a read-only disk mkdir says so even where the directory is there.
-                if error.kind() != io::ErrorKind::ReadOnlyFilesystem || !path.is_dir() {
-                    return Err(failed(&error));
-                }
+                io::ErrorKind::ReadOnlyFilesystem => path.is_dir(),
+                _ => false,
+            };
+            if !there {
+                return Err(failed(&error));
             }
-            _ => {}
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(path, flags, Mode::empty()).map_err(|error| failed(&error))?;

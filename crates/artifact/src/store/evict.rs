@@ -106,7 +106,7 @@ pub(crate) fn sweep(dir: &StoreDir, ours: Option<&Key>) -> io::Result<()> {
             }
             Some(_) => {}
             None => {
-                log::warn!("the cache holds {name}, which is not of the cache; it is left alone")
+                log::warn!("the cache holds {name}, which is not of the cache; it is left alone");
             }
         }
     }

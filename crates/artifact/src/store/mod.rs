@@ -182,7 +182,7 @@ impl Store {
             on_progress(Progress {
                 stage,
                 elapsed: begun.elapsed(),
-            })
+            });
         };
         let digest =
             known::digest(wasm, self.dir.as_ref().ok()).map_err(|source| ArtifactError::Read {
