@@ -16,6 +16,9 @@ pub(crate) const DEFAULT_PATH: &str =
 /// How many scripts may name one another as interpreters, as in the kernel (`exec_binprm`).
 const MAX_SCRIPTS: usize = 5;
 
+/// Options of interpreters that take the program itself, or read it from stdin: no script follows.
+const PROGRAM_OPTIONS: &[&str] = &["-", "-c", "-e", "-m", "-r"];
+
 /// Extensions of scripts, and the names by which images know their interpreters, best first.
 const EXTENSIONS: &[(&[&str], &[&str])] = &[
     (&["py"], &["python", "python3"]),
@@ -69,7 +72,10 @@ impl<V: View> Finder<'_, V> {
         }
         let (hit, found) = self.command(first)?;
         match &hit.head {
-            Head::Module => Ok(module(hit, found, args.to_vec())),
+            Head::Module => {
+                let argv = self.operand_from_cwd(args)?;
+                Ok(module(hit, found, argv))
+            }
             Head::Script(_) => self.script(hit, args),
             Head::Other => self.extension(&hit, first, &args[1..], Vec::new()),
             _ => Err(unfit(&hit)),
@@ -109,7 +115,7 @@ impl<V: View> Finder<'_, V> {
                 let front = [value.to_owned(), text(&script)?];
                 front.into_iter().chain(args[1..].iter().cloned()).collect()
             }
-            _ => args.to_vec(),
+            _ => self.operand_from_cwd(args)?,
         };
         Ok(module(
             hit,
@@ -118,6 +124,36 @@ impl<V: View> Finder<'_, V> {
             },
             argv,
         ))
+    }
+
+    /// `args` with the script that an interpreter is given made absolute: a guest starts in `/`,
+    /// whatever the spec's cwd, because WASI has no working directory to give it.
+    ///
+    /// The script is the first operand, if it is a file of the working directory. Words that are
+    /// no such file are passed over, because they may be the value of an option (`-W error
+    /// main.py`), up to the option after which no script follows.
+    fn operand_from_cwd(&self, args: &[String]) -> Result<Vec<String>, PlanError> {
+        let mut argv = args.to_vec();
+        if self.cwd == Path::new("/") {
+            return Ok(argv);
+        }
+        for word in argv.iter_mut().skip(1) {
+            if PROGRAM_OPTIONS.contains(&word.as_str()) || word.starts_with('/') {
+                break;
+            }
+            if word.is_empty() || word.starts_with('-') {
+                continue;
+            }
+            match self.at(word) {
+                Ok(Some(script)) => {
+                    *word = text(&script.name)?;
+                    break;
+                }
+                Ok(None) | Err(PlanError::NotAFile { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(argv)
     }
 
     /// What `args[0]` stands for.
