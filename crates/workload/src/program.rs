@@ -131,7 +131,8 @@ impl<V: View> Finder<'_, V> {
     ///
     /// The script is the first operand, if it is a file of the working directory. Words that are
     /// no such file are passed over, because they may be the value of an option (`-W error
-    /// main.py`), up to the option after which no script follows.
+    /// main.py`), up to the option after which no script follows. So are words that cannot be
+    /// looked up, because only the guest knows whether they are meant as paths at all.
     fn operand_from_cwd(&self, args: &[String]) -> Result<Vec<String>, PlanError> {
         let mut argv = args.to_vec();
         if self.cwd == Path::new("/") {
@@ -144,13 +145,9 @@ impl<V: View> Finder<'_, V> {
             if word.is_empty() || word.starts_with('-') {
                 continue;
             }
-            match self.at(word) {
-                Ok(Some(script)) => {
-                    *word = text(&script.name)?;
-                    break;
-                }
-                Ok(None) | Err(PlanError::NotAFile { .. }) => {}
-                Err(error) => return Err(error),
+            if let Ok(Some(script)) = self.at(word) {
+                *word = text(&script.name)?;
+                break;
             }
         }
         Ok(argv)
