@@ -54,6 +54,8 @@ pub enum Request {
         state: PathBuf,
         /// What to run inside.
         workload: Workload,
+        /// How long it may live.
+        lifetime: Lifetime,
     },
     /// Let the created container run.
     Start {
@@ -72,6 +74,16 @@ pub enum Request {
         /// Kill what still runs.
         force: bool,
     },
+}
+
+/// How long a container may live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lifetime {
+    /// As long as it likes, also beyond the life of its caller.
+    Own,
+    /// From `start` on no longer than its caller, however that ends.
+    Callers,
 }
 
 /// What the container's init process does once started.
@@ -157,6 +169,7 @@ pub enum RunnerError {
 #[derive(Clone, Debug)]
 pub struct Runner {
     program: PathBuf,
+    lifetime: Lifetime,
 }
 
 impl Runner {
@@ -164,7 +177,17 @@ impl Runner {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
+            lifetime: Lifetime::Own,
         }
+    }
+
+    /// The same, making containers that live this long; [`Lifetime::Own`] without this.
+    ///
+    /// For [`Lifetime::Callers`] the caller has to be their subreaper.
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
     }
 
     /// The runner that lies in the folder of the calling program.
@@ -241,6 +264,7 @@ impl Runner {
             bundle,
             state,
             workload,
+            lifetime: self.lifetime,
         };
         // The guest's own command line, so that `ps` on the host shows what runs. The runner
         // itself takes no arguments.
@@ -359,6 +383,7 @@ enum RequestRef<'a> {
         bundle: &'a Path,
         state: &'a Path,
         workload: &'a Workload,
+        lifetime: Lifetime,
     },
     Start {
         id: &'a str,

@@ -6,14 +6,14 @@
 //! through the init process's root.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, path::Path};
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
-    sys::stat::Mode,
     unistd::{UnlinkatFlags, unlinkat},
 };
+
+use crate::inside::Root;
 
 /// What libcontainer makes beyond null, zero, full, random and urandom.
 const SURPLUS: [&str; 7] = ["tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core"];
@@ -31,17 +31,9 @@ pub(crate) struct DevError {
 /// Nothing of `kept` is touched: names in /dev on which the spec mounts something itself.
 pub(crate) fn trim(init: i32, kept: &[String]) -> Result<(), DevError> {
     let error = |name| move |source| DevError { name, source };
-    let root = open(
-        format!("/proc/{init}/root").as_str(),
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(error(""))?;
-    // The root is the image's: a /dev that is a link must not lead us out of it.
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let dev = openat2(root.as_fd(), "dev", how).map_err(error(""))?;
+    let dev = Root::of_process(init)
+        .and_then(|root| root.directory(Path::new("dev")))
+        .map_err(error(""))?;
     for name in SURPLUS
         .into_iter()
         .filter(|name| !kept.iter().any(|k| k == name))

@@ -11,7 +11,7 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use oci_spec::runtime::Spec;
-use wasm_interp_runner::client::EXIT_START_FAILED;
+use wasm_interp_runner::client::{EXIT_START_FAILED, Lifetime};
 
 use crate::{
     guest::Prepared,
@@ -20,16 +20,23 @@ use crate::{
     wire,
 };
 
+/// What the init process is to do.
+#[derive(Clone)]
+pub(crate) struct Init {
+    pub(crate) task: Task,
+    pub(crate) lifetime: Lifetime,
+}
+
 /// The init process's task.
 #[derive(Clone)]
-pub(crate) enum Init {
+pub(crate) enum Task {
     /// Run this guest.
     Guest(Rc<Prepared>),
     /// Hold the pod's namespaces.
     Pause,
 }
 
-impl Init {
+impl Task {
     fn name(&self) -> &str {
         match self {
             Self::Guest(guest) => {
@@ -69,9 +76,21 @@ impl Init {
     }
 }
 
+impl Init {
+    /// Lets go of what belongs to the host.
+    fn detach(&self) -> Result<(), String> {
+        if self.lifetime == Lifetime::Callers {
+            // By now the parent is the caller: the runner that made this process has ended.
+            sys::end_with_parent().map_err(|e| format!("end with the caller: {e}"))?;
+        }
+        sys::close_all_except(self.task.keeps())
+            .map_err(|e| format!("close the host's descriptors: {e}"))
+    }
+}
+
 impl Executor for Init {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        self.prepare().map_err(|e| {
+        self.task.prepare().map_err(|e| {
             ExecutorValidationError::ArgValidationError(format!("prepare the init process: {e}"))
         })
     }
@@ -82,11 +101,11 @@ impl Executor for Init {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failure = match sys::close_all_except(self.keeps()) {
-            Err(error) => format!("close the host's descriptors: {error}"),
-            Ok(()) => match self {
-                Self::Guest(guest) => guest.run(),
-                Self::Pause => match pause::wait() {
+        let failure = match self.detach() {
+            Err(failure) => failure,
+            Ok(()) => match &self.task {
+                Task::Guest(guest) => guest.run(),
+                Task::Pause => match pause::wait() {
                     Err(error) => format!("wait for signals: {error}"),
                 },
             },

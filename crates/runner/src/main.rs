@@ -5,11 +5,13 @@
 
 mod cgroup;
 mod container;
+mod cwd;
 mod dev;
 mod devices;
 mod diagnostics;
 mod executor;
 mod guest;
+mod inside;
 mod pause;
 mod spec;
 mod sys;
@@ -36,9 +38,9 @@ fn main() -> ExitCode {
                 bundle,
                 state,
                 workload,
-            } => {
-                container::create(&id, &bundle, &state, workload).map(|pid| Answer::Created { pid })
-            }
+                lifetime,
+            } => container::create(&id, &bundle, &state, workload, lifetime)
+                .map(|pid| Answer::Created { pid }),
             Request::Start { id, state } => container::start(&id, &state).map(|()| Answer::Done),
             Request::Delete { id, state, force } => {
                 container::delete(&id, &state, force).map(|()| Answer::Done)

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxBuilder, MountBuilder, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxBuilder, MountBuilder, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, Placement, Version};
@@ -49,6 +49,10 @@ pub(crate) struct Record {
 pub(crate) struct Fitted {
     pub(crate) spec: Spec,
     pub(crate) record: Record,
+    /// The working directory, which libcontainer is not told of: see `cwd`.
+    pub(crate) cwd: PathBuf,
+    /// Supplementary groups of the container, as the host numbers them.
+    pub(crate) groups: Vec<u32>,
     /// The limit of tasks to set once the container is made, if it is too low to make it in.
     pub(crate) late_pids_limit: Option<i64>,
 }
@@ -81,7 +85,9 @@ pub(crate) fn fit(
     root.set_path(bundle.join(root.path()));
     spec.set_root(Some(root));
 
-    let process = spec.process().clone().ok_or_else(|| missing("process"))?;
+    let mut process = spec.process().clone().ok_or_else(|| missing("process"))?;
+    let cwd = process.cwd().clone();
+    let groups = take_groups(&mut process, spec.linux().as_ref());
     spec.set_process(Some(fit_process(process)));
 
     let mut linux = match spec.linux() {
@@ -104,6 +110,8 @@ pub(crate) fn fit(
     Ok(Fitted {
         spec,
         record: Record { cgroup },
+        cwd,
+        groups,
         late_pids_limit,
     })
 }
@@ -112,6 +120,9 @@ fn fit_process(mut process: Process) -> Process {
     // No guest and no pause ever runs another program. Besides, libcontainer installs a seccomp
     // filter before it drops privileges only if this is absent, and fails if it is false.
     process.set_no_new_privileges(Some(true));
+
+    // It would fail to enter a directory that is yet to be made.
+    process.set_cwd("/".into());
 
     // libcontainer looks up a user's home directory where HOME is missing or empty, and the static
     // C library would load whatever the image's nsswitch.conf names for that.
@@ -122,6 +133,27 @@ fn fit_process(mut process: Process) -> Process {
     }
     process.set_env(Some(env));
     process
+}
+
+/// Takes the supplementary groups out of `process` and maps them to the host's, as the user
+/// namespace of the spec does (user_namespaces(7)). A group without a mapping cannot be had.
+fn take_groups(process: &mut Process, linux: Option<&Linux>) -> Vec<u32> {
+    let mut user = process.user().clone();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    user.set_additional_gids(None);
+    process.set_user(user);
+    match linux.and_then(|linux| linux.gid_mappings().as_ref()) {
+        None => groups,
+        Some(mappings) => groups
+            .into_iter()
+            .filter_map(|group| {
+                mappings.iter().find_map(|mapping| {
+                    let offset = group.checked_sub(mapping.container_id())?;
+                    (offset < mapping.size()).then_some(mapping.host_id().checked_add(offset)?)
+                })
+            })
+            .collect(),
+    }
 }
 
 /// libcontainer makes the init process from within the cgroup, where it is the second task for a

@@ -7,12 +7,19 @@ mod guests;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
 use support::{Container, cgroups_named, grant};
-use wasm_interp_runner::client::{EXIT_TRAP, RunnerError};
+use wasm_interp_runner::client::{EXIT_TRAP, Lifetime, RunnerError};
 use wasm_interp_workload::{DirectoryRights, GrantKind};
 
 const O_CREAT: i32 = 1;
@@ -184,7 +191,7 @@ fn a_poll_of_input_ends_by_the_clock_or_by_input() {
 
 #[test]
 fn missing_imports_fail_at_create_with_the_whole_list() {
-    let mut container = Container::of(&guests::foreign());
+    let mut container = Container::of_unchecked(&guests::foreign());
     let error = container.create().expect_err("must not be created");
     assert!(matches!(error, RunnerError::Failed { .. }), "{error}");
     let text = error.to_string();
@@ -314,14 +321,14 @@ fn the_users_ids_umask_and_limits_are_honoured() {
     let tmp = container.root().join("tmp");
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o777)).expect("chmod");
     container.spec["process"]["user"] =
-        json!({ "uid": 1234, "gid": 2345, "umask": 0o027, "additionalGids": [3456] });
+        json!({ "uid": 1234, "gid": 2345, "umask": 0o027, "additionalGids": [3456, 4567] });
     container.spec["process"]["rlimits"] =
         json!([{ "type": "RLIMIT_FSIZE", "soft": 4096, "hard": 8192 }]);
     let pid = container.create().expect("create");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
     assert!(status.contains("Uid:\t1234\t1234\t1234\t1234"), "{status}");
     assert!(status.contains("Gid:\t2345\t2345\t2345\t2345"), "{status}");
-    assert!(status.contains("Groups:\t3456"), "{status}");
+    assert!(status.contains("Groups:\t3456 4567"), "{status}");
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
     let size = limits
@@ -386,7 +393,9 @@ fn nothing_of_the_image_is_loaded_to_look_up_a_user() {
     // The case in which libcontainer would look.
     container.spec["process"]["env"] = json!(["PATH=/bin", "HOME="]);
     container.spec["process"]["user"] = json!({ "uid": 1234, "gid": 1234 });
-    assert_eq!(container.run().0, 0);
+    container.create().expect("create");
+    container.start().expect("start");
+    assert_eq!(container.wait(), 0, "{}", container.output());
     assert_eq!(
         watch.read_events().expect_err("no event"),
         nix::Error::EAGAIN
@@ -413,14 +422,8 @@ fn a_sandbox_waits_ends_with_zero_and_weighs_little() {
         }
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).expect("comm");
         assert_eq!(comm, "pause\n");
-        let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps");
-        let dirty: u64 = maps
-            .lines()
-            .find_map(|l| l.strip_prefix("Private_Dirty:"))
-            .and_then(|l| l.split_whitespace().next())
-            .and_then(|n| n.parse().ok())
-            .expect("Private_Dirty");
-        assert!(dirty < 2048, "{dirty} KiB");
+        let dirty = support::own_memory(pid);
+        assert!(dirty < 1024, "{dirty} KiB");
         container.signal(signal);
         assert_eq!(container.wait(), 0);
         container.delete(false).expect("delete");
@@ -436,4 +439,118 @@ fn a_runner_that_is_not_there_is_named() {
         .expect_err("not there")
         .to_string();
     assert!(error.contains("/no/such/runner"), "{error}");
+}
+
+#[test]
+fn a_profile_that_this_machine_lacks_fails_the_create() {
+    let mut container = Container::of(&guests::hello(0));
+    container.spec["process"]["apparmorProfile"] = json!("no-such-profile");
+    let text = container.create().expect_err("must fail").to_string();
+    assert!(
+        text.contains("AppArmor profile \"no-such-profile\""),
+        "{text}"
+    );
+    container.assert_nothing_left();
+}
+
+#[test]
+fn a_missing_working_directory_is_made_for_root() {
+    for read_only in [false, true] {
+        let mut container = Container::of(&guests::hello(0));
+        container.spec["process"]["cwd"] = json!("/srv/app/work");
+        container.spec["process"]["user"] = json!({ "uid": 1234, "gid": 2345 });
+        container.spec["root"]["readonly"] = json!(read_only);
+        let made = container.root().join("srv/app/work");
+        container.create().expect("create");
+        container.start().expect("start");
+        assert_eq!(container.wait(), 0, "{}", container.output());
+        for directory in made.ancestors().take(3) {
+            let metadata = fs::metadata(directory).expect("the directory");
+            assert_eq!((metadata.uid(), metadata.gid()), (0, 0));
+            assert_eq!(metadata.mode() & 0o7777, 0o755);
+        }
+    }
+}
+
+#[test]
+fn a_missing_working_directory_is_made_in_the_mount_it_lies_in() {
+    let volume = tempfile::tempdir().expect("volume");
+    let mut container = Container::of(&guests::hello(0));
+    let root = container.root();
+    container.spec["process"]["cwd"] = json!("/data/work");
+    container.spec["root"]["readonly"] = json!(true);
+    container.spec["mounts"].as_array_mut().expect("mounts").push(json!({
+        "destination": "/data", "type": "bind", "source": volume.path(), "options": ["rbind", "rw"],
+    }));
+    container.create().expect("create");
+    assert!(volume.path().join("work").is_dir());
+    assert!(!root.join("data/work").exists());
+}
+
+#[test]
+fn a_working_directory_that_cannot_be_made_fails_the_create() {
+    let outside = tempfile::tempdir().expect("outside");
+    for (path, cause) in [("/file/work", "ENOTDIR"), ("/link/work", "ENOENT")] {
+        let mut container = Container::of(&guests::hello(0));
+        fs::write(container.root().join("file"), "").expect("write");
+        std::os::unix::fs::symlink(outside.path(), container.root().join("link")).expect("link");
+        container.spec["process"]["cwd"] = json!(path);
+        let text = container.create().expect_err("must fail").to_string();
+        assert!(text.contains(path) && text.contains(cause), "{text}");
+        container.assert_nothing_left();
+    }
+    assert_eq!(fs::read_dir(outside.path()).expect("read").count(), 0);
+}
+
+/// Set in the process that plays the caller in `a_tied_container_ends_with_its_caller`.
+const PLAY_THE_CALLER: &str = "RUNNER_TEST_PLAY_THE_CALLER";
+
+#[test]
+fn a_tied_container_ends_with_its_caller() {
+    nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut caller = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "play_the_caller", "--nocapture"])
+        .env(PLAY_THE_CALLER, "")
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start the caller");
+    let line = BufReader::new(caller.stdout.take().expect("piped"))
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("runs ").map(str::to_owned))
+        .expect("the caller says what runs");
+    let (pid, rest) = line.split_once(' ').expect("pid");
+    let (id, state) = rest.split_once(' ').expect("id and state");
+
+    caller.kill().expect("kill the caller");
+    caller.wait().expect("wait for the caller");
+    // The orphan is ours now.
+    assert_eq!(
+        support::wait(Pid::from_raw(pid.parse().expect("pid"))),
+        Some(137)
+    );
+    support::runner()
+        .delete(id, Path::new(state), false)
+        .expect("delete");
+    assert!(cgroups_named(id).is_empty());
+}
+
+#[test]
+fn play_the_caller() {
+    if std::env::var_os(PLAY_THE_CALLER).is_none() {
+        return;
+    }
+    let mut container = Container::of(&guests::busy());
+    container.lifetime = Lifetime::Callers;
+    let pid = container.create().expect("create");
+    container.start().expect("start");
+    container.wait_for_output("ready");
+    println!(
+        "\nruns {pid} {} {}",
+        container.id,
+        container.state().display()
+    );
+    std::thread::sleep(Duration::from_secs(60));
 }

@@ -16,17 +16,17 @@ use nix::{
         stat::{Mode, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{getgroups, setgroups},
+    unistd::{Gid, getgroups, setgroups},
 };
 use oci_spec::runtime::Spec;
-use wasm_interp_runner::client::Workload;
+use wasm_interp_runner::client::{Lifetime, Workload};
 
 use super::{Error, State, delete};
 use crate::{
     cgroup::{Driver, Version},
-    dev, devices,
+    cwd, dev, devices,
     diagnostics::Diagnostics,
-    executor::Init,
+    executor::{Init, Task},
     guest::Prepared,
     spec::{self, Fitted, For},
     wire,
@@ -41,18 +41,20 @@ pub(crate) fn create(
     bundle: &Path,
     state: &Path,
     workload: Workload,
+    lifetime: Lifetime,
 ) -> Result<i32, Error> {
     let state = State(state);
-    let (init, whom) = match workload {
+    let (task, whom) = match workload {
         Workload::Wasm { plan } => {
             let guest = Prepared::new(*plan, wire::artifact()?)?;
-            (Init::Guest(Rc::new(guest)), For::Guest)
+            (Task::Guest(Rc::new(guest)), For::Guest)
         }
-        Workload::Pause => (Init::Pause, For::Pause),
+        Workload::Pause => (Task::Pause, For::Pause),
     };
-    neutral_process().map_err(Error::Setup)?;
+    let init = Init { task, lifetime };
     let version = Version::of_host().map_err(spec::SpecError::from)?;
     let fitted = spec::fit(bundle, id, version, whom)?;
+    own_identity(&fitted.groups).map_err(Error::Setup)?;
     let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
 
     claim(id, &state)?;
@@ -122,6 +124,7 @@ fn make(
     spec::write(&state.record(), &fitted.record)?;
     spec::write(&bundle.join("config.json"), &fitted.spec)?;
 
+    cwd::make_before(&fitted.spec, &fitted.cwd)?;
     let explained =
         |error: &dyn std::error::Error| failed(hint(diagnostics.explain(error), &fitted.spec));
     let container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
@@ -138,6 +141,7 @@ fn make(
         .ok_or_else(|| failed("its init process ended before it was ready".to_owned()))?
         .as_raw();
 
+    cwd::make_inside(pid, &fitted.cwd)?;
     if whom == For::Guest {
         dev::trim(pid, &mounted_in_dev(&fitted.spec))?;
         devices::confine(pid, version)?;
@@ -148,13 +152,17 @@ fn make(
     Ok(pid)
 }
 
-/// What the container must not inherit from whoever started containerd.
-fn neutral_process() -> std::io::Result<()> {
-    // libcontainer sets supplementary groups only if the spec names any.
-    if !getgroups()?.is_empty() {
-        setgroups(&[])?;
+/// What the container must not inherit from whoever started containerd, and the groups it shall
+/// have instead.
+///
+/// libcontainer sets supplementary groups from within the container and reads /proc for that,
+/// which a guest does not have. They are kept across its forks and changes of user.
+fn own_identity(groups: &[u32]) -> std::io::Result<()> {
+    let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
+    if !(groups.is_empty() && getgroups()?.is_empty()) {
+        setgroups(&groups)?;
     }
-    // And a umask likewise; this is runc's.
+    // libcontainer sets a umask only if the spec names one; this is runc's.
     umask(Mode::from_bits_truncate(0o022));
     Ok(())
 }

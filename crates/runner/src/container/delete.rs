@@ -4,7 +4,7 @@
 use std::{io::ErrorKind, path::Path};
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
-use libcontainer::container::Container;
+use libcontainer::container::{Container, ContainerStatus};
 
 use super::{Error, State};
 use crate::{
@@ -47,7 +47,17 @@ pub(super) fn remove(id: &str, state: &State<'_>, running: Running) -> Result<()
     };
     // Through libcontainer as long as it knows the container: it runs the poststop hooks. Where its
     // state is lost or half-written, what we have noted ourselves has to do.
-    if let Ok(mut container) = Container::load(state.container(id))
+    let container = Container::load(state.container(id)).ok();
+    if let (Some(container), Running::Refuse) = (&container, running) {
+        let status = container.status();
+        if matches!(status, ContainerStatus::Running | ContainerStatus::Paused) {
+            return Err(failed(format!(
+                "it is {}; end it first, or delete it with force",
+                status.to_string().to_lowercase()
+            )));
+        }
+    }
+    if let Some(mut container) = container
         && let Err(error) = container.delete(running == Running::Kill)
         && running == Running::Refuse
     {

@@ -25,7 +25,7 @@ fn module(body: &str) -> String {
 }
 
 /// Says hello and exits with `code`.
-pub fn hello(code: i32) -> String {
+pub(crate) fn hello(code: i32) -> String {
     module(&format!(
         r#"(data (i32.const 100) "hello\n")
   (func (export "_start")
@@ -35,7 +35,7 @@ pub fn hello(code: i32) -> String {
 }
 
 /// Says `ready` and turns in circles.
-pub fn busy() -> String {
+pub(crate) fn busy() -> String {
     module(
         r#"(data (i32.const 100) "ready\n")
   (func (export "_start")
@@ -45,7 +45,7 @@ pub fn busy() -> String {
 }
 
 /// Says `ready`, reads once and exits with the number of bytes, or 100 + errno.
-pub fn reader() -> String {
+pub(crate) fn reader() -> String {
     module(
         r#"(data (i32.const 100) "ready\n")
   (func (export "_start") (local $error i32)
@@ -58,7 +58,7 @@ pub fn reader() -> String {
 }
 
 /// Polls stdin for 50 ms. Exits with 10 if the clock came, 20 if input did, 30 if both.
-pub fn poller() -> String {
+pub(crate) fn poller() -> String {
     module(
         r#"(func (export "_start") (local $events i32) (local $result i32)
     ;; subscription 0 at 1000: clock 1 (monotonic), 50 ms
@@ -82,7 +82,7 @@ pub fn poller() -> String {
 
 /// Opens `path` beneath the first preopen with these `oflags` and rights to write and exits with
 /// the errno; stays for a while if it says so.
-pub fn opener(path: &str, oflags: i32) -> String {
+pub(crate) fn opener(path: &str, oflags: i32) -> String {
     let length = path.len();
     module(&format!(
         r#"(data (i32.const 100) "{path}")
@@ -93,7 +93,7 @@ pub fn opener(path: &str, oflags: i32) -> String {
 }
 
 /// Divides by zero, two calls deep.
-pub fn trap() -> String {
+pub(crate) fn trap() -> String {
     module(
         r#"(func $inner (result i32) (i32.div_u (i32.const 1) (i32.const 0)))
   (func (export "_start") (drop (call $inner)))"#,
@@ -101,7 +101,7 @@ pub fn trap() -> String {
 }
 
 /// Calls itself for ever.
-pub fn recursion() -> String {
+pub(crate) fn recursion() -> String {
     module(
         r#"(func $deeper (param i64) (result i64)
     (i64.add (i64.const 1) (call $deeper (local.get 0))))
@@ -110,7 +110,7 @@ pub fn recursion() -> String {
 }
 
 /// Asks for 64 MiB of memory and exits with 7 if that is refused.
-pub fn hungry() -> String {
+pub(crate) fn hungry() -> String {
     module(
         r#"(func (export "_start")
     (if (i32.eq (memory.grow (i32.const 1024)) (i32.const -1))
@@ -119,7 +119,7 @@ pub fn hungry() -> String {
 }
 
 /// Imports what no container offers.
-pub fn foreign() -> String {
+pub(crate) fn foreign() -> String {
     r#"(module
   (import "env" "second" (func))
   (import "env" "first" (func))

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wasm_interp_runner::client::{Runner, RunnerError, Workload};
+use wasm_interp_runner::client::{Lifetime, Runner, RunnerError, Workload};
 use wasm_interp_workload::{
     DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan,
 };
@@ -28,23 +28,35 @@ use wasm_interp_workload::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A container on its way from bundle to exit.
-pub struct Container {
-    pub id: String,
-    pub spec: Value,
-    pub plan: Plan,
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) spec: Value,
+    pub(crate) plan: Plan,
+    pub(crate) lifetime: Lifetime,
     directory: TempDir,
     artifact: Option<fs::File>,
     stdin: Option<OwnedFd>,
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     output: PathBuf,
 }
 
 impl Container {
     /// A container whose guest is this WAT.
-    pub fn of(guest: &str) -> Self {
-        let mut container = Self::pause();
+    pub(crate) fn of(guest: &str) -> Self {
         let wasm = wat::parse_str(guest).expect("the guest's WAT");
         let code = wasm_interp_artifact::compile::compile(&wasm).expect("compile the guest");
+        Self::of_code(&code)
+    }
+
+    /// The same for a guest that the compiler would refuse.
+    pub(crate) fn of_unchecked(guest: &str) -> Self {
+        let wasm = wat::parse_str(guest).expect("the guest's WAT");
+        let engine = wasm_interp_artifact::load::engine(1 << 20).expect("engine");
+        Self::of_code(&engine.precompile_module(&wasm).expect("compile the guest"))
+    }
+
+    fn of_code(code: &[u8]) -> Self {
+        let mut container = Self::pause();
         let path = container.directory.path().join("artifact");
         fs::write(&path, code).expect("write the artifact");
         container.artifact = Some(fs::File::open(path).expect("open the artifact"));
@@ -52,7 +64,7 @@ impl Container {
     }
 
     /// A pod sandbox.
-    pub fn pause() -> Self {
+    pub(crate) fn pause() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
         let id = format!(
@@ -68,6 +80,7 @@ impl Container {
         Self {
             spec: spec(&id),
             plan: plan(),
+            lifetime: Lifetime::Own,
             output: directory.path().join("output"),
             id,
             directory,
@@ -77,26 +90,26 @@ impl Container {
         }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("bundle/rootfs")
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.directory.path().join("bundle/runner")
     }
 
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
     /// Gives it a pipe for its standard input and returns the writing end.
-    pub fn with_stdin(&mut self) -> OwnedFd {
+    pub(crate) fn with_stdin(&mut self) -> OwnedFd {
         let (read, write) = pipe().expect("pipe");
         self.stdin = Some(read);
         write
     }
 
-    pub fn create(&mut self) -> Result<i32, RunnerError> {
+    pub(crate) fn create(&mut self) -> Result<i32, RunnerError> {
         let bundle = self.directory.path().join("bundle");
         fs::write(bundle.join("config.json"), self.spec.to_string()).expect("write the spec");
         let null = fs::File::open("/dev/null").expect("null");
@@ -108,7 +121,7 @@ impl Container {
             },
             None => Workload::Pause,
         };
-        let pid = runner().create(
+        let pid = runner().with_lifetime(self.lifetime).create(
             &self.id,
             &bundle,
             &self.state(),
@@ -120,37 +133,30 @@ impl Container {
         Ok(pid)
     }
 
-    pub fn start(&self) -> Result<(), RunnerError> {
+    pub(crate) fn start(&self) -> Result<(), RunnerError> {
         runner().start(&self.id, &self.state())
     }
 
-    pub fn delete(&self, force: bool) -> Result<(), RunnerError> {
+    pub(crate) fn delete(&self, force: bool) -> Result<(), RunnerError> {
         runner().delete(&self.id, &self.state(), force)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.process(), signal).expect("signal the container");
     }
 
-    pub fn process(&self) -> Pid {
+    pub(crate) fn process(&self) -> Pid {
         Pid::from_raw(self.pid.expect("created"))
     }
 
     /// Waits for the end of the container: its exit code, or 128 + the signal that killed it.
-    pub fn wait(&self) -> i32 {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match waitpid(self.process(), Some(WaitPidFlag::WNOHANG)).expect("wait") {
-                WaitStatus::Exited(_, code) => return code,
-                WaitStatus::Signaled(_, signal, _) => return 128 + signal as i32,
-                _ if Instant::now() > end => panic!("{} does not end:\n{}", self.id, self.output()),
-                _ => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
+    pub(crate) fn wait(&self) -> i32 {
+        wait(self.process())
+            .unwrap_or_else(|| panic!("{} does not end:\n{}", self.id, self.output()))
     }
 
     /// Waits until the guest has written this.
-    pub fn wait_for_output(&self, text: &str) {
+    pub(crate) fn wait_for_output(&self, text: &str) {
         let end = Instant::now() + PATIENCE;
         while !self.output().contains(text) {
             assert!(Instant::now() < end, "no {text:?} in {:?}", self.output());
@@ -159,7 +165,7 @@ impl Container {
     }
 
     /// From create to delete: exit code and output.
-    pub fn run(mut self) -> (i32, String) {
+    pub(crate) fn run(mut self) -> (i32, String) {
         self.create().expect("create");
         self.start().expect("start");
         let code = self.wait();
@@ -169,7 +175,7 @@ impl Container {
     }
 
     /// No state, no cgroup, no mount.
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         assert!(!self.state().exists(), "state is left");
         assert_eq!(cgroups_named(&self.id), Vec::<PathBuf>::new());
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
@@ -203,12 +209,53 @@ impl Drop for Container {
     }
 }
 
-pub fn runner() -> Runner {
+pub(crate) fn runner() -> Runner {
     Runner::new(env!("CARGO_BIN_EXE_wasm-interp-runner"))
 }
 
+/// Waits for the end of a child: its exit code, or 128 + the signal that killed it; `None` if it
+/// does not come.
+pub(crate) fn wait(child: Pid) -> Option<i32> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)).expect("wait") {
+            WaitStatus::Exited(_, code) => return Some(code),
+            WaitStatus::Signaled(_, signal, _) => return Some(128 + signal as i32),
+            _ => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+    None
+}
+
+/// The memory in KiB that a process shares with nobody, beyond what the loader writes into the
+/// program's own pages: that is megabytes in a test's build and next to nothing in a release.
+pub(crate) fn own_memory(pid: i32) -> u64 {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("exe");
+    let program = program.display().to_string();
+    let mut counts = false;
+    let mut kib = 0;
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps"))
+        .expect("smaps")
+        .lines()
+    {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if let Some(size) = line.strip_prefix("Private_Dirty:") {
+            let size: u64 = size
+                .trim()
+                .trim_end_matches(" kB")
+                .parse()
+                .expect("a number of KiB");
+            kib += if counts { size } else { 0 };
+        } else if !first.ends_with(':') {
+            // The first line of a mapping, which ends with its file's path.
+            counts = !line.ends_with(&program);
+        }
+    }
+    kib
+}
+
 /// Every directory in the host's cgroup hierarchies whose path holds `name`.
-pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroups_named(name: &str) -> Vec<PathBuf> {
     fn walk(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -227,7 +274,7 @@ pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
     found
 }
 
-pub fn grant(path: &str, kind: GrantKind, rights: DirectoryRights) -> Grant {
+pub(crate) fn grant(path: &str, kind: GrantKind, rights: DirectoryRights) -> Grant {
     Grant {
         path: path.into(),
         kind,
