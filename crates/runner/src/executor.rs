@@ -14,6 +14,7 @@ use oci_spec::runtime::Spec;
 use wasm_interp_runner::client::{EXIT_START_FAILED, Lifetime};
 
 use crate::{
+    apparmor::Profile,
     guest::Prepared,
     pause,
     sys::{self, OnSignal},
@@ -24,6 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Init {
     pub(crate) task: Task,
+    pub(crate) profile: Option<Rc<Profile>>,
     pub(crate) lifetime: Lifetime,
 }
 
@@ -90,6 +92,11 @@ impl Init {
 
 impl Executor for Init {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        if let Some(profile) = &self.profile {
+            profile
+                .enter()
+                .map_err(|e| ExecutorValidationError::ArgValidationError(e.to_string()))?;
+        }
         self.task.prepare().map_err(|e| {
             ExecutorValidationError::ArgValidationError(format!("prepare the init process: {e}"))
         })

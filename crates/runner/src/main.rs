@@ -3,6 +3,7 @@
 //! Started by the shim and by `wasm-interp run` as `wasm_interp_runner::client` describes. Knows
 //! neither containerd nor where artifacts come from.
 
+mod apparmor;
 mod cgroup;
 mod container;
 mod cwd;

@@ -51,6 +51,8 @@ pub(crate) struct Fitted {
     pub(crate) record: Record,
     /// The working directory, which libcontainer is not told of: see `cwd`.
     pub(crate) cwd: PathBuf,
+    /// The AppArmor profile, which libcontainer is not told of either: see `apparmor`.
+    pub(crate) profile: Option<String>,
     /// Supplementary groups of the container, as the host numbers them.
     pub(crate) groups: Vec<u32>,
     /// The limit of tasks to set once the container is made, if it is too low to make it in.
@@ -87,6 +89,11 @@ pub(crate) fn fit(
 
     let mut process = spec.process().clone().ok_or_else(|| missing("process"))?;
     let cwd = process.cwd().clone();
+    let profile = process
+        .apparmor_profile()
+        .clone()
+        .filter(|name| !name.is_empty());
+    process.set_apparmor_profile(None);
     let groups = take_groups(&mut process, spec.linux().as_ref());
     spec.set_process(Some(fit_process(process)));
 
@@ -111,6 +118,7 @@ pub(crate) fn fit(
         spec,
         record: Record { cgroup },
         cwd,
+        profile,
         groups,
         late_pids_limit,
     })

@@ -13,7 +13,7 @@ use std::process::{self, ExitCode};
 
 use thiserror::Error;
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig};
-use wasm_interp_runner::client::{Runner, RunnerError, Workload};
+use wasm_interp_runner::client::{Lifetime, Runner, RunnerError, Workload};
 use wasm_interp_workload::{Kind, PlanError, Policy, PolicyError, RootfsView, ViewError};
 
 use self::progress::Compiling;
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
         plan: Box::new(plan),
     };
 
-    let runner = Runner::beside_current_exe()?;
+    let runner = Runner::beside_current_exe()?.with_lifetime(Lifetime::Callers);
     let state = scratch.state()?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];

@@ -23,6 +23,7 @@ use wasm_interp_runner::client::{Lifetime, Workload};
 
 use super::{Error, State, delete};
 use crate::{
+    apparmor::Profile,
     cgroup::{Driver, Version},
     cwd, dev, devices,
     diagnostics::Diagnostics,
@@ -51,9 +52,14 @@ pub(crate) fn create(
         }
         Workload::Pause => (Task::Pause, For::Pause),
     };
-    let init = Init { task, lifetime };
     let version = Version::of_host().map_err(spec::SpecError::from)?;
     let fitted = spec::fit(bundle, id, version, whom)?;
+    let profile = fitted.profile.clone().map(Profile::named).transpose()?;
+    let init = Init {
+        task,
+        profile: profile.map(Rc::new),
+        lifetime,
+    };
     own_identity(&fitted.groups).map_err(Error::Setup)?;
     let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
 

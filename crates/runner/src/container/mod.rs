@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::{create::create, delete::delete, start::start};
 use crate::{
-    cwd::CwdError, dev::DevError, devices::DevicesError, guest::PrepareError, spec::SpecError,
-    wire::WireError,
+    apparmor::ProfileError, cwd::CwdError, dev::DevError, devices::DevicesError,
+    guest::PrepareError, spec::SpecError, wire::WireError,
 };
 
 /// Why a verb failed.
@@ -25,6 +25,8 @@ pub(crate) enum Error {
     Prepare(#[from] PrepareError),
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     #[error(transparent)]
     Cwd(#[from] CwdError),
     #[error(transparent)]

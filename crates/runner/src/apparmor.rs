@@ -1,0 +1,102 @@
+//! Puts the init process under the AppArmor profile that its spec names.
+//!
+//! Made by `container::create` outside, entered by `executor` inside. libcontainer would name the
+//! profile for the next exec, of which there is none, and would look for it in the container's
+//! /proc, which a guest does not have.
+#![forbid(unsafe_code)]
+
+use std::{os::fd::OwnedFd, path::Path};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open, openat},
+    sys::stat::Mode,
+    unistd::write,
+};
+
+/// Where a task changes its profile; the second is from before Linux 5.8.
+const INTERFACES: [&str; 2] = ["self/attr/apparmor/current", "self/attr/current"];
+
+/// A profile could not be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("enter the AppArmor profile {name:?}: {source}; load it on the node, or name another")]
+pub(crate) struct ProfileError {
+    name: String,
+    source: Errno,
+}
+
+/// A profile, and the way to enter it from where there is no /proc.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    name: String,
+    proc: OwnedFd,
+}
+
+impl Profile {
+    /// Opens the host's /proc.
+    pub(crate) fn named(name: String) -> Result<Self, ProfileError> {
+        Self::through(Path::new("/proc"), name)
+    }
+
+    fn through(proc: &Path, name: String) -> Result<Self, ProfileError> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(proc, flags, Mode::empty()) {
+            Ok(proc) => Ok(Self { name, proc }),
+            Err(source) => Err(ProfileError { name, source }),
+        }
+    }
+
+    /// Confines this process from here on.
+    pub(crate) fn enter(&self) -> Result<(), ProfileError> {
+        // The kernel takes the order in one piece or not at all.
+        let order = format!("changeprofile {}", self.name);
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let mut result = Err(Errno::ENOENT);
+        for interface in INTERFACES {
+            result = openat(&self.proc, interface, flags, Mode::empty())
+                .and_then(|file| write(&file, order.as_bytes()).map(drop));
+            if result != Err(Errno::ENOENT) {
+                break;
+            }
+        }
+        result.map_err(|source| ProfileError {
+            name: self.name.clone(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn enter(proc: &Path) -> Result<(), Errno> {
+        let profile = Profile::through(proc, "guests".into()).expect("open");
+        profile.enter().map_err(|e| e.source)
+    }
+
+    #[test]
+    fn the_newer_interface_goes_first() {
+        let proc = tempfile::tempdir().expect("directory");
+        let old = proc.path().join("self/attr/current");
+        let new = proc.path().join("self/attr/apparmor/current");
+        fs::create_dir_all(new.parent().expect("parent")).expect("make");
+        assert_eq!(enter(proc.path()), Err(Errno::ENOENT));
+        fs::write(&old, "").expect("write");
+        assert_eq!(enter(proc.path()), Ok(()));
+        assert_eq!(
+            fs::read_to_string(&old).expect("read"),
+            "changeprofile guests"
+        );
+        fs::write(&old, "").expect("write");
+        fs::write(&new, "").expect("write");
+        assert_eq!(enter(proc.path()), Ok(()));
+        assert_eq!(
+            fs::read_to_string(&new).expect("read"),
+            "changeprofile guests"
+        );
+        assert_eq!(fs::read_to_string(&old).expect("read"), "");
+    }
+}
