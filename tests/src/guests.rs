@@ -35,6 +35,8 @@ pub(crate) const NO_INTERPRETER: &str = "localhost/test/no-interpreter:1";
 pub(crate) const NATIVE: &str = "localhost/test/native:1";
 /// CPython again, with another digest.
 pub(crate) const NEW: &str = "localhost/test/new:1";
+/// CPython of an image with a USER of its own, 1234:4321.
+pub(crate) const AS_USER: &str = "localhost/test/as-user:1";
 
 /// `_start` of a module with the imports and helpers that the guests share.
 fn module(start: &str) -> Outcome<Vec<u8>> {
@@ -86,6 +88,7 @@ pub(crate) fn write(
     )?;
     let precompiled = b"\x7fELF\x02\x01\x01\xc8and the rest of what a compiler would write";
     let mut python = image::read_file(&dist.join("images/python.tar"), PYTHON_WASM)?;
+    let same_python = python.clone();
     // An empty custom section called "new": the same program, another content.
     python.extend_from_slice(b"\x00\x04\x03new");
     let native = std::fs::read(busybox).map_err(|error| {
@@ -131,6 +134,13 @@ pub(crate) fn write(
                 .program("/bin/busybox", native.clone())
                 .program("/bin/sh", native)
                 .entrypoint(&["/bin/busybox"]),
+        ),
+        (
+            AS_USER,
+            Image::new()
+                .folder("/tmp", 0o1777)
+                .program(PYTHON_WASM, same_python)
+                .user("1234:4321"),
         ),
         (
             NEW,

@@ -18,6 +18,7 @@ pub(crate) struct Image {
     folders: Vec<(String, u32)>,
     entrypoint: Vec<String>,
     env: Vec<String>,
+    user: String,
 }
 
 impl Image {
@@ -55,6 +56,12 @@ impl Image {
         self
     }
 
+    /// Sets as whom it runs, `uid:gid`.
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        user.clone_into(&mut self.user);
+        self
+    }
+
     /// Writes the archive; `name` is what the import calls the image.
     pub(crate) fn write(&self, name: &str, archive: &Path) -> Outcome {
         let mut layer = tar::Builder::new(Vec::new());
@@ -72,7 +79,7 @@ impl Image {
         let config = serde_json::to_vec(&json!({
             "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
             "os": "linux",
-            "config": { "Entrypoint": self.entrypoint, "Env": self.env },
+            "config": { "Entrypoint": self.entrypoint, "Env": self.env, "User": self.user },
             "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
         }))?;
         let manifest = serde_json::to_vec(&json!({

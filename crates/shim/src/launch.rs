@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::Mount;
-use log::{info, warn};
+use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use wasm_interp_artifact::{Artifact, Origin, Store, StoreConfig};
+use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
 use wasm_interp_runner::client::{Runner, Workload};
 use wasm_interp_workload::{self as workload, Kind, Plan, PlanError, Policy, RootfsView};
 
@@ -111,13 +111,15 @@ impl Launcher {
     /// Lets the created container run.
     pub(crate) fn start(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
         let _hold = self.exits.hold();
-        Ok(self.runner.start(id, &bundle.state())?)
+        Ok(step(id, "runner start", || {
+            self.runner.start(id, &bundle.state())
+        })?)
     }
 
     /// Removes a container and all that belongs to it, alive or dead.
     pub(crate) fn remove(&self, id: &str, bundle: &Bundle, end: End) -> Result<(), Error> {
         let _hold = self.exits.hold();
-        remove(&self.runner, id, bundle, end)
+        step(id, "delete", || remove(&self.runner, id, bundle, end))
     }
 
     fn create_or_leave_traces(
@@ -127,7 +129,9 @@ impl Launcher {
         abandoned: &AtomicBool,
     ) -> Result<Made, Error> {
         let began = Instant::now();
-        mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())?;
+        step(&wish.id, "mount", || {
+            mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())
+        })?;
         let spec = wish.bundle.spec()?;
         let root = wish.bundle.root_of(&spec);
         let (mut container, work, artifact) = match workload::kind(&spec) {
@@ -147,14 +151,16 @@ impl Launcher {
         absolute_root(&mut container, &root);
         wish.bundle.write_private(&container)?;
         let hold = self.exits.hold();
-        let pid = self.runner.create(
-            &wish.id,
-            &wish.bundle.private(),
-            &wish.bundle.state(),
-            &work,
-            artifact.as_ref().map(|artifact| artifact.file.as_fd()),
-            stdio.guest(),
-        )?;
+        let pid = step(&wish.id, "runner create", || {
+            self.runner.create(
+                &wish.id,
+                &wish.bundle.private(),
+                &wish.bundle.state(),
+                &work,
+                artifact.as_ref().map(|artifact| artifact.file.as_fd()),
+                stdio.guest(),
+            )
+        })?;
         let made = self.adopt(wish, &hold, pid, &spec)?;
         self.tell(wish, pid, artifact.as_ref(), began.elapsed());
         Ok(made)
@@ -230,8 +236,10 @@ impl Launcher {
 
     fn prepare(&self, wish: &Wish, spec: &Spec, root: &Path) -> Result<(Plan, Artifact), Error> {
         let policy = Policy::load(&from_env(POLICY_ENV, POLICY_FILE))?;
-        let view = RootfsView::new(root, spec).map_err(PlanError::from)?;
-        let (plan, interpreter) = workload::plan(spec, &policy, &view)?;
+        let (plan, interpreter) = step(&wish.id, "plan", || {
+            let view = RootfsView::new(root, spec)?;
+            workload::plan(spec, &policy, &view)
+        })?;
         let store = self
             .store
             .get_or_init(|| Store::open(&from_env(CACHE_ENV, CACHE_DIR), StoreConfig::default()));
@@ -239,7 +247,7 @@ impl Launcher {
         // The store waits for what it starts, by pid.
         let _hold = self.exits.hold();
         let mut told = None;
-        let artifact = store.get(&interpreter, name, &self.compiler, &mut |progress| {
+        let mut on_progress = |progress: Progress| {
             // It says so several times a second.
             if told.replace(progress.stage) != Some(progress.stage) {
                 info!(
@@ -248,6 +256,9 @@ impl Launcher {
                     "no native code in the cache yet"
                 );
             }
+        };
+        let artifact = step(&wish.id, "native code", || {
+            store.get(&interpreter, name, &self.compiler, &mut on_progress)
         })?;
         if let Origin::Uncached { reason, .. } = &artifact.origin {
             warn!(
@@ -258,6 +269,14 @@ impl Launcher {
         }
         Ok((plan, artifact))
     }
+}
+
+/// Does one step of a container's way and logs how long it took; `make bench` adds them up.
+fn step<T>(id: &str, step: &str, act: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = act();
+    debug!(id, step, milliseconds = began.elapsed().as_secs_f64() * 1e3; "step done");
+    done
 }
 
 /// Whether a container may still run when it is removed.

@@ -1,10 +1,10 @@
 //! `ctr run` of scripts, with the options that people use.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::Outcome;
-use crate::guests::{ECHO, HELLO, PYTHON};
+use crate::guests::{AS_USER, ECHO, HELLO, PYTHON};
 use crate::world::World;
 
 pub(super) fn hello_prints(world: &World) -> Outcome {
@@ -132,17 +132,33 @@ except MemoryError:
 }
 
 pub(super) fn files_are_made_as_the_user(world: &World) -> Outcome {
-    let folder = world.folder("user")?;
-    world
-        .container(PYTHON)
-        .mount(&folder, "/out", "rbind:rw")
-        .options(&["--user", "1234:4321"])
-        .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
-        .run()?
-        .expect_code(0)?;
-    let made = fs::metadata(folder.join("made"))?;
-    if (made.uid(), made.gid()) != (1234, 4321) {
-        return Err(format!("made as {}:{}, not as 1234:4321", made.uid(), made.gid()).into());
+    // The `ctr` of containerd 1.6 knows the user of an image only.
+    let help = world.daemon().ctr(&["run", "--help"])?.stdout;
+    let option: &[&str] = &["--user", "1234:4321"];
+    let with_option = help.contains("--user").then_some((PYTHON, option));
+    for (image, options) in [(AS_USER, &[] as &[&str])].into_iter().chain(with_option) {
+        let folder = world.folder("user")?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+        world
+            .container(image)
+            .mount(&folder, "/out", "rbind:rw")
+            .options(options)
+            .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
+            .run()?
+            .expect_code(1)?
+            .expect_stderr(&["PermissionError"])?;
+        chown(&folder, Some(1234), None)?;
+        world
+            .container(image)
+            .mount(&folder, "/out", "rbind:rw")
+            .options(options)
+            .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
+            .run()?
+            .expect_code(0)?;
+        let made = fs::metadata(folder.join("made"))?;
+        if (made.uid(), made.gid()) != (1234, 4321) {
+            return Err(format!("made as {}:{}, not as 1234:4321", made.uid(), made.gid()).into());
+        }
     }
     Ok(())
 }
@@ -204,6 +220,9 @@ for path in "/proc", "/sys":
         .arguments(&["python", "-c", script])
         .run()?
         .expect_code(0)?
-        .expect_stdout("['full', 'null', 'random', 'urandom', 'zero']\n/proc []\n/sys []\n")?;
+        // `ctr` mounts a tmpfs on /dev/shm, which is a grant like any other.
+        .expect_stdout(
+            "['full', 'null', 'random', 'shm', 'urandom', 'zero']\n/proc []\n/sys []\n",
+        )?;
     Ok(())
 }
