@@ -95,6 +95,7 @@ pub(crate) fn fit(
         .filter(|name| !name.is_empty());
     process.set_apparmor_profile(None);
     let groups = take_groups(&mut process, spec.linux().as_ref());
+    drop_what_exec_would(&mut process);
     spec.set_process(Some(fit_process(process)));
 
     let mut linux = match spec.linux() {
@@ -141,6 +142,22 @@ fn fit_process(mut process: Process) -> Process {
     }
     process.set_env(Some(env));
     process
+}
+
+/// What execve(2) does with the capabilities of a user other than root, for a guest that never
+/// calls it: only the ambient ones stay (capabilities(7)).
+fn drop_what_exec_would(process: &mut Process) {
+    if process.user().uid() == 0 {
+        return;
+    }
+    let Some(mut capabilities) = process.capabilities().clone() else {
+        return;
+    };
+    let ambient = capabilities.ambient().clone().unwrap_or_default();
+    capabilities.set_effective(Some(ambient.clone()));
+    capabilities.set_permitted(Some(ambient.clone()));
+    capabilities.set_inheritable(Some(ambient));
+    process.set_capabilities(Some(capabilities));
 }
 
 /// Takes the supplementary groups out of `process` and maps them to the host's, as the user
