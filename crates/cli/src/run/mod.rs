@@ -1,5 +1,6 @@
 //! `wasm-interp run`: a container without containerd, by the same plan, store and runner as the
-//! shim's. Whatever happens, nothing of it is left.
+//! shim's. Whatever happens, nothing of it is left, but for an empty directory and an empty cgroup
+//! where this process is killed: the kernel ends the container with it.
 
 pub(crate) mod progress;
 mod scratch;
