@@ -204,7 +204,7 @@ mod tests {
             at += 1;
             match step.code {
                 LOAD_U32 => {
-                    registers[to] = context[usize::try_from(step.offset / 4).expect("in")].into()
+                    registers[to] = context[usize::try_from(step.offset / 4).expect("in")].into();
                 }
                 AND => registers[to] &= i64::from(step.immediate),
                 SET => registers[to] = step.immediate.into(),

@@ -47,9 +47,8 @@ fn main() -> ExitCode {
                 container::delete(&id, &state, force).map(|()| Answer::Done)
             }
         });
-    channel.answer(
-        answer.unwrap_or_else(|error: container::Error| Answer::Failed {
-            reason: error.to_string(),
-        }),
-    )
+    let answer = answer.unwrap_or_else(|error: container::Error| Answer::Failed {
+        reason: error.to_string(),
+    });
+    channel.answer(&answer)
 }

@@ -61,9 +61,9 @@ impl Channel {
     }
 
     /// Says how it went. The exit code repeats it for those who only look there.
-    pub(crate) fn answer(mut self, answer: Answer) -> ExitCode {
+    pub(crate) fn answer(mut self, answer: &Answer) -> ExitCode {
         let failed = matches!(answer, Answer::Failed { .. });
-        let mut line = match serde_json::to_vec(&answer) {
+        let mut line = match serde_json::to_vec(answer) {
             Ok(line) => line,
             Err(error) => {
                 eprintln!("wasm-interp-runner: write the answer: {error}");
