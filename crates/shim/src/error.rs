@@ -116,7 +116,25 @@ impl Error {
 
 impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> Self {
-        ttrpc::Error::RpcStatus(ttrpc::get_status(error.code(), whole(&error)))
+        let code = error.code();
+        let text = match class(code) {
+            Some(class) => format!("{}: {class}", whole(&error)),
+            None => whole(&error),
+        };
+        ttrpc::Error::RpcStatus(ttrpc::get_status(code, text))
+    }
+}
+
+/// The words that containerd's own errors of this kind end with (`errdefs`). Its clients up to 1.7
+/// add them by themselves if they are missing; later ones leave the text as it is.
+fn class(code: Code) -> Option<&'static str> {
+    match code {
+        Code::NOT_FOUND => Some("not found"),
+        Code::ALREADY_EXISTS => Some("already exists"),
+        Code::FAILED_PRECONDITION => Some("failed precondition"),
+        Code::UNIMPLEMENTED => Some("not implemented"),
+        Code::INVALID_ARGUMENT => Some("invalid argument"),
+        _ => None,
     }
 }
 
@@ -151,12 +169,15 @@ mod tests {
             status(Error::NoTask { id: "x".into() }),
             (
                 Code::NOT_FOUND,
-                "container not created: this shim has no task \"x\"".into()
+                "container not created: this shim has no task \"x\": not found".into()
             )
         );
         assert_eq!(
             status(Error::Finished),
-            (Code::NOT_FOUND, "process already finished".into())
+            (
+                Code::NOT_FOUND,
+                "process already finished: not found".into()
+            )
         );
         assert_eq!(
             status(Error::State {
@@ -165,7 +186,7 @@ mod tests {
             }),
             (
                 Code::FAILED_PRECONDITION,
-                "cannot delete a running process".into()
+                "cannot delete a running process: failed precondition".into()
             )
         );
     }
@@ -192,7 +213,8 @@ mod tests {
         assert_eq!(code, Code::UNIMPLEMENTED);
         assert_eq!(
             text,
-            "update is not supported by io.containerd.wasm-interp.v1: recreate the container"
+            "update is not supported by io.containerd.wasm-interp.v1: recreate the container: \
+             not implemented"
         );
     }
 }

@@ -16,7 +16,7 @@ use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
 use wasm_interp_runner::client::{Runner, Workload};
-use wasm_interp_workload::{self as workload, Kind, Plan, PlanError, Policy, RootfsView};
+use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;

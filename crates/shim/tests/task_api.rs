@@ -158,7 +158,7 @@ async fn refusals_have_runcs_codes() {
 
     let unknown = (
         Code::NOT_FOUND,
-        "container not created: this shim has no task \"a\"".to_owned(),
+        "container not created: this shim has no task \"a\": not found".to_owned(),
     );
     assert_eq!(api.start("a").await, Err(unknown.clone()));
     assert_eq!(api.state("a").await.err(), Some(unknown.clone()));
@@ -174,14 +174,14 @@ async fn refusals_have_runcs_codes() {
         api.start("a").await,
         Err((
             Code::FAILED_PRECONDITION,
-            "cannot start a running process".to_owned()
+            "cannot start a running process: failed precondition".to_owned()
         ))
     );
     assert_eq!(
         api.delete("a").await.err(),
         Some((
             Code::FAILED_PRECONDITION,
-            "cannot delete a running process".to_owned()
+            "cannot delete a running process: failed precondition".to_owned()
         ))
     );
     let (code, words) = api.kill("a", 999).await.expect_err("no such signal");
@@ -203,13 +203,16 @@ async fn refusals_have_runcs_codes() {
     assert_eq!(api.wait("a").await, Ok(137));
     assert_eq!(
         api.kill("a", TERM).await.err(),
-        Some((Code::NOT_FOUND, "process already finished".to_owned()))
+        Some((
+            Code::NOT_FOUND,
+            "process already finished: not found".to_owned()
+        ))
     );
     assert_eq!(
         api.start("a").await,
         Err((
             Code::FAILED_PRECONDITION,
-            "cannot start a stopped process".to_owned()
+            "cannot start a stopped process: failed precondition".to_owned()
         ))
     );
     api.delete("a").await.expect("delete");

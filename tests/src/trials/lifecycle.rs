@@ -105,7 +105,7 @@ fn class(finished: &Finished) -> String {
     ]
     .iter()
     .find(|class| stderr.contains(**class))
-    .map_or_else(|| format!("failed: {stderr}"), |&class| class.to_owned())
+    .map_or_else(|| "failed".to_owned(), |&class| class.to_owned())
 }
 
 /// containerd's table of events (its runtime v2 README), of which each that applies MUST come, in order.
