@@ -12,7 +12,7 @@ use crate::Cli;
 ///
 /// bash: wasm-interp completions bash > /usr/share/bash-completion/completions/wasm-interp
 ///
-/// zsh: wasm-interp completions zsh > "${fpath[1]}/_wasm-interp"
+/// zsh: wasm-interp completions zsh > /usr/share/zsh/site-functions/_wasm-interp
 ///
 /// fish: wasm-interp completions fish > ~/.config/fish/completions/wasm-interp.fish
 #[derive(clap::Args)]

@@ -1,6 +1,6 @@
 //! What a container asks for, decided before anything runs.
 //!
-//! [`plan`] turns an OCI runtime spec, the node's [`Policy`] and a read-only [`View`] of the
+//! [`plan()`] turns an OCI runtime spec, the node's [`Policy`] and a read-only [`View`] of the
 //! container's files into a [`Plan`]: which interpreter runs, with which arguments, environment
 //! and working directory, which directories it is granted and with which rights, and where its
 //! limits lie. [`container_spec`] then says what is left of the OCI spec for the container runtime.

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Refusal};
 /// Native code for a module, made by [`crate::recipe::SETTINGS`].
 ///
 /// # Errors
-/// [`Failure::Refused`] where [`check`] refuses the module or it is not valid,
+/// [`Failure::Refused`] where [`check()`] refuses the module or it is not valid,
 /// [`Failure::Compiler`] where the compiler gives up on a valid one.
 pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
     check(wasm).map_err(|refusal| Failure::Refused { refusal })?;
