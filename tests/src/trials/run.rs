@@ -139,22 +139,19 @@ pub(super) fn files_are_made_as_the_user(world: &World) -> Outcome {
     for (image, options) in [(AS_USER, &[] as &[&str])].into_iter().chain(with_option) {
         let folder = world.folder("user")?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-        world
-            .container(image)
-            .mount(&folder, "/out", "rbind:rw")
-            .options(options)
-            .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
-            .run()?
+        let write = || {
+            world
+                .container(image)
+                .mount(&folder, "/out", "rbind:rw")
+                .options(options)
+                .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
+                .run()
+        };
+        write()?
             .expect_code(1)?
             .expect_stderr(&["PermissionError"])?;
         chown(&folder, Some(1234), None)?;
-        world
-            .container(image)
-            .mount(&folder, "/out", "rbind:rw")
-            .options(options)
-            .arguments(&["python", "-c", "open('/out/made', 'w').write('x')"])
-            .run()?
-            .expect_code(0)?;
+        write()?.expect_code(0)?;
         let made = fs::metadata(folder.join("made"))?;
         if (made.uid(), made.gid()) != (1234, 4321) {
             return Err(format!("made as {}:{}, not as 1234:4321", made.uid(), made.gid()).into());
