@@ -79,22 +79,10 @@ fn main() -> ExitCode {
         Command::CompileConfined(args) => Ok(compile::compile_confined(&args)),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("wasm-interp: {}", causes(error.as_ref()));
+        eprintln!(
+            "wasm-interp: {}",
+            wasm_interp_workload::with_causes(error.as_ref())
+        );
         failed
     })
-}
-
-/// An error and what led to it, in one line.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors say their cause themselves.
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }

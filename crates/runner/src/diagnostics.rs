@@ -17,6 +17,7 @@ use tracing::{
     field::{Field, Visit},
     span,
 };
+use wasm_interp_workload::with_causes;
 
 /// The reading end: what went wrong, in the order in which it was noticed.
 pub(crate) struct Diagnostics {
@@ -36,7 +37,7 @@ impl Diagnostics {
 
     /// `error` with its causes, and the innermost cause that was logged.
     pub(crate) fn explain(&self, error: &dyn std::error::Error) -> String {
-        self.complete(chain(error))
+        self.complete(with_causes(error))
     }
 
     /// `text` with the innermost cause that was logged.
@@ -65,20 +66,6 @@ impl Diagnostics {
             .next()
             .map(str::to_owned)
     }
-}
-
-/// An error and its causes, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            let _ = write!(text, ": {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 struct Recorder {
@@ -207,6 +194,6 @@ mod tests {
         #[error("outer")]
         struct Outer(#[source] std::io::Error);
         let error = Outer(std::io::Error::other("inner"));
-        assert_eq!(chain(&error), "outer: inner");
+        assert_eq!(with_causes(&error), "outer: inner");
     }
 }

@@ -16,7 +16,9 @@ use wasm_interp_runner::client::Runner;
 use crate::args::Flags;
 use crate::bundle::{Bundle, BundleError};
 use crate::clock;
-use crate::error::{Error, whole};
+use wasm_interp_workload::with_causes;
+
+use crate::error::Error;
 use crate::launch::{self, End};
 
 /// What is said of a container whose own exit nobody saw: it has been killed.
@@ -41,7 +43,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), CleanupError> {
     let bundle = bundle(flags)?;
     let failed = |error: &Error| CleanupError::Remove {
         id: flags.id.clone(),
-        reason: whole(error),
+        reason: with_causes(error),
     };
     let pid = bundle.pid();
     let runner = Runner::beside_current_exe().map_err(|error| failed(&error.into()))?;

@@ -8,7 +8,7 @@ use containerd_shim_protos::protobuf;
 use containerd_shim_protos::ttrpc::{self, Code};
 use wasm_interp_artifact::ArtifactError;
 use wasm_interp_runner::client::RunnerError;
-use wasm_interp_workload::{ErrorKind, PlanError, PolicyError};
+use wasm_interp_workload::{ErrorKind, PlanError, PolicyError, with_causes};
 
 use crate::bundle::BundleError;
 use crate::cgroup::CgroupError;
@@ -118,8 +118,8 @@ impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> Self {
         let code = error.code();
         let text = match class(code) {
-            Some(class) => format!("{}: {class}", whole(&error)),
-            None => whole(&error),
+            Some(class) => format!("{}: {class}", with_causes(&error)),
+            None => with_causes(&error),
         };
         ttrpc::Error::RpcStatus(ttrpc::get_status(code, text))
     }
@@ -136,20 +136,6 @@ fn class(code: Code) -> Option<&'static str> {
         Code::INVALID_ARGUMENT => Some("invalid argument"),
         _ => None,
     }
-}
-
-/// The error and its causes in one line; a cause that the text names already is not repeated.
-pub(crate) fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -195,12 +181,15 @@ mod tests {
     fn causes_are_told_once() {
         let source = || std::io::Error::other("disk on fire");
         let named = Error::Locate(source());
-        assert_eq!(whole(&named).matches("disk on fire").count(), 1);
+        assert_eq!(with_causes(&named).matches("disk on fire").count(), 1);
         let unnamed = Error::Artifact(ArtifactError::Read {
             name: "python.wasm".into(),
             source: source(),
         });
-        assert_eq!(whole(&unnamed), "cannot read python.wasm: disk on fire");
+        assert_eq!(
+            with_causes(&unnamed),
+            "cannot read python.wasm: disk on fire"
+        );
     }
 
     /// CRI takes NOT_FOUND for "the task exited" and drops a resize without a word.

@@ -20,7 +20,9 @@ use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::error::{Error, whole};
+use wasm_interp_workload::with_causes;
+
+use crate::error::Error;
 use crate::exits::{Exits, Hold, Init};
 use crate::mount;
 use crate::stdio::{Held, Names, Stdio};
@@ -102,7 +104,7 @@ impl Launcher {
             }),
             Err(error) => {
                 self.undo(wish);
-                stdio.report(&whole(&error));
+                stdio.report(&with_causes(&error));
                 Err(error)
             }
         }

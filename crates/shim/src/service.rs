@@ -26,7 +26,9 @@ use tokio::task::spawn_blocking;
 
 use crate::bundle::Bundle;
 use crate::clock;
-use crate::error::{Error, whole};
+use wasm_interp_workload::with_causes;
+
+use crate::error::Error;
 use crate::events::Publisher;
 use crate::launch::{Launcher, Wish};
 use crate::stats;
@@ -92,7 +94,7 @@ impl Service {
         let (wish, launched) = spawn_blocking(move || {
             let launched = launcher.create(&wish, &abandoned);
             if let Err(error) = &launched {
-                let reason = whole(error);
+                let reason = with_causes(error);
                 warn!(id = wish.id.as_str(), error = reason.as_str(); "not created");
             }
             // Parsing specs and mounts leaves holes in the heap of a process that lives long.

@@ -13,6 +13,7 @@
 //! (what may be reached), `view` (what may be looked at), `container` (what is handed on).
 #![forbid(unsafe_code)]
 
+mod causes;
 mod container;
 mod error;
 mod explain;
@@ -32,6 +33,7 @@ mod view;
 
 use oci_spec::runtime::Spec;
 
+pub use causes::with_causes;
 pub use container::{container_spec, sandbox_spec};
 pub use error::{ErrorKind, PlanError};
 pub use explain::explain;

@@ -6,12 +6,10 @@ use std::{io::ErrorKind, path::Path};
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use libcontainer::container::{Container, ContainerStatus};
 
+use wasm_interp_workload::with_causes;
+
 use super::{Error, State};
-use crate::{
-    cgroup::Driver,
-    diagnostics::{self, Diagnostics},
-    spec::Record,
-};
+use crate::{cgroup::Driver, diagnostics::Diagnostics, spec::Record};
 
 /// What to do if the container still runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub(super) fn remove(id: &str, state: &State<'_>, running: Running) -> Result<()
         && let Err(error) = container.delete(running == Running::Kill)
         && running == Running::Refuse
     {
-        return Err(failed(diagnostics::chain(&error)));
+        return Err(failed(with_causes(&error)));
     }
     if let Some(record) = read(&state.record()).map_err(failed)? {
         remove_cgroup(id, &record).map_err(failed)?;
@@ -93,12 +91,12 @@ fn remove_cgroup(id: &str, record: &Record) -> Result<(), String> {
         systemd_cgroup: record.cgroup.driver == Driver::Systemd,
         container_name: id.to_owned(),
     })
-    .map_err(|e| diagnostics::chain(&e))?;
+    .map_err(|e| with_causes(&e))?;
     manager.remove().map_err(|e| {
         format!(
             "remove cgroup {}: {}",
             record.cgroup.path.display(),
-            diagnostics::chain(&e)
+            with_causes(&e)
         )
     })
 }
