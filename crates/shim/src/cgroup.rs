@@ -1,6 +1,6 @@
 //! The cgroup of a container: where it is, who is in it, and how to end all of them.
 //!
-//! Called by `launch` and `task`; `stats` reads its files. Found by asking the kernel where the
+//! Called by `launch`, `serve` and `task`; `stats` reads its files. Found by asking the kernel where the
 //! init process is, so that no driver and no form of `cgroupsPath` needs to be known here.
 #![forbid(unsafe_code)]
 
@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use log::debug;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
+const OWN_CGROUP: &str = "/proc/self/cgroup";
+/// Stack of a thread that writes one word to one file.
+const SMALL_STACK: usize = 64 << 10;
 
 /// How often the members are killed before the kernel is said to hang.
 const KILL_ROUNDS: u32 = 100;
@@ -25,6 +29,8 @@ const KILL_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) enum CgroupError {
     #[error("read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
     #[error("send signal {signal} to process {pid}: {errno}")]
     Signal { signal: i32, pid: i32, errno: Errno },
     #[error("processes {pids:?} in {path} do not end after SIGKILL")]
@@ -45,7 +51,7 @@ impl Cgroup {
     /// ours: then it must not be treated as a whole.
     pub(crate) fn of(pid: i32) -> Result<Option<Self>, CgroupError> {
         let theirs = read(&PathBuf::from(format!("/proc/{pid}/cgroup")))?;
-        let ours = read(Path::new("/proc/self/cgroup"))?;
+        let ours = read(Path::new(OWN_CGROUP))?;
         let mounts = read(Path::new(MOUNTINFO))?;
         Ok(locate(&theirs, &ours, &Mounts::parse(&mounts)))
     }
@@ -131,6 +137,51 @@ impl Cgroup {
             .and_then(|text| flat_value(&text, "oom_kill"))
             .unwrap_or(0)
     }
+}
+
+/// Tells the kernel that a process is about to be moved to another cgroup. Returns at once.
+///
+/// The first such move after a pause waits for a grace period of RCU, 6 to 20 ms in which nothing
+/// happens (`cgroup_threadgroup_rwsem`, kernel/cgroup/cgroup.c); those that follow closely take
+/// microseconds. So that this time passes beside the work before the move instead of in the middle
+/// of a create, this process is "moved" to where it is. Decision 8 has the measurement.
+pub(crate) fn expect_move() {
+    let waiting = thread::Builder::new()
+        .name("expect-move".to_owned())
+        .stack_size(SMALL_STACK)
+        .spawn(|| {
+            if let Err(error) = move_to_own_place() {
+                // Nothing but time is lost.
+                debug!(error:%; "cannot prepare the kernel for a change of cgroup");
+            }
+        });
+    if let Err(error) = waiting {
+        debug!(error:%; "cannot prepare the kernel for a change of cgroup");
+    }
+}
+
+fn move_to_own_place() -> Result<(), CgroupError> {
+    let ours = read(Path::new(OWN_CGROUP))?;
+    let mounts = read(Path::new(MOUNTINFO))?;
+    let Some(directory) = any_place(&ours, &Mounts::parse(&mounts)) else {
+        return Ok(());
+    };
+    let path = directory.join("cgroup.procs");
+    // 0 stands for whoever writes.
+    fs::write(&path, "0").map_err(|source| CgroupError::Write { path, source })
+}
+
+/// The directory of a process in the first hierarchy that is mounted: the lock is one for all.
+fn any_place(memberships: &str, mounts: &Mounts) -> Option<PathBuf> {
+    memberships.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (names, path) = (fields.next()?, fields.next()?);
+        let mounted = match names.split(',').next()? {
+            "" => mounts.v2.as_ref(),
+            name => mounts.v1.get(name),
+        };
+        mounted?.path(path)
+    })
 }
 
 /// The value of a key in a file of `key value` lines.
@@ -347,6 +398,20 @@ mod tests {
             Some(Cgroup::V2("/sys/fs/cgroup/pod".into()))
         );
         assert_eq!(locate("0::/elsewhere\n", "0::/docker/x\n", &mounts), None);
+    }
+
+    #[test]
+    fn any_hierarchy_does_to_expect_a_move() {
+        let ours = "9:rdma:/\n3:memory:/shims\n0::/\n";
+        assert_eq!(
+            any_place(ours, &Mounts::parse(V1)),
+            Some("/sys/fs/cgroup/memory/shims".into())
+        );
+        assert_eq!(
+            any_place("0::/system.slice\n", &Mounts::parse(V2)),
+            Some("/sys/fs/cgroup/system.slice".into())
+        );
+        assert_eq!(any_place(ours, &Mounts::default()), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::args::Flags;
+use crate::cgroup;
 use crate::error::Error;
 use crate::events::Publisher;
 use crate::exits::Exits;
@@ -82,6 +83,8 @@ pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
 fn serve(flags: &Flags, address: &Address) -> Result<(), ServeError> {
     let listener = inherited_listener().map_err(ServeError::Listener)?;
     prctl::set_child_subreaper(true).map_err(ServeError::Subreaper)?;
+    // What containerd asks for first is a container.
+    cgroup::expect_move();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(IDLE_WORKER)
