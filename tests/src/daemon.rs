@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -114,6 +114,11 @@ level = "debug"
             wait_for("containerd to end", || Ok(child.try_wait()?))?;
         }
         Ok(())
+    }
+
+    /// Where its shims keep native code.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// `ctr`, bound to this containerd and the run's namespace.

@@ -199,6 +199,30 @@ impl World {
         Ok(folder)
     }
 
+    /// Mounts the files of an image for as long as `trial` takes.
+    pub(crate) fn with_files(&self, image: &str, trial: impl FnOnce(&Path) -> Outcome) -> Outcome {
+        let folder = self.folder("files")?;
+        let target = folder.display().to_string();
+        self.daemon
+            .ctr(&["image", "mount", image, &target])?
+            .expect_code(0)?;
+        let outcome = trial(&folder);
+        let unmounted = self
+            .daemon
+            .ctr(&["image", "unmount", "--rm", &target])?
+            .expect_code(0);
+        outcome.and(unmounted.map(drop))
+    }
+
+    /// `wasm-interp`, with the same native code as this containerd's shims.
+    pub(crate) fn wasm_interp(&self, arguments: &[&str]) -> Outcome<Finished> {
+        let mut command = Command::new(self.settings.bin().join("wasm-interp"));
+        command
+            .args(arguments)
+            .env("WASM_INTERP_CACHE_DIR", self.daemon.cache());
+        command::run(command, None)
+    }
+
     /// A container to run; nothing happens before one of [`Container`]'s verbs.
     pub(crate) fn container(&self, image: &str) -> Container<'_> {
         Container {

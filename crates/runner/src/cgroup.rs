@@ -132,8 +132,7 @@ pub(crate) fn limit_pids(pid: i32, limit: i64) -> std::io::Result<()> {
 
 /// The directory of process `pid`'s cgroup in the hierarchy that has `controller`.
 pub(crate) fn directory(pid: i32, controller: &str) -> std::io::Result<PathBuf> {
-    let memberships = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let (memberships, mounts) = whereabouts(pid)?;
     directory_in(&memberships, &mounts, controller).ok_or_else(|| {
         std::io::Error::other(format!(
             "find the {controller} cgroup of process {pid} among the host's mounts"
@@ -141,40 +140,92 @@ pub(crate) fn directory(pid: i32, controller: &str) -> std::io::Result<PathBuf> 
     })
 }
 
-/// Reads cgroups(7)'s `/proc/PID/cgroup` and proc(5)'s `mountinfo`.
+/// The directories of process `pid`'s cgroup in all hierarchies in which it is not at the top.
+pub(crate) fn directories(pid: i32) -> std::io::Result<Vec<PathBuf>> {
+    let (memberships, mounts) = whereabouts(pid)?;
+    Ok(directories_in(&memberships, &mounts))
+}
+
+/// cgroups(7)'s `/proc/PID/cgroup` and proc(5)'s `mountinfo`.
+fn whereabouts(pid: i32) -> std::io::Result<(String, String)> {
+    Ok((
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?,
+        std::fs::read_to_string("/proc/self/mountinfo")?,
+    ))
+}
+
 fn directory_in(memberships: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
-    let member = |wanted: &dyn Fn(&str) -> bool| {
-        memberships.lines().find_map(|line| {
+    hierarchies(mounts)
+        .find(|h| h.version == Version::V1 && h.has(controller))
+        .or_else(|| hierarchies(mounts).find(|h| h.version == Version::V2))?
+        .place(memberships)
+}
+
+fn directories_in(memberships: &str, mounts: &str) -> Vec<PathBuf> {
+    let mut directories: Vec<_> = hierarchies(mounts)
+        .filter_map(|h| {
+            h.place(memberships)
+                .filter(|place| place != Path::new(h.point))
+        })
+        .collect();
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+/// A hierarchy and where it is mounted.
+struct Hierarchy<'a> {
+    version: Version,
+    /// On version 1 its controllers are among these.
+    options: &'a str,
+    /// The directory of the hierarchy that is mounted: in a container not always its top.
+    root: &'a str,
+    point: &'a str,
+}
+
+fn hierarchies(mounts: &str) -> impl Iterator<Item = Hierarchy<'_>> {
+    mounts.lines().filter_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let (root, point) = (place.next()?, place.next()?);
+        let mut kind = kind.split(' ');
+        let version = match kind.next()? {
+            "cgroup" => Version::V1,
+            "cgroup2" => Version::V2,
+            _ => return None,
+        };
+        let options = kind.nth(1).unwrap_or_default();
+        Some(Hierarchy {
+            version,
+            options,
+            root,
+            point,
+        })
+    })
+}
+
+impl Hierarchy<'_> {
+    fn has(&self, controller: &str) -> bool {
+        self.options.split(',').any(|option| option == controller)
+    }
+
+    /// Where a process with these memberships is.
+    fn place(&self, memberships: &str) -> Option<PathBuf> {
+        let path = memberships.lines().find_map(|line| {
             let (_, rest) = line.split_once(':')?;
             let (controllers, path) = rest.split_once(':')?;
-            wanted(controllers).then_some(path)
-        })
-    };
-    let mounted = |wanted: &dyn Fn(&str, &str) -> bool| {
-        mounts.lines().find_map(|line| {
-            let (place, kind) = line.split_once(" - ")?;
-            let mut place = place.split(' ').skip(3);
-            let (root, point) = (place.next()?, place.next()?);
-            let mut kind = kind.split(' ');
-            let (fs, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
-            wanted(fs, options).then_some((root, point))
-        })
-    };
-    let has = |list: &str| list.split(',').any(|c| c == controller);
-    let v1 = mounted(&|fs, options| fs == "cgroup" && has(options));
-    let ((root, point), path) = match v1 {
-        Some(mount) => (mount, member(&has)?),
-        None => (
-            mounted(&|fs, _| fs == "cgroup2")?,
-            member(&|controllers| controllers.is_empty())?,
-        ),
-    };
-    // In a container the hierarchy's root may be mounted from below.
-    let below = Path::new(path)
-        .strip_prefix(root)
-        .unwrap_or(Path::new(path));
-    let below = below.strip_prefix("/").unwrap_or(below);
-    Some(Path::new(point).join(below))
+            let here = match self.version {
+                Version::V1 => controllers.split(',').any(|c| self.has(c)),
+                Version::V2 => controllers.is_empty(),
+            };
+            here.then_some(path)
+        })?;
+        let below = Path::new(path)
+            .strip_prefix(self.root)
+            .unwrap_or(Path::new(path));
+        let below = below.strip_prefix("/").unwrap_or(below);
+        Some(Path::new(self.point).join(below))
+    }
 }
 
 /// The directory of a slice: `a-b.slice` lies at `/a.slice/a-b.slice` (systemd.slice(5)).
@@ -297,6 +348,18 @@ mod tests {
                 Some(PathBuf::from(expected))
             );
         }
+    }
+
+    #[test]
+    fn all_directories_are_found_but_the_tops() {
+        let memberships = "5:pids:/docker/abc/x\n4:cpu,cpuacct:/y\n0::/\n";
+        assert_eq!(
+            directories_in(memberships, MOUNTS),
+            [
+                PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/y"),
+                PathBuf::from("/sys/fs/cgroup/pids/x")
+            ]
+        );
     }
 
     #[test]

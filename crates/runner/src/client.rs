@@ -20,6 +20,7 @@
 mod spawn;
 
 use std::{
+    borrow::Cow,
     io::{BufRead, BufReader, Read},
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -40,40 +41,51 @@ pub const PROGRAM: &str = "wasm-interp-runner";
 /// An answer is one line and no longer than this; a runner that writes more is broken.
 const ANSWER_MAX: u64 = 64 * 1024;
 
-/// What the runner is asked to do.
+/// What the runner is asked to do. Borrowed by the caller, owned by the runner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verb", deny_unknown_fields)]
-pub enum Request {
+pub enum Request<'a> {
     /// Create the container up to the point where it waits for `start`.
     Create {
         /// Container id.
-        id: String,
+        id: Cow<'a, str>,
         /// OCI bundle: `config.json` (already fit for libcontainer) and the mounted rootfs.
-        bundle: PathBuf,
+        bundle: Cow<'a, Path>,
         /// Directory for libcontainer's state of this container.
-        state: PathBuf,
+        state: Cow<'a, Path>,
         /// What to run inside.
-        workload: Workload,
+        workload: Cow<'a, Workload>,
         /// How long it may live.
         lifetime: Lifetime,
     },
     /// Let the created container run.
     Start {
         /// Container id.
-        id: String,
+        id: Cow<'a, str>,
         /// As given to `create`.
-        state: PathBuf,
+        state: Cow<'a, Path>,
     },
     /// Remove the container's cgroup and state; with `force`, kill it first. Deleting what is not
     /// there succeeds.
     Delete {
         /// Container id.
-        id: String,
+        id: Cow<'a, str>,
         /// As given to `create`.
-        state: PathBuf,
+        state: Cow<'a, Path>,
         /// Kill what still runs.
         force: bool,
     },
+}
+
+impl Request<'_> {
+    /// The verb, as messages name it.
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Start { .. } => "start",
+            Self::Delete { .. } => "delete",
+        }
+    }
 }
 
 /// How long a container may live.
@@ -87,7 +99,7 @@ pub enum Lifetime {
 }
 
 /// What the container's init process does once started.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Workload {
     /// Run a Wasm guest; its artifact is descriptor 5.
@@ -108,8 +120,13 @@ pub enum Answer {
         /// Its init process, in the caller's pid namespace.
         pid: i32,
     },
-    /// Done.
-    Done,
+    /// It runs.
+    Started,
+    /// Nothing of it is left.
+    Deleted {
+        /// What went wrong on the way without keeping it, each fit for a person.
+        warnings: Vec<String>,
+    },
     /// Nothing was left behind; the reason, fit for a person.
     Failed {
         /// Act, object, cause and way out.
@@ -205,21 +222,24 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::Failed`] with the reason if the container could not be created; nothing of
     /// it is left then.
-    pub fn create(
-        &self,
-        id: &str,
-        bundle: &Path,
-        state: &Path,
-        workload: &Workload,
-        artifact: Option<BorrowedFd<'_>>,
-        stdio: [BorrowedFd<'_>; 3],
-    ) -> Result<i32, RunnerError> {
-        match self
-            .spawn_create(id, bundle, state, workload, artifact, stdio)?
-            .finish()?
-        {
+    pub fn create(&self, creation: &Creation<'_>) -> Result<i32, RunnerError> {
+        let request = Request::Create {
+            id: creation.id.into(),
+            bundle: creation.bundle.into(),
+            state: creation.state.into(),
+            workload: Cow::Borrowed(creation.workload),
+            lifetime: self.lifetime,
+        };
+        // The guest's own command line, so that `ps` on the host shows what runs. The runner
+        // itself takes no arguments.
+        let pause = ["pause".to_owned()];
+        let shown = match creation.workload {
+            Workload::Wasm { plan } => plan.argv.as_slice(),
+            Workload::Pause => pause.as_slice(),
+        };
+        match self.call(shown, &request, creation.artifact, Some(creation.stdio))? {
             Answer::Created { pid } => Ok(pid),
-            other => Err(unexpected("create", &other)),
+            other => Err(unexpected(&request, &other)),
         }
     }
 
@@ -228,132 +248,84 @@ impl Runner {
     /// # Errors
     /// [`RunnerError::Failed`] with the reason, for instance if it was started before.
     pub fn start(&self, id: &str, state: &Path) -> Result<(), RunnerError> {
-        match self.spawn_start(id, state)?.finish()? {
-            Answer::Done => Ok(()),
-            other => Err(unexpected("start", &other)),
+        let request = Request::Start {
+            id: id.into(),
+            state: state.into(),
+        };
+        match self.call(&own_name(&request, id), &request, None, None)? {
+            Answer::Started => Ok(()),
+            other => Err(unexpected(&request, &other)),
         }
     }
 
     /// Removes the container's cgroup and state, with `force` also what still runs in it. Deleting
-    /// what is not there succeeds.
+    /// what is not there succeeds. Returns what went wrong without keeping it (poststop hooks).
     ///
     /// # Errors
     /// [`RunnerError::Failed`] with the reason, for instance if it still runs and `force` is off.
-    pub fn delete(&self, id: &str, state: &Path, force: bool) -> Result<(), RunnerError> {
-        match self.spawn_delete(id, state, force)?.finish()? {
-            Answer::Done => Ok(()),
-            other => Err(unexpected("delete", &other)),
+    pub fn delete(&self, id: &str, state: &Path, force: bool) -> Result<Vec<String>, RunnerError> {
+        let request = Request::Delete {
+            id: id.into(),
+            state: state.into(),
+            force,
+        };
+        match self.call(&own_name(&request, id), &request, None, None)? {
+            Answer::Deleted { warnings } => Ok(warnings),
+            other => Err(unexpected(&request, &other)),
         }
     }
 
-    /// As [`Runner::create`], without waiting for the answer.
-    ///
-    /// # Errors
-    /// If the runner cannot be started.
-    pub fn spawn_create(
+    /// Runs the runner to its end, showing `argv` in process lists.
+    fn call(
         &self,
-        id: &str,
-        bundle: &Path,
-        state: &Path,
-        workload: &Workload,
+        argv: &[String],
+        request: &Request<'_>,
         artifact: Option<BorrowedFd<'_>>,
-        stdio: [BorrowedFd<'_>; 3],
-    ) -> Result<Call, RunnerError> {
-        let request = RequestRef::Create {
-            id,
-            bundle,
-            state,
-            workload,
-            lifetime: self.lifetime,
-        };
-        // The guest's own command line, so that `ps` on the host shows what runs. The runner
-        // itself takes no arguments.
-        let pause = ["pause".to_owned()];
-        let shown = match workload {
-            Workload::Wasm { plan } => plan.argv.as_slice(),
-            Workload::Pause => pause.as_slice(),
-        };
-        spawn::spawn(
-            &self.program,
-            shown,
-            "create",
-            &request,
-            artifact,
-            Some(stdio),
-        )
-    }
-
-    /// As [`Runner::start`], without waiting for the answer.
-    ///
-    /// # Errors
-    /// If the runner cannot be started.
-    pub fn spawn_start(&self, id: &str, state: &Path) -> Result<Call, RunnerError> {
-        let request = RequestRef::Start { id, state };
-        spawn::spawn(
-            &self.program,
-            &own_name("start", id),
-            "start",
-            &request,
-            None,
-            None,
-        )
-    }
-
-    /// As [`Runner::delete`], without waiting for the answer.
-    ///
-    /// # Errors
-    /// If the runner cannot be started.
-    pub fn spawn_delete(&self, id: &str, state: &Path, force: bool) -> Result<Call, RunnerError> {
-        let request = RequestRef::Delete { id, state, force };
-        spawn::spawn(
-            &self.program,
-            &own_name("delete", id),
-            "delete",
-            &request,
-            None,
-            None,
-        )
+        stdio: Option<[BorrowedFd<'_>; 3]>,
+    ) -> Result<Answer, RunnerError> {
+        spawn::spawn(&self.program, argv, request, artifact, stdio)?.finish(request.verb())
     }
 }
 
-fn own_name(verb: &str, id: &str) -> [String; 3] {
-    [PROGRAM.to_owned(), verb.to_owned(), id.to_owned()]
+/// A container to create.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// Container id.
+    pub id: &'a str,
+    /// OCI bundle: `config.json` (already fit for libcontainer) and the mounted rootfs.
+    pub bundle: &'a Path,
+    /// Directory for libcontainer's state of this container, made by the call.
+    pub state: &'a Path,
+    /// What to run inside.
+    pub workload: &'a Workload,
+    /// Native code of the plan's interpreter, for [`Workload::Wasm`].
+    pub artifact: Option<BorrowedFd<'a>>,
+    /// Standard input, output and error of the container.
+    pub stdio: [BorrowedFd<'a>; 3],
 }
 
-/// A runner at work. Dropping it leaves the process to whoever reaps the caller's children.
+fn own_name(request: &Request<'_>, id: &str) -> [String; 3] {
+    [PROGRAM, request.verb(), id].map(str::to_owned)
+}
+
+/// A runner at work.
 #[derive(Debug)]
-pub struct Call {
-    verb: &'static str,
+struct Call {
     child: Child,
     answer: std::fs::File,
 }
 
 impl Call {
-    /// Process id of the runner: a caller with a reaper of its own has to leave it to
-    /// [`Call::finish`].
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Blocks until the runner has ended, waiting for its pid only.
-    ///
-    /// # Errors
-    /// [`RunnerError::Failed`] with the runner's words, or what else went wrong with the call.
-    pub fn finish(mut self) -> Result<Answer, RunnerError> {
+    fn finish(mut self, verb: &'static str) -> Result<Answer, RunnerError> {
         // One line, not to end of file: on a kill of the runner others may still hold the pipe.
         let mut line = Vec::new();
         let read = BufReader::new(self.answer.take(ANSWER_MAX)).read_until(b'\n', &mut line);
         let status = self.child.wait().map_err(RunnerError::Request)?;
-        let garbled = |detail: String| RunnerError::Garbled {
-            verb: self.verb,
-            detail,
-        };
+        let garbled = |detail: String| RunnerError::Garbled { verb, detail };
         read.map_err(|e| garbled(e.to_string()))?;
         if line.is_empty() {
-            return Err(RunnerError::Died {
-                verb: self.verb,
-                status,
-            });
+            return Err(RunnerError::Died { verb, status });
         }
         match serde_json::from_slice(&line).map_err(|e| garbled(e.to_string()))? {
             Answer::Failed { reason } => Err(RunnerError::Failed { reason }),
@@ -362,36 +334,15 @@ impl Call {
     }
 }
 
-fn unexpected(verb: &'static str, answer: &Answer) -> RunnerError {
+fn unexpected(request: &Request<'_>, answer: &Answer) -> RunnerError {
     let detail = match answer {
         Answer::Created { .. } => "created",
-        Answer::Done => "done",
+        Answer::Started => "started",
+        Answer::Deleted { .. } => "deleted",
         Answer::Failed { .. } => "failed",
     };
     RunnerError::Garbled {
-        verb,
+        verb: request.verb(),
         detail: format!("unexpected answer {detail}"),
     }
-}
-
-/// [`Request`] without ownership, so that a caller need not copy its plan.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "verb")]
-enum RequestRef<'a> {
-    Create {
-        id: &'a str,
-        bundle: &'a Path,
-        state: &'a Path,
-        workload: &'a Workload,
-        lifetime: Lifetime,
-    },
-    Start {
-        id: &'a str,
-        state: &'a Path,
-    },
-    Delete {
-        id: &'a str,
-        state: &'a Path,
-        force: bool,
-    },
 }

@@ -64,6 +64,7 @@ impl Task {
         // The caller reads the answer to the end; this process has no part in it.
         sys::close_inherited(wire::ANSWER);
         sys::forbid_dumps()?;
+        sys::make_null_writable()?;
         sys::set_name(self.name())?;
         match self {
             Self::Guest(_) => sys::end_on(

@@ -40,11 +40,11 @@ fn main() -> ExitCode {
                 state,
                 workload,
                 lifetime,
-            } => container::create(&id, &bundle, &state, workload, lifetime)
+            } => container::create(&id, &bundle, &state, workload.into_owned(), lifetime)
                 .map(|pid| Answer::Created { pid }),
-            Request::Start { id, state } => container::start(&id, &state).map(|()| Answer::Done),
+            Request::Start { id, state } => container::start(&id, &state).map(|()| Answer::Started),
             Request::Delete { id, state, force } => {
-                container::delete(&id, &state, force).map(|()| Answer::Done)
+                container::delete(&id, &state, force).map(|warnings| Answer::Deleted { warnings })
             }
         });
     let answer = answer.unwrap_or_else(|error: container::Error| Answer::Failed {

@@ -42,6 +42,8 @@ pub(crate) enum SpecError {
 pub(crate) struct Record {
     /// Where the container's cgroup is.
     pub(crate) cgroup: Placement,
+    /// Its directories, once it is made; the way to them from the placement is long.
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// A spec that libcontainer can be given.
@@ -117,7 +119,10 @@ pub(crate) fn fit(
     }
     Ok(Fitted {
         spec,
-        record: Record { cgroup },
+        record: Record {
+            cgroup,
+            directories: Vec::new(),
+        },
         cwd,
         profile,
         groups,

@@ -6,8 +6,14 @@
 
 use std::{
     ffi::CString,
-    os::fd::{BorrowedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, RawFd},
     sync::atomic::{AtomicBool, Ordering},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl, open},
+    sys::stat::{Mode, SFlag, fstat, makedev},
+    unistd::{dup2_stderr, dup2_stdout},
 };
 
 /// Descriptor of the standard input.
@@ -80,6 +86,35 @@ pub(crate) fn standard(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: 0, 1 and 2 are open for the whole life of the process: the caller passes them and
     // `close_all_except` is given them to keep.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Makes standard output and error writable where they are a `/dev/null` that can only be read.
+///
+/// libcontainer 0.7 puts the container's own in the place of the host's, on all three descriptors,
+/// and opens it for reading only.
+pub(crate) fn make_null_writable() -> std::io::Result<()> {
+    for fd in [STDOUT, STDERR] {
+        let stream = standard(fd);
+        let flags = OFlag::from_bits_retain(fcntl(stream, FcntlArg::F_GETFL)?);
+        if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY || !is_null(stream)? {
+            continue;
+        }
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        if !is_null(null.as_fd())? {
+            return Err(std::io::Error::other("/dev/null is not the null device"));
+        }
+        match fd {
+            STDOUT => dup2_stdout(&null)?,
+            _ => dup2_stderr(&null)?,
+        }
+    }
+    Ok(())
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> nix::Result<bool> {
+    let stat = fstat(fd)?;
+    let device = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR;
+    Ok(device && stat.st_rdev == makedev(1, 3))
 }
 
 /// What ending a process by a signal looks like.

@@ -52,7 +52,7 @@ impl Channel {
     }
 
     /// Reads what is asked.
-    pub(crate) fn request(&mut self) -> Result<Request, WireError> {
+    pub(crate) fn request(&mut self) -> Result<Request<'static>, WireError> {
         let mut text = Vec::new();
         self.request
             .read_to_end(&mut text)

@@ -238,6 +238,27 @@ fn killing_and_deleting_leaves_nothing_however_often() {
 }
 
 #[test]
+fn a_failing_poststop_hook_is_a_warning_and_the_next_one_runs() {
+    let mut container = Container::of(&guests::hello(0));
+    let seen = container.root().with_file_name("seen");
+    container.spec["hooks"] = json!({ "poststop": [
+        { "path": "/bin/false" },
+        { "path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", seen.display())] },
+    ]});
+    container.create().expect("create");
+    container.start().expect("start");
+    container.wait();
+    let warnings = container.delete(false).expect("delete");
+    assert!(
+        matches!(&warnings[..], [one] if one.contains("poststop hook /bin/false")),
+        "{warnings:?}"
+    );
+    let state = fs::read_to_string(&seen).expect("what the second hook was told");
+    assert!(state.contains(r#""status":"stopped""#), "{state}");
+    container.assert_nothing_left();
+}
+
+#[test]
 fn a_half_written_state_does_not_keep_delete_from_its_work() {
     let mut container = Container::of(&guests::busy());
     container.create().expect("create");

@@ -12,12 +12,11 @@ use std::time::SystemTime;
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{self, Message as _, MessageField};
 use wasm_interp_runner::client::Runner;
+use wasm_interp_workload::with_causes;
 
 use crate::args::Flags;
 use crate::bundle::{Bundle, BundleError};
 use crate::clock;
-use wasm_interp_workload::with_causes;
-
 use crate::error::Error;
 use crate::launch::{self, End};
 
@@ -47,11 +46,15 @@ pub(crate) fn run(flags: &Flags) -> Result<(), CleanupError> {
     };
     let pid = bundle.pid();
     let runner = Runner::beside_current_exe().map_err(|error| failed(&error.into()))?;
-    launch::remove(&runner, &flags.id, &bundle, End::Force).map_err(|error| failed(&error))?;
+    let warnings =
+        launch::remove(&runner, &flags.id, &bundle, End::Force).map_err(|error| failed(&error))?;
+    // containerd logs what we say on stderr as a warning.
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
     if let Some(address) = bundle.address().filter(|address| !address.answers())
         && let Err(error) = address.remove()
     {
-        // containerd logs it as a warning.
         eprintln!("{error}");
     }
     let answer = DeleteResponse {

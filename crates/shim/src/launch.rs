@@ -15,13 +15,11 @@ use containerd_shim_protos::api::Mount;
 use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
-use wasm_interp_runner::client::{Runner, Workload};
-use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView};
+use wasm_interp_runner::client::{Creation, Runner, Workload};
+use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView, with_causes};
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
-use wasm_interp_workload::with_causes;
-
+use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
 use crate::exits::{Exits, Hold, Init};
 use crate::mount;
@@ -121,7 +119,11 @@ impl Launcher {
     /// Removes a container and all that belongs to it, alive or dead.
     pub(crate) fn remove(&self, id: &str, bundle: &Bundle, end: End) -> Result<(), Error> {
         let _hold = self.exits.hold();
-        step(id, "delete", || remove(&self.runner, id, bundle, end))
+        let warnings = step(id, "delete", || remove(&self.runner, id, bundle, end))?;
+        for warning in warnings {
+            warn!(id, namespace = self.namespace.as_str(), warning = warning.as_str(); "removed, but");
+        }
+        Ok(())
     }
 
     fn create_or_leave_traces(
@@ -131,6 +133,7 @@ impl Launcher {
         abandoned: &AtomicBool,
     ) -> Result<Made, Error> {
         let began = Instant::now();
+        cgroup::expect_move();
         step(&wish.id, "mount", || {
             mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())
         })?;
@@ -154,14 +157,14 @@ impl Launcher {
         wish.bundle.write_private(&container)?;
         let hold = self.exits.hold();
         let pid = step(&wish.id, "runner create", || {
-            self.runner.create(
-                &wish.id,
-                &wish.bundle.private(),
-                &wish.bundle.state(),
-                &work,
-                artifact.as_ref().map(|artifact| artifact.file.as_fd()),
-                stdio.guest(),
-            )
+            self.runner.create(&Creation {
+                id: &wish.id,
+                bundle: &wish.bundle.private(),
+                state: &wish.bundle.state(),
+                workload: &work,
+                artifact: artifact.as_ref().map(|artifact| artifact.file.as_fd()),
+                stdio: stdio.guest(),
+            })
         })?;
         let made = self.adopt(wish, &hold, pid, &spec)?;
         self.tell(wish, pid, artifact.as_ref(), began.elapsed());
@@ -291,20 +294,26 @@ pub(crate) enum End {
 }
 
 /// Removes a container's processes, cgroup, state, mounts and files. What is not there is removed.
-/// All is tried; the first error is told.
-pub(crate) fn remove(runner: &Runner, id: &str, bundle: &Bundle, end: End) -> Result<(), Error> {
+/// All is tried; the first error is told. Returns what is worth a warning.
+pub(crate) fn remove(
+    runner: &Runner,
+    id: &str,
+    bundle: &Bundle,
+    end: End,
+) -> Result<Vec<String>, Error> {
     // Without a state there never was a runner, and a process less to start.
     let removed = if bundle.state().exists() {
         runner
             .delete(id, &bundle.state(), end == End::Force)
             .map_err(Error::from)
     } else {
-        Ok(())
+        Ok(Vec::new())
     };
     let unmounted = mount::unmount_all(&bundle.rootfs()).map_err(Error::from);
-    removed?;
+    let warnings = removed?;
     unmounted?;
-    Ok(bundle.remove_own()?)
+    bundle.remove_own()?;
+    Ok(warnings)
 }
 
 fn from_env(name: &str, default: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The trials, by what they are about. Each is a function; [`ALL`] lists them.
 
+mod by_hand;
 mod failures;
 mod lifecycle;
 mod run;
@@ -41,6 +42,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone sharing::fifty_containers_of_a_new_image_compile_it_once,
     Shared run::hello_prints,
     Shared run::mounts_have_the_rights_of_their_options,
+    Shared run::the_library_and_packages_are_files_of_the_image,
     Shared run::environment_reaches_the_script,
     Shared run::a_read_only_root_cannot_be_written,
     Shared run::memory_limit_is_a_memory_error,
@@ -48,7 +50,10 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared run::relative_scripts_work_from_the_cwd,
     Shared run::exit_codes_come_through,
     Shared run::standard_input_is_read_to_its_end,
+    Shared run::output_that_nobody_wants_is_no_error,
     Shared run::nothing_of_the_host_is_seen,
+    Shared by_hand::run_does_what_the_shim_does,
+    Shared by_hand::inspect_says_what_run_would_do,
     Shared failures::a_trap_is_not_a_kill,
     Shared failures::a_missing_interpreter_is_named,
     Shared failures::a_missing_script_is_named,

@@ -205,6 +205,41 @@ pub(super) fn standard_input_is_read_to_its_end(world: &World) -> Outcome {
 }
 
 /// Guards the list of design decision 7: no /proc, no /sys, no device but the few.
+/// The module's own copy of the library is an archive, which costs far more to look into.
+pub(super) fn the_library_and_packages_are_files_of_the_image(world: &World) -> Outcome {
+    let packages = world.folder("packages")?;
+    fs::write(packages.join("parcel.py"), "CONTENT = 'from a package'")?;
+    let script = r#"
+import encodings, json, sys, parcel
+for module in encodings, json, parcel:
+    print(module.__file__)
+print(parcel.CONTENT, "zlib" in sys.modules)
+"#;
+    let library = "/opt/python/lib/python3.12";
+    world
+        .container(PYTHON)
+        .mount(&packages, &format!("{library}/site-packages"), "rbind:ro")
+        .arguments(&["python", "-c", script])
+        .run()?
+        .expect_code(0)?
+        .expect_stdout(&format!("{library}/encodings/__init__.pyc"))?
+        .expect_stdout(&format!("{library}/json/__init__.pyc"))?
+        .expect_stdout(&format!("{library}/site-packages/parcel.py"))?
+        .expect_stdout("from a package False")?;
+    Ok(())
+}
+
+/// Guards against a standard output on /dev/null that cannot be written to: CPython ends with 120.
+pub(super) fn output_that_nobody_wants_is_no_error(world: &World) -> Outcome {
+    let container = world.container(PYTHON).options(&["--null-io"]).arguments(&[
+        "python",
+        "-c",
+        "import sys; print(1); sys.exit(3)",
+    ]);
+    container.run()?.expect_code(3)?;
+    Ok(())
+}
+
 pub(super) fn nothing_of_the_host_is_seen(world: &World) -> Outcome {
     let script = r#"
 import os

@@ -14,7 +14,7 @@ use std::process::{self, ExitCode};
 
 use thiserror::Error;
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig};
-use wasm_interp_runner::client::{Lifetime, Runner, RunnerError, Workload};
+use wasm_interp_runner::client::{Creation, Lifetime, Runner, RunnerError, Workload};
 use wasm_interp_workload::{Kind, PlanError, Policy, PolicyError, RootfsView, ViewError};
 
 use self::progress::Compiling;
@@ -147,9 +147,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     let init = supervise::adopt(|| {
-        let code = Some(artifact.file.as_fd());
         runner
-            .create(&id, &scratch.bundle()?, &state, &workload, code, stdio)
+            .create(&Creation {
+                id: &id,
+                bundle: &scratch.bundle()?,
+                state: &state,
+                workload: &workload,
+                artifact: Some(artifact.file.as_fd()),
+                stdio,
+            })
             .map_err(RunError::from)
     })?;
     let outcome = runner
@@ -158,6 +164,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
         .and_then(|()| Ok(supervise::wait(init, &mut signals)?));
     let deleted = runner.delete(&id, &state, true);
     let code = outcome?;
-    deleted?;
+    for warning in deleted? {
+        eprintln!("wasm-interp: {warning}");
+    }
     Ok(ExitCode::from(code))
 }

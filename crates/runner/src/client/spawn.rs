@@ -16,9 +16,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde::Serialize;
-
-use super::{Call, RunnerError};
+use super::{Call, Request, RunnerError};
 
 /// The descriptor that carries the request.
 const REQUEST: RawFd = 3;
@@ -33,8 +31,7 @@ const BEYOND: RawFd = 6;
 pub(super) fn spawn(
     program: &Path,
     argv: &[String],
-    verb: &'static str,
-    request: &impl Serialize,
+    request: &Request<'_>,
     artifact: Option<BorrowedFd<'_>>,
     stdio: Option<[BorrowedFd<'_>; 3]>,
 ) -> Result<Call, RunnerError> {
@@ -100,14 +97,13 @@ pub(super) fn spawn(
         source,
     })?;
     Ok(Call {
-        verb,
         child,
         answer: File::from(answer),
     })
 }
 
 /// The request as a file in memory: unlike a pipe it takes any size without a second thread.
-fn request_file(request: &impl Serialize) -> std::io::Result<File> {
+fn request_file(request: &Request<'_>) -> std::io::Result<File> {
     let name = CString::default();
     // SAFETY: `name` is a valid C string for the length of the call.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };

@@ -24,7 +24,7 @@ use wasm_interp_runner::client::{Lifetime, Workload};
 use super::{Error, State, delete};
 use crate::{
     apparmor::Profile,
-    cgroup::{Driver, Version},
+    cgroup::{self, Driver, Version},
     cwd, dev, devices,
     diagnostics::Diagnostics,
     executor::{Init, Task},
@@ -64,7 +64,7 @@ pub(crate) fn create(
     let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
 
     claim(id, &state)?;
-    let made = make(id, &state, &fitted, version, (init, whom), &diagnostics);
+    let made = make(id, &state, fitted, version, (init, whom), &diagnostics);
     made.map_err(|cause| match undo(id, &state) {
         Ok(()) => cause,
         Err(error) => Error::Create {
@@ -97,6 +97,7 @@ fn claim(id: &str, state: &State<'_>) -> Result<(), Error> {
 
 /// Removes whatever a failure has left: libcontainer cleans up after its own only.
 fn undo(id: &str, state: &State<'_>) -> Result<(), Error> {
+    // Of the hooks' failures the caller needs not hear: it hears of ours.
     delete::remove(id, state, delete::Running::Kill)?;
     // Nothing of it may outlive this process as somebody else's orphan.
     let end = Instant::now() + PATIENCE;
@@ -117,7 +118,7 @@ fn undo(id: &str, state: &State<'_>) -> Result<(), Error> {
 fn make(
     id: &str,
     state: &State<'_>,
-    fitted: &Fitted,
+    mut fitted: Fitted,
     version: Version,
     (init, whom): (Init, For),
     diagnostics: &Diagnostics,
@@ -146,6 +147,8 @@ fn make(
         .pid()
         .ok_or_else(|| failed("its init process ended before it was ready".to_owned()))?
         .as_raw();
+    fitted.record.directories = cgroup::directories(pid).map_err(|e| failed(e.to_string()))?;
+    spec::write(&state.record(), &fitted.record)?;
 
     cwd::make_inside(pid, &fitted.cwd)?;
     if whom == For::Guest {
@@ -153,7 +156,7 @@ fn make(
         devices::confine(pid, version)?;
     }
     if let Some(limit) = fitted.late_pids_limit {
-        crate::cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
+        cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
     }
     Ok(pid)
 }

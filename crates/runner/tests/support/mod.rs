@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wasm_interp_runner::client::{Lifetime, Runner, RunnerError, Workload};
+use wasm_interp_runner::client::{Creation, Lifetime, Runner, RunnerError, Workload};
 use wasm_interp_workload::{
     DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan,
 };
@@ -121,14 +121,14 @@ impl Container {
             },
             None => Workload::Pause,
         };
-        let pid = runner().with_lifetime(self.lifetime).create(
-            &self.id,
-            &bundle,
-            &self.state(),
-            &workload,
-            self.artifact.as_ref().map(AsFd::as_fd),
-            [stdin.as_fd(), output.as_fd(), output.as_fd()],
-        )?;
+        let pid = runner().with_lifetime(self.lifetime).create(&Creation {
+            id: &self.id,
+            bundle: &bundle,
+            state: &self.state(),
+            workload: &workload,
+            artifact: self.artifact.as_ref().map(AsFd::as_fd),
+            stdio: [stdin.as_fd(), output.as_fd(), output.as_fd()],
+        })?;
         self.pid = Some(pid);
         Ok(pid)
     }
@@ -137,7 +137,7 @@ impl Container {
         runner().start(&self.id, &self.state())
     }
 
-    pub(crate) fn delete(&self, force: bool) -> Result<(), RunnerError> {
+    pub(crate) fn delete(&self, force: bool) -> Result<Vec<String>, RunnerError> {
         runner().delete(&self.id, &self.state(), force)
     }
 

@@ -28,11 +28,11 @@ start)
     : >"$state/started"
     # Long enough for a short guest to end before this answer.
     sleep 0.1
-    answer '{"answer":"done"}'
+    answer '{"answer":"started"}'
     ;;
 delete)
     case $request in *'"force":true'*) kill -KILL "$(cat "$state/pid")" || : ;; esac
     rm -rf "$state"
-    answer '{"answer":"done"}'
+    answer '{"answer":"deleted","warnings":[]}'
     ;;
 esac
