@@ -118,6 +118,7 @@ boundaries: bootstrap ## Check that no compiler is in the runner and no Wasmtime
 
 .PHONY: bench
 bench: build images ## Measure against runc and the peer; writes docs/benchmarks.md
+	@scripts/bootstrap bench
 	@CARGO_TARGET_DIR=$(CACHE)/peer cargo build --release --locked --manifest-path benches/peer/Cargo.toml
 	@benches/run --containerd "$$(scripts/containerd 2.4)" --peer $(CACHE)/peer/release/containerd-shim-peer-v1
 
