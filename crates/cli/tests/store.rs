@@ -431,6 +431,8 @@ fn the_compiler_is_confined() {
     ] {
         assert!(status.contains(line), "{line} not in {status}");
     }
+    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "1000", "the node's services go before it");
     for name in ["net", "ipc", "pid", "uts"] {
         let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{name}");
