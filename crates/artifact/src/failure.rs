@@ -69,7 +69,7 @@ pub enum Failure {
     },
     /// Wall-clock limit.
     #[error(
-        "compiling it took longer than the {seconds} s that the node allows; raise the limit in the node's policy"
+        "compiling it took longer than the {seconds} s that a node allows; make the module smaller, or optimize it less"
     )]
     TimeLimit {
         /// The limit.

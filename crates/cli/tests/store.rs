@@ -370,6 +370,23 @@ fn limits_are_clear_errors() {
     );
 }
 
+/// An Emscripten module put into an image by mistake has hundreds of them.
+#[test]
+fn hundreds_of_unknown_imports_are_a_clear_error() {
+    let node = Node::new();
+    let imports: String = (0..900)
+        .map(|n| format!(r#"(import "env" "a_function_with_a_long_name_{n}" (func))"#))
+        .collect();
+    let wat = format!(r#"(module {imports} (func (export "_start")))"#);
+    let path = node.file("emscripten.wasm", &wat::parse_str(wat).unwrap());
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(error.refusal(), Some(Refusal::Imports { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("and 800 more"), "{error}");
+}
+
 #[test]
 fn a_compiler_that_dies_is_told_apart() {
     let node = Node::new();
