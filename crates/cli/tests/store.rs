@@ -370,6 +370,26 @@ fn limits_are_clear_errors() {
     );
 }
 
+/// A volume's file may be as long as its writer likes, without a byte on any disk; reading it would
+/// take for ever, and its copy all memory of the node.
+#[test]
+fn a_module_of_any_length_is_refused_before_it_is_read() {
+    let node = Node::new();
+    let path = node.file("endless.wasm", b"\0asm\x01\0\0\0");
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(error.refusal(), Some(Refusal::TooLarge { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("1048576 MiB"), "{error}");
+}
+
 /// An Emscripten module put into an image by mistake has hundreds of them.
 #[test]
 fn hundreds_of_unknown_imports_are_a_clear_error() {
