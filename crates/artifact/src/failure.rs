@@ -27,6 +27,17 @@ pub enum Refusal {
     /// Anything else that does not begin as Wasm does.
     #[error("it is not WebAssembly: a module begins with \"\\0asm\"")]
     NotWasm,
+    /// Larger than the node compiles.
+    #[error(
+        "it is {} MiB large, the node compiles modules of up to {} MiB; strip its debug \
+         information and load data from files", .bytes.div_ceil(1 << 20), .max_bytes >> 20
+    )]
+    TooLarge {
+        /// The module's size.
+        bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
     /// Begins as a module and is none.
     #[error("it is not a valid WebAssembly module: {reason}")]
     Invalid {
@@ -69,14 +80,14 @@ pub enum Failure {
     },
     /// Wall-clock limit.
     #[error(
-        "compiling it took longer than the {seconds} s that the node allows; raise the limit in the node's policy"
+        "compiling it took longer than the {seconds} s that a node allows; make the module smaller, or optimize it less"
     )]
     TimeLimit {
         /// The limit.
         seconds: u64,
     },
     /// Memory limit.
-    #[error("compiling it needs more than the {} MiB of memory that the node allows; raise the limit in the node's policy", .bytes >> 20)]
+    #[error("compiling it needs more than the {} MiB of memory that a node allows; make the module smaller, or split its largest functions", .bytes >> 20)]
     MemoryLimit {
         /// The limit.
         bytes: u64,

@@ -32,7 +32,8 @@ impl Digest {
         Self::while_reading(file, |_| Ok(()))
     }
 
-    /// Of a whole file, handing every chunk on.
+    /// Of a whole file, handing every chunk on. Ends with the length that the file has at the
+    /// beginning: whoever may write to it could make it grow for ever.
     pub(crate) fn while_reading(
         file: &File,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
@@ -40,7 +41,11 @@ impl Digest {
         let mut hash = Sha256::new();
         let mut chunk = vec![0; CHUNK];
         let mut offset = 0;
+        let length = file.metadata()?.len();
         loop {
+            if offset > length {
+                return Err(io::Error::other("it grows while it is read"));
+            }
             match file.read_at(&mut chunk, offset) {
                 Ok(0) => return Ok(Self(hash.finalize().into())),
                 Ok(read) => {

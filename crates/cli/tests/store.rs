@@ -370,6 +370,43 @@ fn limits_are_clear_errors() {
     );
 }
 
+/// A volume's file may be as long as its writer likes, without a byte on any disk; reading it would
+/// take for ever, and its copy all memory of the node.
+#[test]
+fn a_module_of_any_length_is_refused_before_it_is_read() {
+    let node = Node::new();
+    let path = node.file("endless.wasm", b"\0asm\x01\0\0\0");
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(error.refusal(), Some(Refusal::TooLarge { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("1048576 MiB"), "{error}");
+}
+
+/// An Emscripten module put into an image by mistake has hundreds of them.
+#[test]
+fn hundreds_of_unknown_imports_are_a_clear_error() {
+    let node = Node::new();
+    let imports: String = (0..900)
+        .map(|n| format!(r#"(import "env" "a_function_with_a_long_name_{n}" (func))"#))
+        .collect();
+    let wat = format!(r#"(module {imports} (func (export "_start")))"#);
+    let path = node.file("emscripten.wasm", &wat::parse_str(wat).unwrap());
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(error.refusal(), Some(Refusal::Imports { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("and 800 more"), "{error}");
+}
+
 #[test]
 fn a_compiler_that_dies_is_told_apart() {
     let node = Node::new();
@@ -431,6 +468,8 @@ fn the_compiler_is_confined() {
     ] {
         assert!(status.contains(line), "{line} not in {status}");
     }
+    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "1000", "the node's services go before it");
     for name in ["net", "ipc", "pid", "uts"] {
         let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
         assert_ne!(of(&pid.to_string()), of("self"), "{name}");

@@ -10,8 +10,8 @@ use std::{
 };
 
 use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
-    sys::stat::Mode,
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::stat::{Mode, SFlag, fstatat},
 };
 
 const DIRECTORY: OFlag = OFlag::O_PATH
@@ -39,6 +39,14 @@ impl Root {
             .flags(DIRECTORY)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(self.0.as_fd(), path, how)
+    }
+
+    /// The type of what lies right beneath it; a symlink is one.
+    pub(crate) fn kind_of(&self, name: &str) -> nix::Result<SFlag> {
+        let stat = fstatat(self.0.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(SFlag::from_bits_truncate(
+            stat.st_mode & SFlag::S_IFMT.bits(),
+        ))
     }
 }
 

@@ -10,7 +10,7 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -93,6 +93,52 @@ fn signals_end_the_guest_at_once_wherever_it_is() {
         created.delete(false).expect("delete");
         created.assert_nothing_left();
     }
+}
+
+/// libcontainer makes links in /dev, and removes a ptmx, by the host's eyes.
+#[test]
+fn a_dev_that_is_a_symlink_leads_nobody_to_the_host() {
+    for guest in [true, false] {
+        let outside = tempfile::tempdir().expect("directory");
+        fs::write(outside.path().join("ptmx"), "the host's").expect("write");
+        let mut container = if guest {
+            Container::of(&guests::hello(0))
+        } else {
+            Container::pause()
+        };
+        let root = container.root();
+        fs::remove_dir(root.join("dev")).expect("remove");
+        symlink(outside.path(), root.join("dev")).expect("link");
+        // For a tmpfs, which libcontainer mounts beneath the root.
+        let inside = outside.path().strip_prefix("/").expect("absolute");
+        fs::create_dir_all(root.join(inside)).expect("make");
+        let reason = container.create().expect_err("refused").to_string();
+        assert!(reason.contains("/dev in the root filesystem"), "{reason}");
+        let names: Vec<_> = fs::read_dir(outside.path())
+            .expect("read")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        assert_eq!(names, ["ptmx"]);
+        let ptmx = fs::read_to_string(outside.path().join("ptmx")).expect("read");
+        assert_eq!(ptmx, "the host's");
+        container.assert_nothing_left();
+    }
+}
+
+/// A volume on /dev would get the devices and lose what has a name of theirs.
+#[test]
+fn a_volume_on_dev_is_refused_untouched() {
+    let volume = tempfile::tempdir().expect("directory");
+    fs::write(volume.path().join("core"), "kept").expect("write");
+    let mut container = Container::of(&guests::hello(0));
+    container.spec["mounts"] = json!([{
+        "destination": "/dev", "type": "bind", "source": volume.path(), "options": ["rbind"],
+    }]);
+    let reason = container.create().expect_err("refused").to_string();
+    assert!(reason.contains("mounted on /dev"), "{reason}");
+    assert!(volume.path().join("core").is_file());
+    assert_eq!(fs::read_dir(volume.path()).expect("read").count(), 1);
+    container.assert_nothing_left();
 }
 
 #[test]

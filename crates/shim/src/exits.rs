@@ -19,8 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use log::{debug, error};
-use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sys;
@@ -115,23 +113,20 @@ impl Exits {
             return;
         }
         loop {
-            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            let pid = match waitid(Id::All, peek) {
-                Ok(status) => status.pid(),
-                Err(Errno::ECHILD) => None,
-                Err(errno) => {
-                    error!(error:% = errno; "cannot look for orphans");
-                    None
+            let dead = sys::any_dead().unwrap_or_else(|error| {
+                if error.raw_os_error() != Some(libc::ECHILD) {
+                    error!(error:%; "cannot look for orphans");
                 }
-            };
+                None
+            });
             // An init process hides those behind it; its own waiter calls again when it is gone.
-            let Some(pid) = pid.filter(|pid| !claims.inits.contains(&pid.as_raw())) else {
+            let Some(dead) = dead.filter(|dead| !claims.inits.contains(&dead.pid)) else {
                 return;
             };
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(status) => debug!(status:? = status; "reaped an orphan"),
-                Err(errno) => {
-                    error!(pid = pid.as_raw(), error:% = errno; "cannot reap an orphan");
+            match sys::reap_now(dead.pid) {
+                Ok(_) => debug!(dead:?; "reaped an orphan"),
+                Err(error) => {
+                    error!(pid = dead.pid, error:%; "cannot reap an orphan");
                     return;
                 }
             }
@@ -162,17 +157,11 @@ impl Init {
     }
 
     fn reap(&self) -> Exit {
-        let status = loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Ok(WaitStatus::Exited(_, code)) => {
-                    break u32::try_from(code).unwrap_or(STATUS_UNKNOWN);
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => break 128 + signal as u32,
-                Err(Errno::EINTR) => {}
-                other => {
-                    error!(pid = self.pid, result:? = other; "the exit status of an init process is lost");
-                    break STATUS_UNKNOWN;
-                }
+        let status = match sys::reap(self.pidfd.as_fd()) {
+            Ok(dead) => dead.status,
+            Err(error) => {
+                error!(pid = self.pid, error:%; "the exit status of an init process is lost");
+                STATUS_UNKNOWN
             }
         };
         let exit = Exit {
@@ -226,6 +215,8 @@ mod tests {
                 ("exit 255", 255),
                 ("kill -TERM $$", 143),
                 ("kill -KILL $$", 137),
+                // A real-time signal.
+                ("kill -40 $$", 168),
             ] {
                 let exit = init(&exits, script).exited().await.expect("wait");
                 assert_eq!(exit.status, status, "{script}");
@@ -261,6 +252,19 @@ mod tests {
         drop(hold);
         let error = orphan.wait().expect_err("it has been reaped");
         assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+    }
+
+    /// One that a real-time signal killed hides nobody behind it.
+    #[test]
+    fn orphans_are_reaped_whatever_killed_them() {
+        let _alone = ALONE.lock();
+        let mut orphans = [child("kill -40 $$"), child("exit 0")];
+        std::thread::sleep(Duration::from_millis(100));
+        Exits::default().reap_orphans();
+        for orphan in &mut orphans {
+            let error = orphan.wait().expect_err("it has been reaped");
+            assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The server: one process for all containers of a pod, on one thread.
 //!
 //! Started by `start` with the listening socket as its standard input and the bundle of its first
-//! container as working directory. Ends when containerd says so and no task is left.
+//! container as working directory, which it leaves. Ends when containerd says so and no task is left.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -54,6 +54,8 @@ pub(crate) enum ServeError {
     Listener(#[source] io::Error),
     #[error("open the log FIFO of the bundle: {0}")]
     Log(#[source] io::Error),
+    #[error("leave the bundle for /: {0}")]
+    Leave(#[source] io::Error),
     #[error("become the reaper of orphans: {0}")]
     Subreaper(#[source] nix::Error),
     #[error("start the runtime: {0}")]
@@ -69,6 +71,9 @@ pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
     sys::keep_heap_small();
     let address = Address::written(&flags.socket).ok_or(ServeError::NoSocket)?;
     logger::install(Path::new("log"), flags.debug).map_err(ServeError::Log)?;
+    // The server outlives the container whose bundle this is, and where there is no working
+    // directory libcontainer makes and starts no container.
+    std::env::set_current_dir("/").map_err(ServeError::Leave)?;
     let result = serve(flags, &address);
     if let Err(error) = &result {
         log::error!(error:%; "the shim ends");

@@ -38,6 +38,64 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     Ok(())
 }
 
+/// A child that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dead {
+    pub(crate) pid: i32,
+    /// 0–255 as it said, 128+n for signal n.
+    pub(crate) status: u32,
+}
+
+/// Waits for the process of the descriptor, which is a child, and reaps it.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Dead> {
+    let id = pidfd.as_raw_fd().unsigned_abs();
+    wait(libc::P_PIDFD, id, libc::WEXITED)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+/// Reaps a child if it has ended.
+pub(crate) fn reap_now(pid: i32) -> io::Result<Option<Dead>> {
+    wait(
+        libc::P_PID,
+        pid.unsigned_abs(),
+        libc::WEXITED | libc::WNOHANG,
+    )
+}
+
+/// Any child that has ended, left unreaped.
+pub(crate) fn any_dead() -> io::Result<Option<Dead>> {
+    wait(
+        libc::P_ALL,
+        0,
+        libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+    )
+}
+
+/// waitid(2). nix's knows no real-time signals: a child that one of them killed would be an error,
+/// its status lost, and the other children behind it never seen.
+fn wait(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<Option<Dead>> {
+    // SAFETY: zeroed is a valid siginfo_t, and the call writes to it only.
+    let info = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        while libc::waitid(kind, id, &raw mut info, options) < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        info
+    };
+    // SAFETY: waitid fills these fields, or leaves zeroes where no child has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let status = status.unsigned_abs();
+    Ok((pid != 0).then_some(Dead {
+        pid,
+        status: match info.si_code {
+            libc::CLD_EXITED => status,
+            _ => 128 + status,
+        },
+    }))
+}
+
 /// Registers a descriptor with the runtime, to wait until it is readable.
 pub(crate) fn readable(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: the borrow keeps the descriptor open, and with the same number, for as long as the

@@ -414,6 +414,20 @@ async fn a_pod_has_one_server_until_its_last_container_goes() {
     ended(&address, shim).await;
 }
 
+/// Others of the pod are started when the bundle of its first container has long been removed.
+#[tokio::test]
+async fn the_server_stands_in_nobodys_bundle() {
+    let world = World::new();
+    world.bundle("first", Some("pod"), IDLE);
+    let address = world.address("first");
+    let api = Api::connect(&address, V3).await;
+    let pid = api.connect_pids("first").await.shim_pid;
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).expect("cwd");
+    assert_eq!(cwd, Path::new("/"));
+    api.shutdown("first").await;
+    ended(&address, pid).await;
+}
+
 #[tokio::test]
 async fn the_delete_action_cleans_up_after_a_killed_server() {
     let world = World::new();

@@ -89,6 +89,8 @@ impl Request {
     ) -> Result<Option<Tmp>, PlanError> {
         let path = match view.resolve(Path::new(TMP)) {
             Ok(tmp) if tmp.kind != FileKind::Directory => return Ok(None),
+            // A symlink of the image: memory in place of all of it would leave nothing to run.
+            Ok(tmp) if tmp.path == Path::new("/") => return Ok(None),
             Ok(tmp) if reach.rights(&tmp.path) == DirectoryRights::ReadWrite => return Ok(None),
             Ok(tmp) if view.mounts().iter().any(|point| point.path == tmp.path) => return Ok(None),
             Ok(tmp) => tmp.path,

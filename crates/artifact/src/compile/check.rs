@@ -10,6 +10,12 @@ use wasmparser::{
 use super::p1;
 use crate::failure::Refusal;
 
+/// How many unknown imports are named; the others are counted. What a refusal may take on its way
+/// to whoever asked is bounded (`publish`).
+const NAMED: usize = 100;
+/// Characters of a module's own words in a message.
+const LONGEST_WORDS: usize = 80;
+
 /// Accepts a valid WASI preview 1 command.
 ///
 /// # Errors
@@ -18,9 +24,11 @@ pub fn check(bytes: &[u8]) -> Result<(), Refusal> {
     kind(bytes)?;
     let module = Module::read(bytes).map_err(|error| invalid(&error))?;
     if !module.unknown.is_empty() {
-        return Err(Refusal::Imports {
-            imports: module.unknown,
-        });
+        let mut imports = module.unknown;
+        if module.unnamed > 0 {
+            imports.push(format!("and {} more", module.unnamed));
+        }
+        return Err(Refusal::Imports { imports });
     }
     if !module.start {
         return Err(Refusal::NoStart {
@@ -37,8 +45,18 @@ pub fn check(bytes: &[u8]) -> Result<(), Refusal> {
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Invalid {
-        reason: error.to_string(),
+        reason: clipped(&error.to_string()),
     }
+}
+
+/// A module's own words, fit for a message: names in it may have any length and any characters.
+fn clipped(words: &str) -> String {
+    let mut characters = words.chars().flat_map(char::escape_debug);
+    let mut clipped: String = characters.by_ref().take(LONGEST_WORDS).collect();
+    if characters.next().is_some() {
+        clipped.push('…');
+    }
+    clipped
 }
 
 /// What the first bytes say the file is.
@@ -66,6 +84,8 @@ struct Module {
     /// Types of the imported functions, then of the module's own.
     functions: Vec<u32>,
     unknown: Vec<String>,
+    /// Imports that are unknown too, but one too many to name.
+    unnamed: usize,
     start: bool,
     reactor: bool,
 }
@@ -155,9 +175,15 @@ impl Module {
     }
 
     fn refuse(&mut self, import: &Import<'_>, what: &str) {
-        let line = format!("{}.{} ({what})", import.module, import.name);
-        if !self.unknown.contains(&line) {
+        let name = clipped(&format!("{}.{}", import.module, import.name));
+        let line = format!("{name} ({what})");
+        if self.unknown.contains(&line) {
+            return;
+        }
+        if self.unknown.len() < NAMED {
             self.unknown.push(line);
+        } else {
+            self.unnamed += 1;
         }
     }
 }
@@ -230,6 +256,21 @@ mod tests {
         ];
         let imports = imports.map(str::to_owned).to_vec();
         assert_eq!(checked(wat), Err(Refusal::Imports { imports }));
+    }
+
+    #[test]
+    fn what_a_module_says_of_itself_stays_bounded() {
+        let long = "n".repeat(50_000);
+        let imports: String = (0..1000)
+            .map(|n| format!(r#"(import "env" "{n}\0a{long}" (func))"#))
+            .collect();
+        let Err(Refusal::Imports { imports }) = checked(&format!("(module {imports})")) else {
+            panic!("nothing offers these");
+        };
+        assert_eq!(imports.len(), NAMED + 1);
+        assert_eq!(imports[NAMED], "and 900 more");
+        assert!(imports[0].starts_with("env.0\\nnnn"), "{}", imports[0]);
+        assert!(imports.iter().all(|line| line.len() < 120));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// `nobody`, by its number: no user database is read.
 const NOBODY: u32 = 65534;
+/// The score at which the kernel's OOM killer prefers a process most.
+const FIRST_TO_GO: &str = "1000";
 /// Nothing that is compiled is larger.
 const LARGEST_CODE: u64 = 4 << 30;
 
@@ -73,6 +75,9 @@ fn confine(limits: Limits) -> io::Result<()> {
     prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     close_others()?;
     resources(limits)?;
+    // The shim is all but exempt from the OOM killer, as containerd is, and this process inherits
+    // that. Where memory is short a compile goes first: it can be done again.
+    std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO)?;
     if Uid::effective().is_root() {
         nix::unistd::setgroups(&[])?;
         let (gid, uid) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));

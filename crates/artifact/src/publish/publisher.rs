@@ -27,8 +27,9 @@ use crate::store::lock::{KeyLock, Slot};
 
 /// How often a free place is looked for.
 const RETRY: Duration = Duration::from_millis(20);
-/// How much of what the compiler says is kept.
-const WORDS: usize = 16 << 10;
+/// How much of what the compiler says is kept: any failure that it can tell (`compile::check` bounds
+/// the longest), and less than a message to the asker may have.
+const WORDS: usize = 48 << 10;
 /// More threads than this make a compile hardly faster, and its memory ever larger.
 const THREADS: usize = 8;
 

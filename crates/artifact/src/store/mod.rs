@@ -20,7 +20,7 @@ use entry::{Trust, Unsound};
 pub use evict::Pruned;
 use lock::KeyLock;
 
-use crate::failure::ArtifactError;
+use crate::failure::{ArtifactError, Failure, Refusal};
 use crate::key::Key;
 use crate::known;
 use crate::publish::ask::{Answer, Question, Target, ask};
@@ -36,6 +36,9 @@ const VANISHED: usize = 3;
 pub struct StoreConfig {
     /// Native code kept on disk.
     pub max_bytes: u64,
+    /// A module. It is hashed, and copied into memory to be compiled, outside the container's
+    /// limits.
+    pub max_module_bytes: u64,
     /// Compiles at a time on the node, at least one.
     pub compile_slots: usize,
     /// Private memory of one compile.
@@ -49,6 +52,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             max_bytes: 4 << 30,
+            max_module_bytes: 512 << 20,
             compile_slots: 2,
             compile_memory_bytes: 4 << 30,
             compile_seconds: 300,
@@ -184,11 +188,22 @@ impl Store {
                 elapsed: begun.elapsed(),
             });
         };
-        let digest =
-            known::digest(wasm, self.dir.as_ref().ok()).map_err(|source| ArtifactError::Read {
+        let unread = |source| ArtifactError::Read {
+            name: name.to_owned(),
+            source,
+        };
+        let (bytes, max_bytes) = (
+            wasm.metadata().map_err(unread)?.len(),
+            self.config.max_module_bytes,
+        );
+        if bytes > max_bytes {
+            let refusal = Refusal::TooLarge { bytes, max_bytes };
+            return Err(ArtifactError::Compile {
                 name: name.to_owned(),
-                source,
-            })?;
+                failure: Failure::Refused { refusal },
+            });
+        }
+        let digest = known::digest(wasm, self.dir.as_ref().ok()).map_err(unread)?;
         let key = Key::of(digest);
         let question = Question {
             key: &key,

@@ -60,6 +60,12 @@ pub(crate) fn create(
         profile: profile.map(Rc::new),
         lifetime,
     };
+    if let Some(root) = fitted.spec.root() {
+        dev::check(
+            root.path(),
+            fitted.spec.mounts().as_deref().unwrap_or_default(),
+        )?;
+    }
     own_identity(&fitted.groups).map_err(Error::Setup)?;
     let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
 

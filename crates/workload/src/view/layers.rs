@@ -66,10 +66,16 @@ impl<T: Tree> Layers<T> {
         self.layers.push(Layer { at, tree });
     }
 
-    /// Where a mount with this destination lands.
+    /// Where a mount with this destination lands; never on the root itself. What is mounted there
+    /// would stand for the image, unseen by all that has been checked of that.
     pub(crate) fn mount_point(&self, destination: &Path) -> Result<PathBuf, ViewError> {
-        self.walk(destination, Missing::WillBeMade)
-            .map(|resolved| resolved.path)
+        let path = self.walk(destination, Missing::WillBeMade)?.path;
+        if path == Path::new("/") {
+            return Err(ViewError::MountOverRoot {
+                destination: destination.to_owned(),
+            });
+        }
+        Ok(path)
     }
 
     pub(crate) fn resolve(&self, path: &Path) -> Result<Resolved, ViewError> {

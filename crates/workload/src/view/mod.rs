@@ -161,6 +161,14 @@ pub enum ViewError {
         /// The mount's destination.
         destination: PathBuf,
     },
+    /// A mount would replace the root filesystem.
+    #[error(
+        "cannot mount over {destination:?}, which is the root of the container: mount beneath a directory of its own"
+    )]
+    MountOverRoot {
+        /// The mount's destination, perhaps a symlink of the image.
+        destination: PathBuf,
+    },
     /// The node's own mounts could not be listed.
     #[error("cannot read the node's mounts from {path:?}: {source}; mount proc there")]
     MountTable {
@@ -185,7 +193,9 @@ impl ViewError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::NotRegular { .. } | Self::RelativeSource { .. } => ErrorKind::InvalidArgument,
+            Self::NotRegular { .. } | Self::RelativeSource { .. } | Self::MountOverRoot { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::Loop { .. }
             | Self::Root { .. }
             | Self::BindSource { .. }

@@ -122,6 +122,24 @@ fn magic_links_of_the_host_are_not_followed() {
     assert_not_found(&host.read("/file"));
 }
 
+/// What a volume brings there would stand for the image that was looked at, its /dev above all.
+#[test]
+fn nothing_is_mounted_over_the_root() {
+    for destination in ["/", "/x/..", "/link", "/link/../link"] {
+        let mut host = Host::new();
+        host.link("/", "rootfs/link");
+        host.write("volume/file", "");
+        host.bind("volume", destination, "rbind");
+        let Err(error) = RootfsView::new(&host.path("rootfs"), &host.spec()) else {
+            panic!("{destination} is mounted");
+        };
+        assert!(
+            matches!(error, ViewError::MountOverRoot { .. }),
+            "{destination}: {error}"
+        );
+    }
+}
+
 #[test]
 fn loops_end() {
     let host = Host::new();
