@@ -79,6 +79,10 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: test-node
+test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
+	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)

@@ -10,7 +10,7 @@ use wasm_interp_workload::{
 };
 
 use crate::container::{ContainerArgs, ContainerError};
-use crate::node;
+use crate::places;
 
 /// Say what a container would do, and why.
 ///
@@ -80,7 +80,7 @@ fn answer(args: &Args) -> Result<Result<String, serde_json::Error>, ContainerErr
                 .to_owned())
         });
     }
-    let policy = Policy::load(&node::policy_file())?;
+    let policy = Policy::load(&places::policy_file())?;
     let view = RootfsView::new(&container.rootfs, &container.spec)?;
     let json = |text: serde_json::Result<String>| text.map(|text| text + "\n");
     Ok(match decide(&container.spec, &policy, &view)? {
