@@ -78,6 +78,18 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: e2e
+e2e: build images ## Run the tests on a real Kubernetes cluster of two nodes (or on E2E_KUBECONFIG with E2E_CONTEXT)
+	@scripts/e2e
+
+.PHONY: cluster
+cluster: build images ## Bring up the cluster of the tests and keep it until Ctrl-C
+	@scripts/e2e --keep
+
+.PHONY: cluster-down
+cluster-down: ## End the cluster that `make cluster` keeps
+	@scripts/e2e --end
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)
