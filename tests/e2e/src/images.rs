@@ -49,5 +49,5 @@ pub(crate) fn write(settings: &Settings, folder: &Path) -> Outcome {
 }
 
 const SHOW: &str = "import json, os, sys
-print(json.dumps({'cwd': os.getcwd(), 'arguments': sys.argv[1:], 'variable': os.environ.get('FROM_THE_IMAGE')}))
+print(json.dumps({'cwd': os.environ['PWD'], 'arguments': sys.argv[1:], 'variable': os.environ.get('FROM_THE_IMAGE')}))
 ";
