@@ -5,6 +5,7 @@ mod files;
 mod limits;
 mod logs;
 mod nodes;
+mod registry;
 mod run;
 
 use std::fmt::Debug;
@@ -87,6 +88,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api limits::a_read_only_root_cannot_be_written: "readOnlyRootFilesystem",
     Shared Nodes limits::limits_and_requests_are_the_cgroups: "limits and requests are those of the container's cgroup",
     Shared Nodes limits::the_security_context_is_the_processes: "user, groups, capabilities and seccomp of a restricted pod are those of its process; files have its fsGroup",
+    Shared Api limits::kubectl_top_knows_the_pod: "kubectl top and the kubelet's summary know what a pod uses",
+    Shared Nodes registry::a_private_image_is_pulled_with_its_secret: "an image of a private registry is pulled with its secret, and not without",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
     Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
     Alone Nodes nodes::pods_outlive_the_kubelet: "a restart of the kubelet leaves running pods alone",
