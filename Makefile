@@ -78,6 +78,10 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: chart
+chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
+	@scripts/chart
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)
