@@ -1,0 +1,276 @@
+//! One job from both sides: how the asker starts it and waits for its report, and what its process
+//! runs. The two share [`Job`], as one argument, and the report's file.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::host::Host;
+use crate::names::{COMMAND, UNIT};
+use crate::release::Placed;
+use crate::report::Report;
+use crate::systemd::{self, Systemd, SystemdError, Transient};
+
+/// A job may take this long: two restarts of containerd, and programs that run through it.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Between two looks for the report.
+const POLL: Duration = Duration::from_millis(100);
+/// Looks without a unit and without a report, before the job counts as lost. A unit may end between
+/// the look for its report and the look for it.
+const LOST_AFTER: u32 = 20;
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Configure containerd for the release, restart it if need be, and verify.
+    Install,
+    /// Check that the runtime works, changing nothing.
+    Verify,
+    /// Take everything away, if no container of this runtime runs.
+    Uninstall {
+        /// Take it away from under running containers.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Say what holds.
+    Status,
+}
+
+impl Action {
+    /// As the command line and reports name it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Verify => "verify",
+            Self::Uninstall { .. } => "uninstall",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// How a node's containerd is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// A containerd of its own, configured in `/etc/containerd`: Debian, Ubuntu, kubeadm, kind, EKS,
+    /// AKS, GKE on Ubuntu.
+    Containerd,
+    /// k3s.
+    K3s,
+    /// RKE2.
+    Rke2,
+    /// k0s.
+    K0s,
+    /// MicroK8s.
+    MicroK8s,
+}
+
+/// Which layout to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// Find out.
+    #[default]
+    Auto,
+    /// This one.
+    #[serde(untagged)]
+    Named(Distribution),
+}
+
+/// One job, as its process is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Job {
+    pub(crate) ticket: String,
+    pub(crate) action: Action,
+    #[serde(default)]
+    pub(crate) distribution: Choice,
+    pub(crate) base: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) version: String,
+}
+
+/// A job that was started.
+#[derive(Clone, Debug)]
+pub struct Ticket(String);
+
+/// A job did not run, or its report is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Another job runs on this node.
+    #[error("another job of {UNIT} runs on this node: wait for it, see systemctl status {UNIT}")]
+    Busy,
+    /// There is no systemd.
+    #[error(
+        "this node has no systemd at {socket}: run {command} node {action} --no-restart on the node \
+         as root and restart containerd yourself, then run {command} node verify"
+    )]
+    NoSystemd {
+        /// Where its socket was looked for.
+        socket: PathBuf,
+        /// The command line to use instead.
+        command: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+    },
+    /// See the error.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// See the error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The unit ended without a report.
+    #[error("the job ended without a report: see journalctl -u {UNIT} on the node")]
+    Lost,
+    /// It takes too long.
+    #[error(
+        "the job did not report within {} s; it goes on: see journalctl -fu {UNIT} on the node",
+        .0.as_secs()
+    )]
+    Slow(Duration),
+    /// The report is not one.
+    #[error("the report {path} cannot be read: {source}")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The job cannot be told what to do.
+    #[error("cannot write the job down: {0}")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl Job {
+    /// That action, with that release, on a layout that is found out.
+    #[must_use]
+    pub fn new(action: Action, release: &Placed) -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let base = release
+            .folder
+            .parent()
+            .map_or_else(PathBuf::new, Into::into);
+        Self {
+            ticket: format!("{:x}-{:x}", since.as_nanos(), std::process::id()),
+            action,
+            distribution: Choice::Auto,
+            base,
+            folder: release.folder.clone(),
+            version: release.version.clone(),
+        }
+    }
+
+    /// On that layout.
+    #[must_use]
+    pub fn on(mut self, distribution: Choice) -> Self {
+        self.distribution = distribution;
+        self
+    }
+}
+
+impl Host {
+    /// Starts the job as a unit of the host's systemd.
+    ///
+    /// # Errors
+    /// [`JobError::Busy`] while another one runs, [`JobError::NoSystemd`] if there is no socket.
+    pub fn start(&self, job: &Job) -> Result<Ticket, JobError> {
+        let command = job.folder.join(COMMAND);
+        if !self.systemd().exists() {
+            return Err(JobError::NoSystemd {
+                socket: self.systemd().to_owned(),
+                command,
+                action: job.action.name(),
+            });
+        }
+        let argument = serde_json::to_string(job).map_err(JobError::Encode)?;
+        let words = |verb: &str| {
+            let words = [&command.to_string_lossy(), "node", verb, &argument];
+            words.map(str::to_owned).to_vec()
+        };
+        let unit = Transient {
+            unit: UNIT,
+            description: &format!("wasm-interp: {} the container runtime", job.action.name()),
+            command: words("__job"),
+            afterwards: words("__settle"),
+            limit: LIMIT,
+        };
+        match Systemd::new(self.systemd()).start_transient(&unit) {
+            Ok(()) => Ok(Ticket(job.ticket.clone())),
+            Err(error) if systemd::is_busy(&error) => Err(JobError::Busy),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the job's report and takes it.
+    ///
+    /// # Errors
+    /// [`JobError::Lost`] if its process ended without one (it was killed, or could not start),
+    /// [`JobError::Slow`] after `limit`.
+    pub fn wait(&self, ticket: &Ticket, limit: Duration) -> Result<Report, JobError> {
+        let path = self.report_file(&ticket.0);
+        let systemd = Systemd::new(self.systemd());
+        let until = Instant::now() + limit;
+        let mut looks_without_unit = 0;
+        loop {
+            if let Some(bytes) = files::read(&path)? {
+                let report = serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
+                    path: path.clone(),
+                    source,
+                })?;
+                files::remove(&path)?;
+                return Ok(report);
+            }
+            // systemd may be busy re-executing itself; the report is what counts.
+            match systemd.state(UNIT) {
+                Ok(state)
+                    if !state.has_job && matches!(state.active.as_str(), "inactive" | "failed") =>
+                {
+                    looks_without_unit += 1;
+                }
+                _ => looks_without_unit = 0,
+            }
+            if looks_without_unit > LOST_AFTER {
+                return Err(JobError::Lost);
+            }
+            if Instant::now() > until {
+                return Err(JobError::Slow(limit));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Where the report of that job is, from here.
+    fn report_file(&self, ticket: &str) -> PathBuf {
+        self.run_dir().join(format!("report-{ticket}.json"))
+    }
+
+    /// Writes the report for the asker, and clears away those that nobody fetched.
+    pub(crate) fn write_report(&self, report: &Report) -> Result<(), JobError> {
+        const KEPT: Duration = Duration::from_secs(3600);
+        let folder = self.run_dir();
+        fs::create_dir_all(&folder).map_err(FileError::new("make directory", &folder))?;
+        let entries = fs::read_dir(&folder).map_err(FileError::new("list", &folder))?;
+        for entry in entries.flatten() {
+            let is_old = entry
+                .metadata()
+                .and_then(|data| data.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+            if is_old && entry.file_name().to_string_lossy().starts_with("report-") {
+                files::remove(&entry.path())?;
+            }
+        }
+        let text = serde_json::to_vec_pretty(report).map_err(JobError::Encode)?;
+        Ok(files::write(
+            &self.report_file(&report.ticket),
+            &text,
+            0o600,
+        )?)
+    }
+}

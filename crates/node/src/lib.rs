@@ -1,0 +1,48 @@
+//! What this crate owns: bringing a release onto a node, and off it again. Where containerd's
+//! configuration is and how it is changed, which runtime is configured, who still uses a release,
+//! the restart and its way back. Called by `wasm-interp node` and by the Kubernetes agent. It must
+//! not know Kubernetes' API or Wasmtime.
+//!
+//! Two sides, which share nothing but files and one argument:
+//!
+//! | side | runs | does | here |
+//! |---|---|---|---|
+//! | the asker | anywhere: a person's shell, a pod without capabilities | copies the release, starts the job, reads its report | [`Host`], [`Release`], [`Job`] |
+//! | the job | on the host, as a transient unit of systemd, from the release's own `wasm-interp` | everything else | [`job`] |
+//!
+//! So the job outlives whoever asked for it, and the asker needs three directories of the host: the
+//! base (`/opt/wasm-interp`), that of systemd's private socket (`/run/systemd`) and that of the
+//! reports (`/run/wasm-interp`), whatever the distribution.
+//!
+//! # For the agent
+//! ```no_run
+//! # use std::time::Duration;
+//! # use wasm_interp_node::{Action, Host, Job, Release};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The host's directories are mounted beneath /host, at their own places.
+//! let host = Host::new("/host");
+//! let release = Release::in_folder("/release", env!("CARGO_PKG_VERSION"));
+//! let placed = host.place(&release)?;
+//! let ticket = host.start(&Job::new(Action::Install, &placed))?;
+//! let report = host.wait(&ticket, Duration::from_secs(600))?;
+//! assert!(report.holds(), "{}", report.message);
+//! # Ok(())
+//! # }
+//! ```
+//! Everything blocks: call it from `spawn_blocking`. [`Report`] and all in it are also the JSON that
+//! `wasm-interp node … --json` prints.
+#![forbid(unsafe_code)]
+
+mod files;
+mod host;
+pub mod job;
+mod names;
+mod release;
+mod report;
+mod systemd;
+
+pub use host::Host;
+pub use job::{Action, Choice, Distribution, Job, JobError, Ticket};
+pub use names::{BASE, HANDLER, RUNTIME_TYPE};
+pub use release::{Placed, Release, ReleaseError};
+pub use report::{Container, InstalledRelease, Outcome, Report, Reverts, Status, Step};

@@ -1,0 +1,25 @@
+//! What things are called on every node. Used everywhere in this crate; decides nothing.
+
+/// The runtime's name in containerd's configuration, and the `handler` of a RuntimeClass.
+pub const HANDLER: &str = "wasm-interp";
+/// What containerd calls the runtime; its shim's file name is made from it.
+pub const RUNTIME_TYPE: &str = "io.containerd.wasm-interp.v1";
+/// Where releases lie, one folder each, unless somebody says otherwise.
+pub const BASE: &str = "/opt/wasm-interp";
+
+/// The shim in a release's folder.
+pub(crate) const SHIM: &str = "containerd-shim-wasm-interp-v1";
+/// The command line in a release's folder: the job runs from it.
+pub(crate) const COMMAND: &str = "wasm-interp";
+/// All that a release consists of.
+pub(crate) const EXECUTABLES: [&str; 3] = [SHIM, "wasm-interp-runner", COMMAND];
+
+/// Annotations that reach the shim.
+pub(crate) const ANNOTATIONS: &str = "wasm-interp.io/*";
+
+/// The job's unit. One name: so that two jobs cannot run at once.
+pub(crate) const UNIT: &str = "wasm-interp-node.service";
+/// Reports and the lock; gone after a reboot, as it should be.
+pub(crate) const RUN: &str = "/run/wasm-interp/node";
+/// What must outlive a reboot: the record of what was changed, and the bytes from before.
+pub(crate) const STATE: &str = "/var/lib/wasm-interp/node";

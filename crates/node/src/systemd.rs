@@ -1,0 +1,286 @@
+//! systemd through its private socket: transient units, restarts, states. Called by the asker (to
+//! start the job) and by the job (to restart containerd). Knows nothing of either.
+//!
+//! The private socket speaks D-Bus without a bus: it answers whoever may open it (root), also from a
+//! pod without capabilities and while the bus itself is down.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::zvariant::{DynamicType, Type};
+use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
+
+const MANAGER: (&str, &str) = (
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager",
+);
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
+/// An answer takes milliseconds; a machine under load some seconds.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Between two looks at a job.
+const POLL: Duration = Duration::from_millis(100);
+
+/// systemd did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemdError {
+    /// There is no such socket, or nobody answers.
+    #[error("cannot reach systemd at {socket}: {source}")]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime for the conversation could not be made.
+    #[error("cannot talk to systemd: {0}")]
+    Runtime(#[source] io::Error),
+    /// It said no.
+    #[error("systemd refused to {act}: {source}")]
+    Call {
+        /// What was asked.
+        act: String,
+        /// What it said.
+        source: Box<zbus::Error>,
+    },
+    /// It took too long.
+    #[error("systemd did not {act} within {} s", .after.as_secs())]
+    Slow {
+        /// What was waited for.
+        act: String,
+        /// How long.
+        after: Duration,
+    },
+}
+
+/// The manager behind one private socket. Each call is a connection of its own: the socket does not
+/// survive a `daemon-reexec`.
+#[derive(Clone, Debug)]
+pub(crate) struct Systemd {
+    socket: PathBuf,
+}
+
+/// What is known of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnitState {
+    /// `active`, `inactive`, `activating`, `failed` …
+    pub(crate) active: String,
+    /// `running`, `auto-restart` …
+    pub(crate) sub: String,
+    /// `loaded`, `not-found` …
+    pub(crate) load: String,
+    /// Whether systemd is about to change it.
+    pub(crate) has_job: bool,
+    /// `success`, `exit-code`, `timeout` …; for services only.
+    pub(crate) result: String,
+}
+
+impl UnitState {
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.has_job
+            && !matches!(
+                self.active.as_str(),
+                "activating" | "deactivating" | "reloading"
+            )
+    }
+}
+
+/// A program to be run once, by the manager, in a unit of its own.
+pub(crate) struct Transient<'a> {
+    pub(crate) unit: &'a str,
+    pub(crate) description: &'a str,
+    pub(crate) command: Vec<String>,
+    /// Run after it, however it ended: also when it was killed.
+    pub(crate) afterwards: Vec<String>,
+    pub(crate) limit: Duration,
+}
+
+impl Systemd {
+    pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Starts the unit; it goes on whatever becomes of the caller.
+    pub(crate) fn start_transient(&self, unit: &Transient<'_>) -> Result<(), SystemdError> {
+        type Exec<'a> = Vec<(&'a str, Vec<&'a str>, bool)>;
+        fn exec(command: &[String]) -> Exec<'_> {
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            vec![(words[0], words, false)]
+        }
+        let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let properties: Vec<(&str, Variant<'_>)> = vec![
+            ("Description", unit.description.into()),
+            ("Type", "oneshot".into()),
+            // Unloaded when it has ended, also when it failed: its name is free again.
+            ("CollectMode", "inactive-or-failed".into()),
+            ("ExecStart", exec(&unit.command).into()),
+            ("ExecStopPost", exec(&unit.afterwards).into()),
+            ("TimeoutStartUSec", micros(unit.limit).into()),
+            ("TimeoutStopUSec", micros(unit.limit).into()),
+        ];
+        let auxiliary: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+        let _: OwnedObjectPath = self.manager(
+            &format!("start {}", unit.unit),
+            "StartTransientUnit",
+            &(unit.unit, "fail", properties, auxiliary),
+        )?;
+        Ok(())
+    }
+
+    /// Restarts the unit and waits until that has succeeded or failed, which the state tells.
+    pub(crate) fn restart(&self, unit: &str, limit: Duration) -> Result<UnitState, SystemdError> {
+        // A unit that failed too often is not started again otherwise.
+        if let Err(error) = self.manager::<_, ()>(
+            &format!("forget the failures of {unit}"),
+            "ResetFailedUnit",
+            &(unit,),
+        ) && !is_no_such_unit(&error)
+        {
+            return Err(error);
+        }
+        let act = format!("restart {unit}");
+        let _: OwnedObjectPath = self.manager(&act, "RestartUnit", &(unit, "replace"))?;
+        let until = Instant::now() + limit;
+        loop {
+            let state = self.state(unit)?;
+            // A unit that systemd restarts by itself after a failure has no end of its own.
+            if state.is_settled() || state.sub == "auto-restart" {
+                return Ok(state);
+            }
+            if Instant::now() > until {
+                return Err(SystemdError::Slow { act, after: limit });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// What the unit is doing. A unit that does not exist is `not-found`.
+    pub(crate) fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
+        let act = format!("tell the state of {unit}");
+        self.talk(&act, async |bus| {
+            let path: OwnedObjectPath = call(bus, MANAGER, "LoadUnit", &(unit,)).await?;
+            let text = async |interface: &str, name: &str| -> zbus::Result<String> {
+                property(bus, &path, interface, name)
+                    .await?
+                    .try_into()
+                    .map_err(Into::into)
+            };
+            let job: (u32, OwnedObjectPath) = property(bus, &path, UNIT_INTERFACE, "Job")
+                .await?
+                .try_into()?;
+            Ok(UnitState {
+                active: text(UNIT_INTERFACE, "ActiveState").await?,
+                sub: text(UNIT_INTERFACE, "SubState").await?,
+                load: text(UNIT_INTERFACE, "LoadState").await?,
+                has_job: job.0 != 0,
+                result: text(SERVICE_INTERFACE, "Result").await?,
+            })
+        })
+    }
+
+    fn manager<B, R>(&self, act: &str, method: &str, body: &B) -> Result<R, SystemdError>
+    where
+        B: Serialize + DynamicType,
+        R: DeserializeOwned + Type,
+    {
+        self.talk(act, async |bus| call(bus, MANAGER, method, body).await)
+    }
+
+    fn talk<R>(
+        &self,
+        act: &str,
+        conversation: impl AsyncFnOnce(&Connection) -> zbus::Result<R>,
+    ) -> Result<R, SystemdError> {
+        let connect = |source| SystemdError::Connect {
+            socket: self.socket.clone(),
+            source,
+        };
+        let called = |source: zbus::Error| SystemdError::Call {
+            act: act.to_owned(),
+            source: Box::new(source),
+        };
+        block_on(async {
+            let stream = UnixStream::connect(&self.socket).map_err(connect)?;
+            stream.set_nonblocking(true).map_err(connect)?;
+            let whole = async {
+                let bus = Builder::unix_stream(stream).p2p().build().await?;
+                conversation(&bus).await
+            };
+            tokio::time::timeout(ANSWER, whole)
+                .await
+                .map_err(|_| SystemdError::Slow {
+                    act: act.to_owned(),
+                    after: ANSWER,
+                })?
+                .map_err(called)
+        })
+        .map_err(SystemdError::Runtime)?
+    }
+}
+
+async fn call<B, R>(
+    bus: &Connection,
+    (path, interface): (&str, &str),
+    method: &str,
+    body: &B,
+) -> zbus::Result<R>
+where
+    B: Serialize + DynamicType,
+    R: DeserializeOwned + Type,
+{
+    bus.call_method(None::<&str>, path, Some(interface), method, body)
+        .await?
+        .body()
+        .deserialize()
+}
+
+async fn property(
+    bus: &Connection,
+    path: &ObjectPath<'_>,
+    interface: &str,
+    name: &str,
+) -> zbus::Result<OwnedVariant> {
+    let properties = Some("org.freedesktop.DBus.Properties");
+    bus.call_method(None::<&str>, path, properties, "Get", &(interface, name))
+        .await?
+        .body()
+        .deserialize()
+}
+
+/// Whether the unit is not loaded, which is no failure to forget.
+fn is_no_such_unit(error: &SystemdError) -> bool {
+    is_named(error, "org.freedesktop.systemd1.NoSuchUnit")
+}
+
+/// Whether a unit of that name runs already.
+pub(crate) fn is_busy(error: &SystemdError) -> bool {
+    is_named(error, "org.freedesktop.systemd1.UnitExists")
+}
+
+fn is_named(error: &SystemdError, wanted: &str) -> bool {
+    let SystemdError::Call { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, zbus::Error::MethodError(name, ..) if name.as_str() == wanted)
+}
+
+/// Runs one conversation to its end on this thread.
+pub(crate) fn block_on<R>(conversation: impl Future<Output = R>) -> io::Result<R> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(conversation))
+}
