@@ -139,11 +139,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits for the lock; the kernel lets go of it however its holder ends.
-pub(crate) fn lock(path: &Path) -> Result<Flock<File>, FileError> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+/// Waits for the lock, which is the folder itself; the kernel lets go of it however its holder ends.
+pub(crate) fn lock(folder: &Path) -> Result<Flock<File>, FileError> {
     fs::create_dir_all(folder).map_err(FileError::new("make directory", folder))?;
-    let file = File::create(path).map_err(FileError::new("open", path))?;
+    let file = File::open(folder).map_err(FileError::new("open", folder))?;
     Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| FileError::new("lock", path)(errno.into()))
+        .map_err(|(_, errno)| FileError::new("lock", folder)(errno.into()))
 }

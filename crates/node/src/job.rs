@@ -141,6 +141,9 @@ pub enum JobError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The argument is not a job.
+    #[error("the argument of {UNIT} is not a job: {0}")]
+    Decode(#[source] serde_json::Error),
     /// The job cannot be told what to do.
     #[error("cannot write the job down: {0}")]
     Encode(#[source] serde_json::Error),

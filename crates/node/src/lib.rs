@@ -33,16 +33,26 @@
 //! `wasm-interp node … --json` prints.
 #![forbid(unsafe_code)]
 
+mod config;
+mod daemon;
 mod files;
 mod host;
+mod in_use;
 pub mod job;
+mod layout;
+mod live;
 mod names;
+mod plan;
+mod process;
+mod record;
 mod release;
 mod report;
 mod systemd;
+mod work;
 
 pub use host::Host;
 pub use job::{Action, Choice, Distribution, Job, JobError, Ticket};
 pub use names::{BASE, HANDLER, RUNTIME_TYPE};
+pub use process::Restart;
 pub use release::{Placed, Release, ReleaseError};
 pub use report::{Container, InstalledRelease, Outcome, Report, Reverts, Status, Step};

@@ -1,0 +1,166 @@
+//! What was changed on the node, and what is being changed: enough to take it back, whenever whoever
+//! changed it is killed. Called by the job; outlives reboots.
+//!
+//! A change is written down before it is made, and struck out when containerd has confirmed it or
+//! the old bytes are back. The bytes themselves are kept beside the record by their hash.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Shim;
+use crate::files::{self, FileError};
+use crate::host::Host;
+use crate::names::STATE;
+use crate::plan::Kind;
+use crate::report::Reverts;
+
+/// The record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is not a record.
+    #[error(
+        "{path} cannot be understood: {source}; if it is lost, remove it and run install again"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Bytes that it names are gone.
+    #[error("the bytes of {0} from before are gone: restore the file by hand, then remove {STATE}")]
+    Gone(PathBuf),
+    /// See the error.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What was done to this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Record {
+    /// The file that holds our table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) edit: Option<Edit>,
+    /// A change that containerd has not confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pending: Option<Pending>,
+    /// A link to the shim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<PathBuf>,
+    /// How often the file was changed back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reverts: Option<Reverts>,
+}
+
+/// A file that holds our table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Edit {
+    pub(crate) kind: Kind,
+    /// A path of the host.
+    pub(crate) path: PathBuf,
+    /// What it held before there was anything of ours in it.
+    pub(crate) original: Saved,
+    /// Hash of what we wrote.
+    pub(crate) after: String,
+    /// Whether we made the folder that it is in.
+    pub(crate) made_folder: bool,
+    /// When: seconds since 1970.
+    pub(crate) applied_unix: u64,
+}
+
+/// A change on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Pending {
+    pub(crate) path: PathBuf,
+    pub(crate) previous: Saved,
+    /// Hash of what is written, `None` if the file is removed.
+    pub(crate) after: Option<String>,
+    /// What containerd says of our runtime once it has taken it in.
+    pub(crate) wants: Option<Shim>,
+    /// The record's edit once it is confirmed.
+    pub(crate) edit: Option<Edit>,
+}
+
+/// Bytes of a file that may have been absent: their hash, by which they are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Saved {
+    Absent,
+    Bytes(String),
+}
+
+impl Record {
+    pub(crate) fn load(host: &Host) -> Result<Self, RecordError> {
+        let path = host.at(STATE).join("record.json");
+        match files::read(&path)? {
+            None => Ok(Self::default()),
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| RecordError::Format { path, source }),
+        }
+    }
+
+    pub(crate) fn exists(host: &Host) -> bool {
+        host.at(STATE).join("record.json").exists()
+    }
+
+    /// Writes the record, and forgets bytes that it does not name any more.
+    pub(crate) fn store(&self, host: &Host) -> Result<(), RecordError> {
+        let path = host.at(STATE).join("record.json");
+        let text = serde_json::to_vec_pretty(self).map_err(|source| RecordError::Format {
+            path: path.clone(),
+            source,
+        })?;
+        files::write(&path, &text, 0o600)?;
+        let pending = self.pending.iter();
+        let named: BTreeSet<&str> = pending
+            .clone()
+            .map(|pending| &pending.previous)
+            .chain(pending.filter_map(|pending| Some(&pending.edit.as_ref()?.original)))
+            .chain(self.edit.iter().map(|edit| &edit.original))
+            .filter_map(|saved| match saved {
+                Saved::Bytes(hash) => Some(hash.as_str()),
+                Saved::Absent => None,
+            })
+            .collect();
+        let folder = saved_folder(host);
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !named.contains(&*entry.file_name().to_string_lossy()) {
+                files::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Saved {
+    /// Keeps the bytes.
+    pub(crate) fn keep(host: &Host, bytes: Option<&[u8]>) -> Result<Self, RecordError> {
+        let Some(bytes) = bytes else {
+            return Ok(Self::Absent);
+        };
+        let hash = files::sha256(bytes);
+        files::write(&saved_folder(host).join(&hash), bytes, 0o600)?;
+        Ok(Self::Bytes(hash))
+    }
+
+    /// The bytes that were kept for the file at `path`.
+    pub(crate) fn bytes(&self, host: &Host, path: &Path) -> Result<Option<Vec<u8>>, RecordError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Bytes(hash) => match files::read(&saved_folder(host).join(hash))? {
+                Some(bytes) => Ok(Some(bytes)),
+                None => Err(RecordError::Gone(path.to_owned())),
+            },
+        }
+    }
+}
+
+fn saved_folder(host: &Host) -> PathBuf {
+    host.at(STATE).join("saved")
+}

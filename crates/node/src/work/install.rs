@@ -1,0 +1,197 @@
+//! install: containerd uses this release's shim, and a program runs with it. verify: the second half.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Done, Restart, Work, WorkError};
+use crate::config::Shim;
+use crate::files::{self, FileError};
+use crate::in_use::{self, InUse};
+use crate::names::SHIM;
+use crate::record::Record;
+use crate::report::Reverts;
+
+/// On containerd's PATH everywhere, and writable.
+const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
+/// Wait before the second time that a reverted file is written again; doubles each time …
+const BACK_OFF: u64 = 60;
+/// … up to this.
+const BACK_OFF_MOST: u64 = 3600;
+/// A file that was left alone for so long starts from nothing.
+const FORGIVEN: u64 = 24 * 3600;
+
+impl Work<'_> {
+    pub(crate) fn install(&mut self, folder: &Path) -> Result<Done, WorkError> {
+        self.settle()?;
+        let shim = folder.join(SHIM);
+        let reverts = self.reverts()?;
+        self.before("plan");
+        let plan = self.node().plan_install(&shim)?;
+        self.step(
+            "plan",
+            format!("{} for {}", plan.change.path.display(), shim.display()),
+        );
+        let wants = Some(&plan.shim);
+        if self.restart == Restart::Never {
+            self.link(&plan.shim, &shim)?;
+            let changed = !plan.change.is_none();
+            if changed {
+                self.apply(&plan.change, wants)?;
+            }
+            return Ok(Done {
+                changed,
+                restarted: false,
+            });
+        }
+        let running = self.daemon.running().map_err(WorkError::NotRunning)?;
+        let takes_effect = running.runtime.as_ref() == wants;
+        let done = Done {
+            changed: !plan.change.is_none(),
+            restarted: !plan.change.is_none() || !takes_effect,
+        };
+        if done.restarted && plan.shim != Shim::Link {
+            // Before anything is changed: a release that cannot run here must not cost a restart.
+            self.before("try-release");
+            self.daemon
+                .trial(&plan.shim)
+                .map_err(|source| WorkError::Unfit {
+                    folder: folder.to_owned(),
+                    source,
+                })?;
+            self.step("try-release", "the release runs a program on this node");
+        }
+        self.link(&plan.shim, &shim)?;
+        if done.changed {
+            self.write_reverts(reverts)?;
+            self.apply(&plan.change, wants)?;
+        } else if done.restarted {
+            // The file has it and the running containerd does not: killed before the restart, or
+            // reverted and written again by somebody else.
+            self.before("restart");
+            self.daemon.restart()?;
+            self.wait_for(wants)?;
+            self.step(
+                "restart",
+                "containerd runs with the configuration that was there",
+            );
+        }
+        self.verify()?;
+        self.before("prune");
+        self.prune(folder)?;
+        Ok(done)
+    }
+
+    /// The running containerd has the handler.
+    pub(crate) fn is_listed(&self) -> Result<(), WorkError> {
+        match self.daemon.running()?.runtime {
+            Some(_) => Ok(()),
+            None => Err(WorkError::NotListed(self.node().configured()?.0)),
+        }
+    }
+
+    /// The running containerd has the handler, and a program runs with what the handler names.
+    pub(crate) fn verify(&mut self) -> Result<(), WorkError> {
+        self.before("verify");
+        let Some(shim) = self.daemon.running()?.runtime else {
+            return Err(WorkError::NotListed(self.node().configured()?.0));
+        };
+        self.step("handler", "containerd's CRI lists the handler wasm-interp");
+        self.daemon.trial(&shim)?;
+        self.step("trial", "a program ran through containerd with it");
+        Ok(())
+    }
+
+    /// Whether our table vanished from the file that we wrote it to, and how often that makes.
+    fn reverts(&self) -> Result<Option<Reverts>, WorkError> {
+        let record = Record::load(self.host)?;
+        let Some(edit) = &record.edit else {
+            return Ok(None);
+        };
+        if self.node().configured()?.1.is_some() {
+            return Ok(record.reverts);
+        }
+        let alone_for = self.now.saturating_sub(edit.applied_unix);
+        let before = record.reverts.as_ref().map_or(0, |reverts| reverts.times);
+        let times = if alone_for > FORGIVEN { 1 } else { before + 1 };
+        let wait = match times {
+            1 => 0,
+            more => (BACK_OFF << (more - 2).min(10)).min(BACK_OFF_MOST),
+        };
+        let retry_after_unix = edit.applied_unix + wait;
+        if self.now < retry_after_unix {
+            return Err(WorkError::Reverted {
+                path: edit.path.clone(),
+                times,
+                since: alone_for,
+                wait: retry_after_unix - self.now,
+                retry_after_unix,
+            });
+        }
+        Ok(Some(Reverts {
+            times,
+            last_unix: self.now,
+        }))
+    }
+
+    fn write_reverts(&self, reverts: Option<Reverts>) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if record.reverts != reverts {
+            record.reverts = reverts;
+            record.store(self.host)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the link for a containerd that does not know paths of shims.
+    fn link(&mut self, how: &Shim, shim: &Path) -> Result<(), WorkError> {
+        if *how != Shim::Link {
+            return Ok(());
+        }
+        let mut record = Record::load(self.host)?;
+        let link = PathBuf::from(LINK);
+        if record.link.as_ref() != Some(&link) {
+            record.link = Some(link.clone());
+            record.store(self.host)?;
+        }
+        self.before("link");
+        let here = self.host.at(&link);
+        if std::fs::read_link(&here).is_ok_and(|target| target == shim) {
+            return Ok(());
+        }
+        let new = here.with_extension("new");
+        files::remove(&new)?;
+        let failed = |source| FileError::new("link", &here)(source);
+        symlink(shim, &new).map_err(failed)?;
+        std::fs::rename(&new, &here).map_err(failed)?;
+        self.step("link", link.display().to_string());
+        Ok(())
+    }
+
+    /// Removes folders of other releases that nobody uses.
+    fn prune(&mut self, keep: &Path) -> Result<(), WorkError> {
+        let in_use = InUse::find(self.host, &self.state())?;
+        for release in in_use::releases(self.host, &in_use)? {
+            if release.folder == keep {
+                continue;
+            }
+            if release.in_use {
+                self.step("keep", format!("{} is in use", release.folder.display()));
+                continue;
+            }
+            files::remove_all(&self.host.at(&release.folder))?;
+            self.step("prune", release.folder.display().to_string());
+        }
+        Ok(())
+    }
+
+    /// containerd's state directory: a path of the host.
+    pub(super) fn state(&self) -> PathBuf {
+        // If its configuration cannot be read, the default is where it would be.
+        let configured = || self.node().dump().ok()?.state();
+        self.layout
+            .state
+            .clone()
+            .or_else(configured)
+            .unwrap_or_else(|| "/run/containerd".into())
+    }
+}

@@ -1,0 +1,90 @@
+//! uninstall: as if it had never been there.
+
+use super::{Done, Restart, Work, WorkError};
+use crate::files;
+use crate::in_use::{self, InUse};
+use crate::names::STATE;
+use crate::plan::Change;
+use crate::record::Record;
+
+/// All that the runtime keeps on the node: native code, and this crate's record.
+const KEPT: &str = "/var/lib/wasm-interp";
+
+impl Work<'_> {
+    pub(crate) fn uninstall(&mut self, force: bool) -> Result<Done, WorkError> {
+        self.settle()?;
+        let in_use = InUse::find(self.host, &self.state())?;
+        if !in_use.containers.is_empty() && !force {
+            return Err(WorkError::InUse(in_use.containers));
+        }
+        self.before("plan");
+        let record = Record::load(self.host)?;
+        let changes = self.removals(&record)?;
+        let mut done = Done {
+            changed: !changes.is_empty(),
+            restarted: false,
+        };
+        for change in &changes {
+            self.node().check_removal(change)?;
+            self.apply(change, None)?;
+            done.restarted = self.restart == Restart::Allowed;
+        }
+        let lists_it = || {
+            self.daemon
+                .running()
+                .is_ok_and(|running| running.runtime.is_some())
+        };
+        if changes.is_empty() && self.restart == Restart::Allowed && lists_it() {
+            self.before("restart");
+            self.daemon.restart()?;
+            self.wait_for(None)?;
+            self.step("restart", "containerd runs without the handler");
+            done.restarted = true;
+        }
+        self.before("clear");
+        if let Some(link) = &record.link {
+            let here = self.host.at(link);
+            if std::fs::read_link(&here).is_ok_and(|target| target.starts_with(self.host.base())) {
+                files::remove(&here)?;
+            }
+        }
+        self.before("remove-releases");
+        for release in in_use::releases(self.host, &in_use)? {
+            if release.in_use {
+                self.step(
+                    "keep",
+                    format!(
+                        "{} is in use: uninstall again later",
+                        release.folder.display()
+                    ),
+                );
+                continue;
+            }
+            files::remove_all(&self.host.at(&release.folder))?;
+            self.step("remove", release.folder.display().to_string());
+        }
+        files::remove_if_empty(&self.host.at(self.host.base()))?;
+        self.before("forget");
+        files::remove_all(&self.host.at(STATE))?;
+        if in_use.containers.is_empty() {
+            files::remove_all(&self.host.at(KEPT))?;
+            self.step("remove", KEPT);
+        }
+        Ok(done)
+    }
+
+    /// Changes after which nothing of ours is configured: the old bytes where nobody has touched the
+    /// file since, everything but our table elsewhere.
+    fn removals(&self, record: &Record) -> Result<Vec<Change>, WorkError> {
+        let mut changes = self.node().plan_removal()?;
+        for change in &mut changes {
+            if let Some(edit) = &record.edit
+                && edit.path == change.path
+                && change.before.as_deref().map(files::sha256).as_ref() == Some(&edit.after)
+            {
+                change.after = edit.original.bytes(self.host, &edit.path)?;
+            }
+        }
+        Ok(changes)
+    }
+}
