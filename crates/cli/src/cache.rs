@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 use wasm_interp_artifact::{Entry, Store, StoreConfig, StoreError, Verdict};
 
-use crate::node;
+use crate::places;
 
 /// Look after the node's native code.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     act: Act,
     /// Directory of the cache.
-    #[arg(long, global = true, value_name = "DIR", env = node::CACHE_ENV)]
+    #[arg(long, global = true, value_name = "DIR", env = places::CACHE_ENV)]
     cache: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
 
 /// Looks after the cache.
 pub(crate) fn cache(args: &Args) -> Result<ExitCode, CacheError> {
-    let root = args.cache.clone().unwrap_or_else(node::cache_dir);
+    let root = args.cache.clone().unwrap_or_else(places::cache_dir);
     let store = Store::open(&root, StoreConfig::default());
     match args.act {
         Act::Ls => ls(&store, args.json),

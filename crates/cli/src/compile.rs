@@ -11,7 +11,7 @@ use thiserror::Error;
 use wasm_interp_artifact::compile::confined;
 use wasm_interp_artifact::{Artifact, ArtifactError, Origin, Store, StoreConfig, publisher};
 
-use crate::node;
+use crate::places;
 use crate::run::progress::Compiling;
 
 /// Compile a module into the node's cache, as the first container that needs it would.
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The WebAssembly module: a WASI preview 1 command.
     file: PathBuf,
     /// Directory of the cache.
-    #[arg(long, value_name = "DIR", env = node::CACHE_ENV)]
+    #[arg(long, value_name = "DIR", env = places::CACHE_ENV)]
     cache: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
@@ -79,9 +79,9 @@ pub(crate) fn compile(args: &Args) -> Result<ExitCode, CompileError> {
     };
     let wasm = File::open(&args.file).map_err(open)?;
     let name = args.file.display().to_string();
-    let cache = args.cache.clone().unwrap_or_else(node::cache_dir);
+    let cache = args.cache.clone().unwrap_or_else(places::cache_dir);
     let store = Store::open(&cache, StoreConfig::default());
-    let compiler = node::compiler().map_err(CompileError::Locate)?;
+    let compiler = places::compiler().map_err(CompileError::Locate)?;
     let mut compiling = Compiling::new(&name);
     let artifact = store.get(&wasm, &name, &compiler, &mut |progress| {
         compiling.show(progress);

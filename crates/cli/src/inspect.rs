@@ -8,7 +8,7 @@ use thiserror::Error;
 use wasm_interp_workload::{ErrorKind, Kind, Policy, RootfsView, explain, plan};
 
 use crate::container::{ContainerArgs, ContainerError};
-use crate::node;
+use crate::places;
 
 /// Say what a container would do, and why.
 ///
@@ -77,7 +77,7 @@ fn answer(args: &Args) -> Result<Result<String, serde_json::Error>, ContainerErr
                 .to_owned())
         });
     }
-    let policy = Policy::load(&node::policy_file())?;
+    let policy = Policy::load(&places::policy_file())?;
     let view = RootfsView::new(&container.rootfs, &container.spec)?;
     let (plan, _) = plan(&container.spec, &policy, &view)?;
     Ok(if args.json {

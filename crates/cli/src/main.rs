@@ -9,6 +9,7 @@ mod completions;
 mod container;
 mod inspect;
 mod node;
+mod places;
 mod run;
 
 use std::error::Error;
@@ -36,6 +37,9 @@ Examples:
     wasm-interp compile python.wasm
     wasm-interp cache ls
 
+  Make this node run such containers, as root:
+    wasm-interp node install
+
 Environment:
   WASM_INTERP_CACHE_DIR  where native code is kept [default: /var/lib/wasm-interp/cache]
   WASM_INTERP_POLICY     the node's policy [default: /etc/wasm-interp/policy.json]";
@@ -46,6 +50,7 @@ enum Command {
     Inspect(inspect::Args),
     Compile(compile::Args),
     Cache(cache::Args),
+    Node(node::Args),
     Completions(completions::Args),
     /// The stage that owns the store while a module is compiled.
     #[command(name = "__publish", hide = true)]
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args).map_err(Into::into),
         Command::Compile(args) => compile::compile(&args).map_err(Into::into),
         Command::Cache(args) => cache::cache(&args).map_err(Into::into),
+        Command::Node(args) => node::node(&args).map_err(Into::into),
         Command::Completions(args) => completions::completions(&args).map_err(Into::into),
         Command::Publish => Ok(compile::publish()),
         Command::CompileConfined(args) => Ok(compile::compile_confined(&args)),

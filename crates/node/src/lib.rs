@@ -53,6 +53,6 @@ mod work;
 pub use host::Host;
 pub use job::{Action, Choice, Distribution, Job, JobError, Ticket};
 pub use names::{BASE, HANDLER, RUNTIME_TYPE};
-pub use process::Restart;
+pub use process::{Restart, SettleError};
 pub use release::{Placed, Release, ReleaseError};
 pub use report::{Container, InstalledRelease, Outcome, Report, Reverts, Status, Step};

@@ -21,7 +21,7 @@ use self::progress::Compiling;
 use self::scratch::{Scratch, ScratchError};
 use self::supervise::{Signals, SuperviseError};
 use crate::container::{self, ContainerArgs, ContainerError, Shape};
-use crate::node;
+use crate::places;
 
 /// Run a container without containerd.
 ///
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
     if container.kind == Kind::Sandbox {
         return Err(RunError::Sandbox);
     }
-    let policy = Policy::load(&node::policy_file())?;
+    let policy = Policy::load(&places::policy_file())?;
     let mut signals = Signals::catch()?;
     let scratch = Scratch::new()?;
     if container.shape == Shape::Rootfs {
@@ -108,8 +108,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
     let view = RootfsView::new(&container.rootfs, &container.spec)?;
     let (plan, interpreter) = wasm_interp_workload::plan(&container.spec, &policy, &view)?;
 
-    let store = Store::open(&node::cache_dir(), StoreConfig::default());
-    let compiler = node::compiler().map_err(RunError::Locate)?;
+    let store = Store::open(&places::cache_dir(), StoreConfig::default());
+    let compiler = places::compiler().map_err(RunError::Locate)?;
     let mut compiling = Compiling::new(&plan.interpreter.path);
     let artifact = store.get(
         &interpreter,

@@ -2,6 +2,7 @@
 //! containerd's and Kubernetes' own definitions. Called by `cri` and `trial`.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::LiveError;
-use crate::systemd::block_on;
 
 /// One call; a trial's longest is the wait for its end.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -52,6 +52,14 @@ pub(super) fn talk<R>(
         .await
     })
     .map_err(LiveError::Runtime)?
+}
+
+/// Runs one conversation to its end on this thread.
+fn block_on<R>(conversation: impl Future<Output = R>) -> io::Result<R> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(conversation))
 }
 
 /// The innermost cause: the outer ones of a transport say "transport error".

@@ -4,27 +4,26 @@
 //! The private socket speaks D-Bus without a bus: it answers whoever may open it (root), also from a
 //! pod without capabilities and while the bus itself is down.
 
-use std::future::Future;
-use std::io;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+mod peer;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zbus::Connection;
-use zbus::connection::Builder;
-use zbus::zvariant::{DynamicType, Type};
-use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type, Variant};
+
+pub use peer::PeerError;
+
+use peer::Peer;
 
 const MANAGER: (&str, &str) = (
     "/org/freedesktop/systemd1",
     "org.freedesktop.systemd1.Manager",
 );
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
-/// An answer takes milliseconds; a machine under load some seconds.
-const ANSWER: Duration = Duration::from_secs(30);
 /// Between two looks at a job.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -37,18 +36,15 @@ pub enum SystemdError {
         /// The socket.
         socket: PathBuf,
         /// Why.
-        source: io::Error,
+        source: PeerError,
     },
-    /// The runtime for the conversation could not be made.
-    #[error("cannot talk to systemd: {0}")]
-    Runtime(#[source] io::Error),
     /// It said no.
     #[error("systemd refused to {act}: {source}")]
     Call {
         /// What was asked.
         act: String,
         /// What it said.
-        source: Box<zbus::Error>,
+        source: PeerError,
     },
     /// It took too long.
     #[error("systemd did not {act} within {} s", .after.as_secs())]
@@ -109,10 +105,6 @@ impl Systemd {
         }
     }
 
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// Starts the unit; it goes on whatever becomes of the caller.
     pub(crate) fn start_transient(&self, unit: &Transient<'_>) -> Result<(), SystemdError> {
         type Exec<'a> = Vec<(&'a str, Vec<&'a str>, bool)>;
@@ -170,24 +162,29 @@ impl Systemd {
     /// What the unit is doing. A unit that does not exist is `not-found`.
     pub(crate) fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
         let act = format!("tell the state of {unit}");
-        self.talk(&act, async |bus| {
-            let path: OwnedObjectPath = call(bus, MANAGER, "LoadUnit", &(unit,)).await?;
-            let text = async |interface: &str, name: &str| -> zbus::Result<String> {
-                property(bus, &path, interface, name)
-                    .await?
-                    .try_into()
-                    .map_err(Into::into)
-            };
-            let job: (u32, OwnedObjectPath) = property(bus, &path, UNIT_INTERFACE, "Job")
-                .await?
-                .try_into()?;
-            Ok(UnitState {
-                active: text(UNIT_INTERFACE, "ActiveState").await?,
-                sub: text(UNIT_INTERFACE, "SubState").await?,
-                load: text(UNIT_INTERFACE, "LoadState").await?,
-                has_job: job.0 != 0,
-                result: text(SERVICE_INTERFACE, "Result").await?,
+        let path: OwnedObjectPath = self.manager(&act, "LoadUnit", &(unit,))?;
+        let get = |interface, name| -> Result<OwnedVariant, SystemdError> {
+            let question = (interface, name);
+            self.call(&act, (path.as_str(), PROPERTIES), "Get", &question)
+        };
+        let text = |interface, name| -> Result<String, SystemdError> {
+            let value = get(interface, name)?;
+            String::try_from(value).map_err(|error| SystemdError::Call {
+                act: act.clone(),
+                source: zbus::Error::from(error).into(),
             })
+        };
+        let job = get(UNIT_INTERFACE, "Job")?;
+        let job = <(u32, OwnedObjectPath)>::try_from(job).map_err(|error| SystemdError::Call {
+            act: act.clone(),
+            source: zbus::Error::from(error).into(),
+        })?;
+        Ok(UnitState {
+            active: text(UNIT_INTERFACE, "ActiveState")?,
+            sub: text(UNIT_INTERFACE, "SubState")?,
+            load: text(UNIT_INTERFACE, "LoadState")?,
+            has_job: job.0 != 0,
+            result: text(SERVICE_INTERFACE, "Result")?,
         })
     }
 
@@ -196,68 +193,30 @@ impl Systemd {
         B: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        self.talk(act, async |bus| call(bus, MANAGER, method, body).await)
+        self.call(act, MANAGER, method, body)
     }
 
-    fn talk<R>(
+    fn call<B, R>(
         &self,
         act: &str,
-        conversation: impl AsyncFnOnce(&Connection) -> zbus::Result<R>,
-    ) -> Result<R, SystemdError> {
-        let connect = |source| SystemdError::Connect {
+        (path, interface): (&str, &str),
+        method: &str,
+        body: &B,
+    ) -> Result<R, SystemdError>
+    where
+        B: Serialize + DynamicType,
+        R: DeserializeOwned + Type,
+    {
+        let mut peer = Peer::connect(&self.socket).map_err(|source| SystemdError::Connect {
             socket: self.socket.clone(),
             source,
-        };
-        let called = |source: zbus::Error| SystemdError::Call {
-            act: act.to_owned(),
-            source: Box::new(source),
-        };
-        block_on(async {
-            let stream = UnixStream::connect(&self.socket).map_err(connect)?;
-            stream.set_nonblocking(true).map_err(connect)?;
-            let whole = async {
-                let bus = Builder::unix_stream(stream).p2p().build().await?;
-                conversation(&bus).await
-            };
-            tokio::time::timeout(ANSWER, whole)
-                .await
-                .map_err(|_| SystemdError::Slow {
-                    act: act.to_owned(),
-                    after: ANSWER,
-                })?
-                .map_err(called)
-        })
-        .map_err(SystemdError::Runtime)?
+        })?;
+        peer.call(path, interface, method, body)
+            .map_err(|source| SystemdError::Call {
+                act: act.to_owned(),
+                source,
+            })
     }
-}
-
-async fn call<B, R>(
-    bus: &Connection,
-    (path, interface): (&str, &str),
-    method: &str,
-    body: &B,
-) -> zbus::Result<R>
-where
-    B: Serialize + DynamicType,
-    R: DeserializeOwned + Type,
-{
-    bus.call_method(None::<&str>, path, Some(interface), method, body)
-        .await?
-        .body()
-        .deserialize()
-}
-
-async fn property(
-    bus: &Connection,
-    path: &ObjectPath<'_>,
-    interface: &str,
-    name: &str,
-) -> zbus::Result<OwnedVariant> {
-    let properties = Some("org.freedesktop.DBus.Properties");
-    bus.call_method(None::<&str>, path, properties, "Get", &(interface, name))
-        .await?
-        .body()
-        .deserialize()
 }
 
 /// Whether the unit is not loaded, which is no failure to forget.
@@ -271,16 +230,8 @@ pub(crate) fn is_busy(error: &SystemdError) -> bool {
 }
 
 fn is_named(error: &SystemdError, wanted: &str) -> bool {
-    let SystemdError::Call { source, .. } = error else {
-        return false;
-    };
-    matches!(&**source, zbus::Error::MethodError(name, ..) if name.as_str() == wanted)
-}
-
-/// Runs one conversation to its end on this thread.
-pub(crate) fn block_on<R>(conversation: impl Future<Output = R>) -> io::Result<R> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(conversation))
+    matches!(
+        error,
+        SystemdError::Call { source: PeerError::Said { name, .. }, .. } if name == wanted
+    )
 }
