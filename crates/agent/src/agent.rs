@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use wasm_interp_node::{Action, Choice, Outcome, Report, Status};
+use wasm_interp_workload::with_causes;
 
 use crate::cluster::{Cluster, ClusterError, Label};
-use crate::host::{HostError, NodeHost, PolicyWanted, Runtime};
+use crate::host::{HostError, NodeHost, PolicyWanted, Ran, Runtime};
 use crate::ready::Readiness;
 use crate::slots::{Slot, Slots};
 use crate::state::{Phase, State, is_labelled};
@@ -124,6 +125,7 @@ pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
         changed: Arc::new(Notify::new()),
         verify: Duration::from_secs(args.verify_seconds),
         failures: 0,
+        installed: false,
     };
     tokio::select! {
         () = watch(maps, args.wanted, agent.changed.clone()) => {}
@@ -137,10 +139,7 @@ async fn watch(maps: Api<ConfigMap>, name: String, changed: Arc<Notify>) {
     loop {
         match changes.next().await {
             Some(Ok(_)) => changed.notify_one(),
-            Some(Err(error)) => warn!(
-                "cannot watch ConfigMap {name}: {}",
-                wasm_interp_workload::with_causes(&error)
-            ),
+            Some(Err(error)) => warn!("cannot watch ConfigMap {name}: {}", with_causes(&error)),
             // It never ends; and if it did, rounds would still come.
             None => sleep(SOON).await,
         }
@@ -156,6 +155,8 @@ struct Agent<R> {
     verify: Duration,
     /// How often in a row the node could not be provisioned.
     failures: u32,
+    /// Whether this agent's own release was installed by this process.
+    installed: bool,
 }
 
 impl<R: Runtime> Agent<R> {
@@ -164,7 +165,7 @@ impl<R: Runtime> Agent<R> {
             let pause = match self.round().await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    warn!("{}", wasm_interp_workload::with_causes(&error));
+                    warn!("{}", with_causes(&error));
                     SOON
                 }
             };
@@ -228,21 +229,26 @@ impl<R: Runtime> Agent<R> {
     /// The node shall run Wasm pods.
     async fn install(&mut self, node: &Node) -> Result<Duration, ClusterError> {
         if let Err(error) = self.settle_policy(PolicyWanted::AsTheChartSays).await {
-            return self.failed(node, &error.to_string(), Label::Keep).await;
+            return self.failed(node, &with_causes(&error), Label::Keep).await;
         }
-        match self.job(Action::Verify).await {
-            Ok(report) if report.holds() => return self.ready(node).await,
-            Ok(report) => {
-                info!("not as it should be: {}", report.message);
-                // Another release's shim serves meanwhile, in an upgrade.
-                if !serves(report.status.as_ref()) && is_labelled(node) {
-                    let state = State::new(Phase::Failed, &report.message);
+        match self.run_job(Action::Verify).await {
+            Ok(Ran { report, shim }) => {
+                let status = report.status.as_ref();
+                let is_ours = self.installed
+                    || status.is_some_and(|status| status.running.as_ref() == Some(&shim));
+                if report.holds() && is_ours {
+                    return self.ready(node).await;
+                }
+                info!("to be installed: {}", report.message);
+                // In an upgrade the older release serves meanwhile.
+                if !report.holds() && !serves(status) && is_labelled(node) {
                     self.readiness.set(false).await;
+                    let state = State::new(Phase::Failed, &report.message);
                     self.cluster.say(node, &state, Label::Remove).await?;
                 }
             }
             Err(error) if error.is_busy() => return Ok(SOON),
-            Err(error) => return self.failed(node, &error.to_string(), Label::Keep).await,
+            Err(error) => return self.failed(node, &with_causes(&error), Label::Keep).await,
         }
 
         let Some(slot) = self.slot(node).await? else {
@@ -262,7 +268,10 @@ impl<R: Runtime> Agent<R> {
         slot.give_back().await;
         let node = &self.cluster.node().await?;
         match outcome? {
-            Ok(report) if report.holds() => self.ready(node).await,
+            Ok(report) if report.holds() => {
+                self.installed = true;
+                self.ready(node).await
+            }
             Ok(report) => {
                 let label = if serves(report.status.as_ref()) {
                     Label::Keep
@@ -278,7 +287,7 @@ impl<R: Runtime> Agent<R> {
                 })
             }
             Err(error) if error.is_busy() => Ok(SOON),
-            Err(error) => self.failed(node, &error.to_string(), Label::Keep).await,
+            Err(error) => self.failed(node, &with_causes(&error), Label::Keep).await,
         }
     }
 
@@ -335,7 +344,7 @@ impl<R: Runtime> Agent<R> {
             Err(error) if error.means_untouched() => {
                 self.cluster.say(node, &released(), Label::Remove).await?
             }
-            Err(error) => self.cannot(node, &error.to_string(), request).await?,
+            Err(error) => self.cannot(node, &with_causes(&error), request).await?,
         }
         Ok(self.verify)
     }
@@ -348,26 +357,19 @@ impl<R: Runtime> Agent<R> {
         };
         let node = &self.cluster.node().await?;
         let state = State::new(Phase::Uninstalling, "the runtime is taken away").answering(request);
-        let said = self.cluster.say(node, &state, Label::Remove).await;
-        let outcome = match said {
-            Ok(()) => {
-                let done = self.job(Action::Uninstall { force: false }).await;
-                match done {
-                    Ok(report) if report.holds() => self
-                        .settle_policy(PolicyWanted::None)
-                        .await
-                        .map(|()| Ok(report)),
-                    other => Ok(other),
-                }
-            }
-            Err(error) => {
-                slot.give_back().await;
-                return Err(error);
-            }
+        if let Err(error) = self.cluster.say(node, &state, Label::Remove).await {
+            slot.give_back().await;
+            return Err(error);
+        }
+        self.installed = false;
+        // The policy first: the job removes its folder if nothing else is in it. A round of `install` brings it back.
+        let outcome = match self.settle_policy(PolicyWanted::None).await {
+            Ok(()) => self.job(Action::Uninstall { force: false }).await,
+            Err(error) => Err(error),
         };
         slot.give_back().await;
         let node = &self.cluster.node().await?;
-        match outcome.unwrap_or_else(Err) {
+        match outcome {
             Ok(report) if report.holds() => self.cluster.forget(node, &report.message).await?,
             Ok(Report {
                 outcome: Outcome::InUse { containers },
@@ -381,7 +383,7 @@ impl<R: Runtime> Agent<R> {
             Err(error) if error.means_untouched() => {
                 self.cluster.forget(node, "nothing was installed").await?
             }
-            Err(error) => self.cannot(node, &error.to_string(), request).await?,
+            Err(error) => self.cannot(node, &with_causes(&error), request).await?,
         }
         Ok(self.verify)
     }
@@ -440,6 +442,10 @@ impl<R: Runtime> Agent<R> {
     }
 
     async fn job(&self, action: Action) -> Result<Report, HostError> {
+        Ok(self.run_job(action).await?.report)
+    }
+
+    async fn run_job(&self, action: Action) -> Result<Ran, HostError> {
         let runtime = self.runtime.clone();
         off_thread(move || runtime.run(action)).await
     }
@@ -460,9 +466,7 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 
 /// Whether pods of the runtime can start, with whichever release.
 fn serves(status: Option<&Status>) -> bool {
-    status.is_some_and(|status| {
-        status.containerd_answers && status.handler_listed && status.running.is_some()
-    })
+    status.is_some_and(|status| status.containerd_answers && status.handler_listed)
 }
 
 fn users(status: &Status) -> BTreeSet<String> {

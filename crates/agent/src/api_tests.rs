@@ -22,13 +22,14 @@ use tokio::task::JoinHandle;
 use wasm_interp_node::{Action, Container, Outcome, Report, Status};
 
 use crate::agent;
-use crate::host::{HostError, PolicyWanted, Runtime};
+use crate::host::{HostError, PolicyWanted, Ran, Runtime};
 use crate::names::{READY_LABEL, STATE_ANNOTATION};
 use crate::state::{Phase, State, is_labelled};
 use crate::uninstall::{self, UninstallError};
 
 const NAMESPACE: &str = "wasm-interp";
 const MAP: &str = "wasm-interp-wanted";
+const SHIM: &str = "/opt/wasm-interp/2/shim";
 const LEASE: &str = "wasm-interp-restart-0";
 /// A round trip takes milliseconds; this is to say that something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ struct Play {
     configured: bool,
     broken: bool,
     cannot_install: bool,
+    /// Whose shim is configured, if it is another release's.
+    release: Option<std::path::PathBuf>,
     containers: Vec<Container>,
     installs: u32,
     at_once: u32,
@@ -61,7 +64,8 @@ impl PlayedNode {
         let status = Status {
             containerd_answers: true,
             handler_listed: play.configured && !play.broken,
-            running: (play.configured && !play.broken).then(|| "/opt/wasm-interp/shim".into()),
+            running: (play.configured && !play.broken)
+                .then(|| play.release.clone().unwrap_or_else(|| SHIM.into())),
             containers: play.containers.clone(),
             ..Status::default()
         };
@@ -78,7 +82,7 @@ impl PlayedNode {
 }
 
 impl Runtime for PlayedNode {
-    fn run(&self, action: Action) -> Result<Report, HostError> {
+    fn run(&self, action: Action) -> Result<Ran, HostError> {
         let (play, changed) = &*self.0;
         let mut play = play.lock().unwrap();
         let done = Outcome::Done {
@@ -100,6 +104,7 @@ impl Runtime for PlayedNode {
                 } else {
                     play.configured = true;
                     play.broken = false;
+                    play.release = None;
                     (done, "installed")
                 }
             }
@@ -113,7 +118,10 @@ impl Runtime for PlayedNode {
             }
             Action::Status => (done, "so it is"),
         };
-        Ok(Self::report(&play, &action, outcome, message))
+        Ok(Ran {
+            report: Self::report(&play, &action, outcome, message),
+            shim: SHIM.into(),
+        })
     }
 
     fn settle_policy(&self, wanted: PolicyWanted) -> Result<(), HostError> {
@@ -264,6 +272,10 @@ impl Server {
 
     async fn start(&self, play: PlayedNode) -> Agent {
         let name = self.add_node("True").await;
+        self.start_on(name, play).await
+    }
+
+    async fn start_on(&self, name: String, play: PlayedNode) -> Agent {
         let client = self.client_on(&name, "wasm-interp-agent").await;
         let words = [
             "run",
@@ -602,6 +614,32 @@ async fn a_node_that_breaks_loses_its_label_and_is_mended() {
     play.set(|play| play.held = false);
     server.until_ready(&agent.name).await;
     assert_eq!(play.set(|play| play.installs), 2);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_upgrade_installs_while_the_older_release_serves() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    play.set(|play| (play.configured, play.held) = (true, true));
+    play.set(|play| play.release = Some("/opt/wasm-interp/1/shim".into()));
+    let name = server.add_node("True").await;
+    let labelled = json!({ "metadata": { "labels": { READY_LABEL: "true" } } });
+    server
+        .nodes
+        .patch(&name, &PatchParams::default(), &Patch::Merge(labelled))
+        .await
+        .unwrap();
+    let agent = server.start_on(name, play.clone()).await;
+    let installing = |node: &Node| phase(node) == Some(Phase::Installing);
+    let node = server.until(&agent.name, "installing", installing).await;
+    assert!(is_labelled(&node), "pods go on being scheduled");
+    play.set(|play| play.held = false);
+    server.until_ready(&agent.name).await;
+    assert_eq!(
+        play.set(|play| (play.installs, play.release.clone())),
+        (1, None)
+    );
 }
 
 #[tokio::test]

@@ -15,9 +15,16 @@ const LIMIT: Duration = Duration::from_secs(660);
 /// another.
 pub(crate) trait Runtime: Send + Sync + 'static {
     /// Runs one job to its end. Blocks.
-    fn run(&self, action: Action) -> Result<Report, HostError>;
+    fn run(&self, action: Action) -> Result<Ran, HostError>;
     /// Makes the node's policy file what the chart says, or takes ours away. Blocks.
     fn settle_policy(&self, wanted: PolicyWanted) -> Result<(), HostError>;
+}
+
+/// A job that ran.
+pub(crate) struct Ran {
+    pub(crate) report: Report,
+    /// The shim of the agent's own release: a path of the host.
+    pub(crate) shim: PathBuf,
 }
 
 /// What becomes of the node's policy file.
@@ -81,7 +88,7 @@ impl NodeHost {
 }
 
 impl Runtime for NodeHost {
-    fn run(&self, action: Action) -> Result<Report, HostError> {
+    fn run(&self, action: Action) -> Result<Ran, HostError> {
         // Before anything is copied: what cannot run there should not lie there.
         if !self.host.systemd().exists() {
             return Err(HostError::NoSystemd(self.host.systemd().to_owned()));
@@ -90,13 +97,16 @@ impl Runtime for NodeHost {
         let ticket = self
             .host
             .start(&Job::new(action, &placed).on(self.distribution))?;
-        Ok(self.host.wait(&ticket, LIMIT)?)
+        Ok(Ran {
+            report: self.host.wait(&ticket, LIMIT)?,
+            shim: placed.shim(),
+        })
     }
 
     fn settle_policy(&self, wanted: PolicyWanted) -> Result<(), HostError> {
         let policy = PolicyFile {
             file: self.host.at(policy::FILE),
-            record: self.host.at(self.host.base()).join(".policy-sha256"),
+            record: self.host.at(policy::RECORD),
         };
         let wanted = match wanted {
             PolicyWanted::AsTheChartSays => self.policy.as_deref(),

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing::Level;
+use wasm_interp_workload::with_causes;
 
 /// Provision the nodes of a cluster for wasm-interp.
 #[derive(Parser)]
@@ -44,27 +45,34 @@ enum Command {
     Uninstall(uninstall::Args),
 }
 
-// One thread: it waits nearly always, and has little memory.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_max_level(cli.log_level)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let outcome: Result<(), Box<dyn Error>> = match cli.command {
-        Command::Run(args) => agent::run(args).await.map_err(Into::into),
-        Command::Uninstall(args) => uninstall::run(&args).await.map_err(Into::into),
-    };
-    match outcome {
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "wasm-interp-agent: {}",
-                wasm_interp_workload::with_causes(error.as_ref())
-            );
+            eprintln!("wasm-interp-agent: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    // One thread: it waits nearly always, and has little memory.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Run(args) => agent::run(args).await.map_err(Into::into),
+            Command::Uninstall(args) => uninstall::run(&args).await.map_err(Into::into),
+        }
+    });
+    // A job on the node needs nobody to wait for it, and TERM leaves no time to.
+    runtime.shutdown_background();
+    outcome
 }

@@ -1,7 +1,7 @@
 //! The node's policy file, where the chart has a policy. Called by `host`.
 //!
 //! Only a file that this module wrote is ever changed or removed: the hashes of what it wrote lie in a record
-//! beside the releases. A policy that the node's administrator wrote is theirs.
+//! beside it. A policy that the node's administrator wrote is theirs.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -12,6 +12,8 @@ use wasm_interp_workload::{Policy, PolicyError};
 
 /// Where the shim reads it: a path of the host.
 pub(crate) const FILE: &str = "/etc/wasm-interp/policy.json";
+/// Beside it, what of it is ours.
+pub(crate) const RECORD: &str = "/etc/wasm-interp/.policy-sha256";
 
 /// Why the policy is not on the node.
 #[derive(Debug, thiserror::Error)]

@@ -105,8 +105,13 @@ pub(crate) async fn uninstall(client: Client, args: &Args) -> Result<(), Uninsta
         outcome = steps => outcome,
         _ = term.recv() => Err(UninstallError::Ended),
     };
-    if outcome.is_err() {
-        hook.ask_for(None).await?;
+    if outcome.is_err()
+        && let Err(error) = hook.ask_for(None).await
+    {
+        warn!(
+            "the request stays, and with it nodes that take no pods, until an upgrade or another attempt: {}",
+            wasm_interp_workload::with_causes(&error)
+        );
     }
     outcome
 }
