@@ -81,6 +81,9 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
 	@scripts/chart
+.PHONY: test-node
+test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
+	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
 
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts

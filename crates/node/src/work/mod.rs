@@ -8,6 +8,9 @@
 mod change;
 mod install;
 mod status;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod uninstall;
 
 use std::time::{Duration, Instant};
