@@ -81,9 +81,22 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
 	@scripts/chart
+
 .PHONY: test-node
 test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
 	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
+
+.PHONY: e2e
+e2e: build images ## Run the tests on a real Kubernetes cluster of two nodes (or on E2E_KUBECONFIG with E2E_CONTEXT)
+	@scripts/e2e
+
+.PHONY: cluster
+cluster: build images ## Bring up the cluster of the tests and keep it until Ctrl-C
+	@scripts/e2e --keep
+
+.PHONY: cluster-down
+cluster-down: ## End the cluster that `make cluster` keeps
+	@scripts/e2e --end
 
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts

@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 use crate::Outcome;
 
 /// An image of one layer.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Image {
     files: Vec<(String, Vec<u8>, u32)>,
     folders: Vec<(String, u32)>,
     entrypoint: Vec<String>,
+    command: Vec<String>,
     env: Vec<String>,
     user: String,
+    working_directory: String,
 }
 
 impl Image {
@@ -56,6 +58,24 @@ impl Image {
         self
     }
 
+    /// Sets the arguments of what runs, where nobody gives others.
+    pub(crate) fn command(mut self, words: &[&str]) -> Self {
+        self.command = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Adds a variable, `NAME=value`.
+    pub(crate) fn env(mut self, variable: &str) -> Self {
+        self.env.push(variable.to_owned());
+        self
+    }
+
+    /// Sets where it runs.
+    pub(crate) fn working_directory(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.working_directory);
+        self
+    }
+
     /// Sets as whom it runs, `uid:gid`.
     pub(crate) fn user(mut self, user: &str) -> Self {
         user.clone_into(&mut self.user);
@@ -79,7 +99,13 @@ impl Image {
         let config = serde_json::to_vec(&json!({
             "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
             "os": "linux",
-            "config": { "Entrypoint": self.entrypoint, "Env": self.env, "User": self.user },
+            "config": {
+                "Entrypoint": self.entrypoint,
+                "Cmd": self.command,
+                "Env": self.env,
+                "User": self.user,
+                "WorkingDir": self.working_directory,
+            },
             "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
         }))?;
         let manifest = serde_json::to_vec(&json!({

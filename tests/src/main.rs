@@ -15,6 +15,7 @@ mod trials;
 mod world;
 
 use std::env;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -83,7 +84,8 @@ fn end_on_signal(settings: Settings) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            eprintln!("signal {signal}: cleaning up");
+            // Not eprintln, which panics where the terminal is gone: that is one of the reasons to be here.
+            let _ = writeln!(std::io::stderr(), "signal {signal}: cleaning up");
             leftovers::sweep(&settings);
             std::process::exit(128 + signal);
         }

@@ -1,0 +1,92 @@
+//! Tests on a real Kubernetes cluster: pods as the API server, the kubelet and containerd run them.
+//!
+//! `make e2e` runs them. This program starts itself again in namespaces of its own ([`outside`]), brings up
+//! a cluster there ([`cluster`], [`node`]), puts this project onto its nodes ([`provision`]), runs every trial
+//! of [`trials`], takes everything away again and fails if anything is left. `make cluster` does the same
+//! without the trials, for people.
+#![forbid(unsafe_code)]
+
+mod cluster;
+#[expect(
+    dead_code,
+    reason = "shared with the tests against containerd, which use more of it"
+)]
+#[path = "../../src/command.rs"]
+mod command;
+#[path = "../../src/guests.rs"]
+mod guests;
+#[path = "../../src/image.rs"]
+mod image;
+mod images;
+mod keep;
+#[path = "../../src/leftovers.rs"]
+mod leftovers;
+mod node;
+mod outside;
+mod pki;
+mod provision;
+mod settings;
+mod trials;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::settings::Target;
+use crate::trials::Needs;
+use crate::world::World;
+
+/// What a trial, or a part of one, comes to.
+type Outcome<T = ()> = Result<T, libtest_mimic::Failed>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        libtest_mimic::run(&arguments, Vec::new()).exit();
+    }
+    match Target::from_env() {
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Ok(Target::None) => {
+            println!("skipped: no cluster is named, run make e2e");
+            ExitCode::SUCCESS
+        }
+        // The first process of a namespace is the one that was started for the cluster.
+        Ok(Target::Own(settings)) if std::process::id() != 1 => outside::run(&settings),
+        Ok(Target::Own(settings)) => match World::own(&settings) {
+            Ok(_) if settings.keep => keep::until_the_end(&settings),
+            world => run(&arguments, world),
+        },
+        Ok(Target::Given {
+            kubeconfig,
+            context,
+            programs,
+        }) => run(
+            &arguments,
+            World::given(&kubeconfig, &context, programs.as_deref()),
+        ),
+    }
+}
+
+fn run(arguments: &Arguments, world: Outcome<World>) -> ExitCode {
+    let world = match world {
+        Ok(world) => Arc::new(world),
+        Err(error) => {
+            eprintln!("cannot start: {}", error.message().unwrap_or("unknown"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = trials::ALL.iter().map(|trial| {
+        let beyond_reach = trial.needs == Needs::Nodes && !world.has_nodes();
+        if beyond_reach {
+            println!("{}: skipped, it needs access to the nodes", trial.name);
+        }
+        let world = Arc::clone(&world);
+        Trial::test(trial.name, move || world.run_trial(trial)).with_ignored_flag(beyond_reach)
+    });
+    libtest_mimic::run(arguments, trials.collect()).exit_code()
+}

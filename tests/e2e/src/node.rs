@@ -1,0 +1,543 @@
+//! One node: a Debian with systemd as its first process, containerd.service, kubelet.service and
+//! kube-proxy.service as real units. What runs on it is [`crate::provision`]'s and the trials' business.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::Outcome;
+use crate::cluster::{self, BRIDGE, CLUSTER_DNS};
+use crate::command::{self, Finished, wait_for};
+use crate::pki::Authority;
+use crate::settings::Settings;
+
+/// Which containerd a node has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Series {
+    /// The distribution's own: 1.6.
+    Distribution,
+    /// 2.4, put where an administrator puts it.
+    Newest,
+}
+
+/// A node that runs.
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) series: Series,
+    /// Its first process, as this program's namespace numbers it.
+    pid: i32,
+    nspawn: Child,
+}
+
+/// What is known of a node before it runs.
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    pub(crate) series: Series,
+    /// Tells its addresses from other nodes'.
+    pub(crate) number: u8,
+}
+
+impl Plan {
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 213, 0, 10 + self.number)
+    }
+
+    /// What its pods' addresses begin with.
+    pub(crate) fn pods(&self) -> String {
+        format!("10.214.{}", self.number)
+    }
+}
+
+/// Sysctls that the kubelet wants: what it reads there. They are the whole machine's, so they are
+/// shown to it as it wants them, and not set.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+impl Node {
+    /// Boots one that joins the cluster whose API server is at `server`.
+    pub(crate) fn boot(
+        settings: &Settings,
+        plan: &Plan,
+        authority: &Authority,
+        server: &str,
+    ) -> Outcome<Self> {
+        let folder = settings.folder().join(plan.name);
+        let root = lay_root(settings, plan, &folder)?;
+        write_files(settings, plan, authority, server, &root)?;
+        let nspawn = spawn(settings, plan, &folder, &root)?;
+        let mut node = Self {
+            name: plan.name,
+            series: plan.series,
+            pid: 0,
+            nspawn,
+        };
+        node.pid = wait_for("systemd of the node", || {
+            if let Some(status) = node.nspawn.try_wait()? {
+                let log = fs::read_to_string(folder.join("console.log"))?;
+                return Err(format!("systemd-nspawn ended with {status}:\n{log}").into());
+            }
+            first_process(i32::try_from(node.nspawn.id())?)
+        })?;
+        fs::write(folder.join("pid"), node.pid.to_string())?;
+        wait_for("systemd to answer", || {
+            Ok((node
+                .run(&["systemctl", "is-active", "multi-user.target"])?
+                .code
+                == 0)
+                .then_some(()))
+        })?;
+        Ok(node)
+    }
+
+    /// A command on the node, not yet run.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.pid.to_string(), "--all", "--"])
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+            .env("LANG", "C.UTF-8")
+            .current_dir("/");
+        command
+    }
+
+    /// Runs a command on the node to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome<Finished> {
+        command::run(self.command(words), None)
+    }
+
+    /// The same, and fails unless it succeeds.
+    pub(crate) fn must(&self, words: &[&str]) -> Outcome<String> {
+        Ok(self.run(words)?.expect_code(0)?.stdout)
+    }
+
+    /// A file or folder of the node, as this program reaches it.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    /// Imports the archives of a folder that the node sees as `/opt/e2e/images`.
+    pub(crate) fn import_images(&self) -> Outcome {
+        let script = "for archive in /opt/e2e/images/*.tar; do ctr --namespace k8s.io image import \"$archive\" >/dev/null || exit 1; done";
+        self.must(&["sh", "-c", script]).map(drop)
+    }
+
+    /// What every unit of the node has logged since `since` (seconds since the epoch).
+    pub(crate) fn journal(&self, since: u64) -> Outcome<String> {
+        self.must(&["journalctl", "--no-pager", "--since", &format!("@{since}")])
+    }
+}
+
+/// The distribution beneath, what this run changes above it, and real folders (no overlay) for
+/// what containerd and the kubelet mount things in.
+fn lay_root(settings: &Settings, plan: &Plan, folder: &Path) -> Outcome<PathBuf> {
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| folder.join(name));
+    for made in [&upper, &work, &root] {
+        fs::create_dir_all(made)?;
+    }
+    for made in ["containerd", "kubelet"] {
+        fs::create_dir_all(folder.join(made))?;
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        settings.distribution.display(),
+        upper.display(),
+        work.display()
+    );
+    mount(
+        Some("overlay"),
+        &root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .map_err(|error| format!("cannot lay the root of {}: {error}", plan.name))?;
+    Ok(root)
+}
+
+fn write_files(
+    settings: &Settings,
+    plan: &Plan,
+    authority: &Authority,
+    server: &str,
+    root: &Path,
+) -> Outcome {
+    let put = |path: &str, text: &str| -> Outcome {
+        let path = root.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        Ok(fs::write(path, text)?)
+    };
+    let copy = |from: &Path, path: &str| -> Outcome {
+        if let Some(parent) = root.join(path).parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::copy(from, root.join(path))
+            .map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
+        Ok(())
+    };
+
+    put("etc/hostname", &format!("{}\n", plan.name))?;
+    put(
+        "etc/hosts",
+        &format!("127.0.0.1 localhost\n{} {}\n", plan.address(), plan.name),
+    )?;
+    // Leads nowhere: no name of the outside is looked up.
+    put("etc/resolv.conf", &format!("nameserver {CLUSTER_DNS}\n"))?;
+    put("etc/machine-id", "")?;
+
+    let user = format!("system:node:{}", plan.name);
+    let serving = authority.issue(
+        &user,
+        "system:nodes",
+        &[plan.name],
+        &[plan.address().into()],
+    )?;
+    copy(&serving.certificate, "etc/kubernetes/kubelet.crt")?;
+    copy(&serving.key, "etc/kubernetes/kubelet.key")?;
+    copy(&authority.certificate(), "etc/kubernetes/ca.crt")?;
+    copy(
+        &authority.kubeconfig(server, &user, "system:nodes")?,
+        "etc/kubernetes/kubelet.kubeconfig",
+    )?;
+    copy(
+        &authority.kubeconfig(server, "system:kube-proxy", "system:node-proxier")?,
+        "etc/kubernetes/kube-proxy.kubeconfig",
+    )?;
+    put(
+        "etc/kubernetes/kubelet.yaml",
+        &KUBELET.replace("@DNS@", CLUSTER_DNS),
+    )?;
+    put(
+        "etc/kubernetes/kube-proxy.yaml",
+        &KUBE_PROXY.replace("@PODS@", cluster::PODS),
+    )?;
+    put(
+        "etc/cni/net.d/10-e2e.conflist",
+        &CNI.replace("@PODS@", &plan.pods()),
+    )?;
+    put("usr/local/lib/e2e/prepare", &prepare(plan))?;
+    fs::set_permissions(
+        root.join("usr/local/lib/e2e/prepare"),
+        fs::Permissions::from_mode(0o755),
+    )?;
+    for (unit, text) in [
+        ("e2e-prepare", PREPARE_UNIT),
+        ("kubelet", KUBELET_UNIT),
+        ("kube-proxy", KUBE_PROXY_UNIT),
+    ] {
+        let text = text
+            .replace("@ADDRESS@", &plan.address().to_string())
+            .replace("@NAME@", plan.name);
+        put(&format!("etc/systemd/system/{unit}.service"), &text)?;
+        let wants = root.join("etc/systemd/system/multi-user.target.wants");
+        fs::create_dir_all(&wants)?;
+        std::os::unix::fs::symlink(
+            format!("/etc/systemd/system/{unit}.service"),
+            wants.join(format!("{unit}.service")),
+        )?;
+    }
+    // Nothing of the outside is fetched at the time that a timer thinks right.
+    for timer in [
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "e2scrub_all.timer",
+    ] {
+        std::os::unix::fs::symlink("/dev/null", root.join("etc/systemd/system").join(timer))?;
+    }
+
+    match plan.series {
+        Series::Distribution => put("etc/containerd/config.toml", CONTAINERD_1)?,
+        Series::Newest => {
+            for program in ["containerd", "ctr", "containerd-shim-runc-v2"] {
+                let path = format!("usr/local/bin/{program}");
+                copy(&settings.containerd.join(program), &path)?;
+            }
+            put("etc/containerd/config.toml", CONTAINERD_2)?;
+            put(
+                "etc/systemd/system/containerd.service.d/10-newest.conf",
+                "[Service]\nExecStart=\nExecStart=/usr/local/bin/containerd\n",
+            )?;
+        }
+    }
+    put(
+        &format!("etc/containerd/certs.d/{}/hosts.toml", cluster::REGISTRY),
+        &format!(
+            "server = \"http://{0}\"\n[host.\"http://{0}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+            cluster::REGISTRY
+        ),
+    )
+}
+
+fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcome<Child> {
+    let bind = |from: &Path, to: &str| format!("{}:{to}", from.display());
+    let nspawn = cluster::of_the_distribution(settings, "usr/bin/systemd-nspawn");
+    // Its own cgroup in every hierarchy, which is the root of what the node sees of it.
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", ENTER_CGROUPS, "sh", settings.name(), plan.name])
+        .arg(nspawn.get_program())
+        .args(nspawn.get_args())
+        .args([
+            "--boot",
+            "--quiet",
+            "--console=pipe",
+            "--register=no",
+            "--keep-unit",
+        ])
+        .args([
+            "--capability=all",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+        ])
+        .arg(format!("--network-bridge={BRIDGE}"))
+        .arg("--bind=/dev/kmsg")
+        .arg(format!(
+            "--bind={}",
+            bind(&folder.join("containerd"), "/var/lib/containerd")
+        ))
+        .arg(format!(
+            "--bind={}",
+            bind(&folder.join("kubelet"), "/var/lib/kubelet")
+        ))
+        .arg(format!(
+            "--bind-ro={}",
+            bind(&settings.folder().join("images"), "/opt/e2e/images")
+        ))
+        .arg(format!(
+            "--bind-ro={}",
+            bind(&settings.dist, "/opt/e2e/dist")
+        ));
+    for program in ["kubelet", "kube-proxy"] {
+        let target = format!("/usr/local/bin/{program}");
+        command.arg(format!(
+            "--bind-ro={}",
+            bind(&settings.components.join(program), &target)
+        ));
+    }
+    let log = fs::File::create(folder.join("console.log"))?;
+    command
+        .arg(format!("--machine={}", plan.name))
+        .arg(format!("--directory={}", root.display()))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command.spawn()?)
+}
+
+/// The descendant of `ancestor` that is the first process of a namespace of its own.
+fn first_process(ancestor: i32) -> Outcome<Option<i32>> {
+    let mut waiting = vec![ancestor];
+    while let Some(pid) = waiting.pop() {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+            continue;
+        };
+        let first = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))
+            .is_some_and(|ids| {
+                let ids: Vec<&str> = ids.split_whitespace().collect();
+                ids.len() > 1 && ids.last() == Some(&"1")
+            });
+        // Before it is systemd it is still systemd-nspawn, preparing.
+        if first && status.lines().next() == Some("Name:\tsystemd") {
+            return Ok(Some(pid));
+        }
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        waiting.extend(
+            children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+    }
+    Ok(None)
+}
+
+/// Arguments: the run's name, the node's, and the command that goes on in the cgroups.
+const ENTER_CGROUPS: &str = r#"
+run=$1 node=$2
+shift 2
+for hierarchy in /sys/fs/cgroup/*; do
+    [ -e "$hierarchy/cgroup.procs" ] || continue
+    for folder in "$hierarchy/$run" "$hierarchy/$run/$node"; do
+        mkdir -p "$folder"
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -e "$hierarchy/cgroup.clone_children" ] || [ ! -e "$folder/$file" ] || cat "$hierarchy/$file" >"$folder/$file"
+        done
+    done
+    echo 0 >"$hierarchy/$run/$node/cgroup.procs"
+done
+exec "$@"
+"#;
+
+/// What a node's own boot does before containerd: network, cgroups, what the kubelet reads.
+fn prepare(plan: &Plan) -> String {
+    let address = plan.address();
+    let mut script = format!(
+        "#!/bin/sh
+set -eu
+mount --make-rshared /
+for hierarchy in /sys/fs/cgroup/*; do
+    [ -e $hierarchy/cgroup.procs ] && mount -o remount,rw,bind $hierarchy
+done
+ip address add {address}/24 dev host0
+ip link set host0 up
+ip route add default via {gateway}
+echo 1 >/proc/sys/net/ipv4/ip_forward
+mkdir -p /run/e2e /etc/kubernetes/manifests
+",
+        gateway = cluster::GATEWAY
+    );
+    for other in cluster::NODES
+        .iter()
+        .filter(|other| other.number != plan.number)
+    {
+        script += &format!(
+            "ip route add {}.0/24 via {}\n",
+            other.pods(),
+            other.address()
+        );
+    }
+    for (path, value) in SYSCTLS {
+        script += &format!(
+            "mkdir -p $(dirname /run/e2e/{path}); echo {value} >/run/e2e/{path}; mount --bind /run/e2e/{path} /proc/sys/{path}\n"
+        );
+    }
+    script
+}
+
+const PREPARE_UNIT: &str = "[Unit]
+Description=What the test's cluster needs before containerd
+Before=containerd.service kubelet.service kube-proxy.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/lib/e2e/prepare
+[Install]
+WantedBy=multi-user.target
+";
+
+const KUBELET_UNIT: &str = "[Unit]
+Description=kubelet
+Wants=containerd.service
+After=containerd.service e2e-prepare.service
+[Service]
+ExecStart=/usr/local/bin/kubelet --config=/etc/kubernetes/kubelet.yaml --kubeconfig=/etc/kubernetes/kubelet.kubeconfig --hostname-override=@NAME@ --node-ip=@ADDRESS@ --v=2
+Restart=always
+RestartSec=1
+KillMode=process
+[Install]
+WantedBy=multi-user.target
+";
+
+const KUBE_PROXY_UNIT: &str = "[Unit]
+Description=kube-proxy
+After=e2e-prepare.service
+[Service]
+ExecStart=/usr/local/bin/kube-proxy --config=/etc/kubernetes/kube-proxy.yaml --hostname-override=@NAME@
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+";
+
+const KUBELET: &str = r#"apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+cgroupDriver: systemd
+failCgroupV1: false
+failSwapOn: false
+oomScoreAdj: 0
+maxPods: 150
+podPidsLimit: -1
+clusterDNS: ["@DNS@"]
+clusterDomain: cluster.local
+resolvConf: /etc/resolv.conf
+staticPodPath: /etc/kubernetes/manifests
+volumePluginDir: /var/lib/kubelet/plugins/volume
+tlsCertFile: /etc/kubernetes/kubelet.crt
+tlsPrivateKeyFile: /etc/kubernetes/kubelet.key
+authentication:
+  anonymous: { enabled: false }
+  webhook: { enabled: true }
+  x509: { clientCAFile: /etc/kubernetes/ca.crt }
+authorization: { mode: Webhook }
+# The disk is the machine's, whose fullness is not this node's business.
+evictionHard: { memory.available: 100Mi }
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
+"#;
+
+const KUBE_PROXY: &str = r"apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: @PODS@
+clientConnection: { kubeconfig: /etc/kubernetes/kube-proxy.kubeconfig }
+# These sysctls are the whole machine's.
+conntrack: { maxPerCore: 0, tcpCloseWaitTimeout: 0s, tcpEstablishedTimeout: 0s }
+";
+
+const CNI: &str = r#"{
+  "cniVersion": "0.4.0",
+  "name": "e2e",
+  "plugins": [
+    { "type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "@PODS@.0/24" }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
+    { "type": "portmap", "capabilities": { "portMappings": true } }
+  ]
+}
+"#;
+
+/// As Debian's package has it, with what the kubelet's documentation asks for.
+const CONTAINERD_1: &str = r#"# the test's node: do not edit by substring
+version = 2
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "localhost/test/pause:1"
+    # This machine may lack the capability to lower the score.
+    restrict_oom_score_adj = true
+    [plugins."io.containerd.grpc.v1.cri".cni]
+      bin_dir = "/usr/lib/cni"
+      conf_dir = "/etc/cni/net.d"
+    [plugins."io.containerd.grpc.v1.cri".registry]
+      config_path = "/etc/containerd/certs.d"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = true
+"#;
+
+const CONTAINERD_2: &str = r#"# the test's node: do not edit by substring
+version = 3
+
+[plugins."io.containerd.cri.v1.images"]
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "localhost/test/pause:1"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "/etc/containerd/certs.d"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  # This machine may lack the capability to lower the score.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      SystemdCgroup = true
+"#;

@@ -1,0 +1,120 @@
+//! The part of this program that stays on the machine: it starts the other part in namespaces of its
+//! own (process ids, mounts, network), passes on how that ended, and takes everything away.
+//!
+//! Whatever happens inside, one SIGKILL ends it: the kernel ends every process of a namespace with its
+//! first one. If this part itself is killed, the kernel does the same.
+
+use std::io::Write;
+use std::process::{Child, Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use libtest_mimic::{Arguments, Trial};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::keep;
+use crate::leftovers::{self, Leftovers};
+use crate::settings::Settings;
+
+/// The hierarchies in which a node's cgroups are beneath a folder of the run's name.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Set once a signal has asked for the end.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Runs this program again, inside, and looks at what is left.
+pub(crate) fn run(settings: &Settings) -> ExitCode {
+    let before = Leftovers::record(settings.name());
+    if let Err(error) = std::fs::create_dir(settings.folder()) {
+        eprintln!("cannot make {}: {error}", settings.folder().display());
+        return ExitCode::FAILURE;
+    }
+    let started = end_on_signal(settings.clone()).and_then(|()| start(settings));
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("cannot start in namespaces: {error}");
+            leftovers::sweep(settings);
+            return ExitCode::FAILURE;
+        }
+    };
+    if settings.keep
+        && let Err(error) = keep::write_pids(settings, child.id())
+    {
+        eprintln!("cannot tell how the cluster is reached: {error}");
+    }
+    let ended = child.wait();
+    if ENDING.load(Ordering::SeqCst) {
+        // The other thread is cleaning up and ends this process.
+        loop {
+            thread::park();
+        }
+    }
+    let settings = settings.clone();
+    let ending = Trial::test("nothing_is_left_behind", move || {
+        // The nodes' cgroups outlive their processes by nature; they are ours alone.
+        remove_cgroups(&settings);
+        let mut left = before.what_is_new();
+        // Inside has a /run of its own: what is new in the machine's, without our name, is others'.
+        left.retain(|line| line.contains(settings.name()));
+        leftovers::sweep(&settings);
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(format!("left behind:\n  {}", left.join("\n  ")).into())
+    });
+    let failed = libtest_mimic::run(&Arguments::default(), vec![ending]).has_failed();
+    match ended {
+        Ok(status) if status.success() && !failed => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cannot wait for what runs inside: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: &Settings) -> std::io::Result<Child> {
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(["--mount", "--net", "--pid", "--ipc", "--fork"])
+        .args(["--kill-child", "--mount-proc", "--propagation", "private"])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env("WASM_INTERP_E2E_NAME", settings.name())
+        .spawn()
+}
+
+fn end_on_signal(settings: Settings) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            ENDING.store(true, Ordering::SeqCst);
+            // Not eprintln, which panics where the terminal is gone: that is one of the reasons to be here.
+            let _ = writeln!(
+                std::io::stderr(),
+                "signal {signal}: taking the cluster away"
+            );
+            leftovers::sweep(&settings);
+            keep::forget(&settings);
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+fn remove_cgroups(settings: &Settings) {
+    fn remove(folder: &std::path::Path) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        // One that still holds a process stays, and is reported by the look that follows.
+        let _ = std::fs::remove_dir(folder);
+    }
+    for hierarchy in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
+        remove(&hierarchy.path().join(settings.name()));
+    }
+}

@@ -1,0 +1,93 @@
+//! What the environment says: which cluster the trials run on, and where one of our own lives.
+//! `scripts/e2e` sets it; nothing else reads variables.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The cluster that the trials run on.
+pub(crate) enum Target {
+    /// None was asked for.
+    None,
+    /// One of our own, made for this run.
+    Own(Settings),
+    /// One that someone named twice, by file and by context.
+    Given {
+        kubeconfig: PathBuf,
+        context: String,
+        programs: Option<PathBuf>,
+    },
+}
+
+impl Target {
+    /// `KUBECONFIG` is not looked at: a cluster is named on purpose or not at all.
+    pub(crate) fn from_env() -> Result<Self, String> {
+        let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+        match (set("E2E_KUBECONFIG"), set("E2E_CONTEXT")) {
+            (Some(kubeconfig), Some(context)) => Ok(Self::Given {
+                kubeconfig: kubeconfig.into(),
+                context: context
+                    .into_string()
+                    .map_err(|_| "E2E_CONTEXT is not UTF-8".to_owned())?,
+                programs: set("WASM_INTERP_E2E_COMPONENTS").map(PathBuf::from),
+            }),
+            (Some(_), None) => {
+                Err("E2E_KUBECONFIG names a cluster, E2E_CONTEXT does not: set both".to_owned())
+            }
+            (None, Some(_)) => {
+                Err("E2E_CONTEXT names a cluster, E2E_KUBECONFIG does not: set both".to_owned())
+            }
+            (None, None) => Ok(Settings::from_env().map_or(Self::None, Self::Own)),
+        }
+    }
+}
+
+/// Where a cluster of our own comes from, and where it lives.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// kube-apiserver and the others.
+    pub(crate) components: PathBuf,
+    /// containerd, ctr and runc's shim of the newest series.
+    pub(crate) containerd: PathBuf,
+    /// A Debian with systemd; only read.
+    pub(crate) distribution: PathBuf,
+    /// Our executables and images.
+    pub(crate) dist: PathBuf,
+    /// A native program for images.
+    pub(crate) busybox: PathBuf,
+    /// What failed trials leave for people to read.
+    pub(crate) logs: PathBuf,
+    /// Keep the cluster for someone to play with instead of running trials.
+    pub(crate) keep: bool,
+    name: String,
+    folder: PathBuf,
+}
+
+impl Settings {
+    fn from_env() -> Option<Self> {
+        let path = |name: &str| env::var_os(name).map(PathBuf::from);
+        // Inside the namespaces process ids are others: the name is handed in.
+        let name = env::var("WASM_INTERP_E2E_NAME")
+            .unwrap_or_else(|_| format!("wasm-interp-e2e-{}", std::process::id()));
+        Some(Self {
+            components: path("WASM_INTERP_E2E_COMPONENTS")?,
+            containerd: path("WASM_INTERP_E2E_CONTAINERD")?,
+            distribution: path("WASM_INTERP_E2E_DISTRIBUTION")?,
+            dist: path("WASM_INTERP_E2E_DIST")?,
+            busybox: path("WASM_INTERP_E2E_BUSYBOX")?,
+            logs: path("WASM_INTERP_E2E_LOGS")?.join(&name),
+            keep: env::var_os("WASM_INTERP_E2E_KEEP").is_some(),
+            folder: env::temp_dir().join(&name),
+            name,
+        })
+    }
+
+    /// In the path of everything that the run makes: files, cgroups, command lines.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything of the run is in there, and goes with it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}

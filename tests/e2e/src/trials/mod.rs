@@ -1,0 +1,97 @@
+//! The trials, by what they are about. Each is a function; [`ALL`] lists them.
+
+mod ends;
+mod files;
+mod limits;
+mod logs;
+mod nodes;
+mod run;
+
+use std::fmt::Debug;
+
+use crate::Outcome;
+use crate::world::World;
+
+/// One trial.
+pub(crate) struct Trial {
+    pub(crate) name: &'static str,
+    /// What it is about, for whoever watches.
+    pub(crate) about: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) kind: Kind,
+    pub(crate) run: fn(&World) -> Outcome,
+}
+
+/// What a trial reaches for.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// The API server: it can run on any cluster that has the RuntimeClass and the images.
+    Api,
+    /// The nodes themselves.
+    Nodes,
+}
+
+/// Whether others may run at the same time.
+pub(crate) enum Kind {
+    /// Yes.
+    Shared,
+    /// No: it restarts what others use, or takes a whole node.
+    Alone,
+}
+
+/// Fails, with both, unless `got` is `wanted`.
+fn expect<T: PartialEq + Debug>(got: &T, wanted: &T) -> Outcome {
+    if got == wanted {
+        return Ok(());
+    }
+    Err(format!("expected {wanted:?}, got {got:?}").into())
+}
+
+macro_rules! trials {
+    ($($kind:ident $needs:ident $module:ident::$name:ident: $about:literal),* $(,)?) => {
+        &[$(Trial {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            about: $about,
+            needs: Needs::$needs,
+            kind: Kind::$kind,
+            run: $module::$name,
+        }),*]
+    };
+}
+
+/// Every trial, in the order in which they are started. The second node joins after the first ones.
+pub(crate) const ALL: &[Trial] = trials![
+    Shared Api run::a_script_of_an_image_runs: "a Python script of an image runs; its output and exit code come through",
+    Shared Api run::a_script_of_a_config_map_runs: "a script from a ConfigMap runs on the plain language image",
+    Shared Api run::what_the_image_says_counts: "USER, WORKDIR, ENTRYPOINT, CMD and ENV of an image count, unless the pod says otherwise",
+    Shared Api run::exit_codes_come_through: "exit codes from 0 to 255 are those of the container's status",
+    Shared Api run::restart_policies_hold: "Never, OnFailure and Always restart what they say, with back-off",
+    Shared Api run::init_containers_run_in_order: "init containers run one after the other, and a failed one stops the pod",
+    Shared Api logs::both_streams_are_kept_in_order: "kubectl logs has both streams, each in its order",
+    Shared Api logs::timestamps_are_those_of_the_lines: "kubectl logs --timestamps",
+    Shared Api logs::following_ends_with_the_pod: "kubectl logs --follow prints what comes, and ends with the container",
+    Shared Api logs::the_previous_run_can_be_read: "kubectl logs --previous is the run before the restart",
+    Shared Api ends::term_ends_a_pod_long_before_its_grace: "a deleted pod ends by TERM with 143, idle or computing, without waiting for its grace",
+    Shared Api ends::a_trap_is_told_from_a_kill: "a trap is exit code 134, and the log says what trapped",
+    Shared Api ends::a_failed_start_says_why: "kubectl describe says why a container could not start",
+    Shared Api ends::exec_and_attach_answer_in_words: "kubectl exec is refused in words",
+    Shared Api ends::a_pod_that_must_not_be_root_is_refused: "runAsNonRoot refuses an image that runs as root",
+    Shared Api files::secrets_and_projections_are_files: "Secret and projected volumes are read-only files",
+    Shared Api files::an_empty_dir_is_shared_and_limited: "an emptyDir is shared by the pod's containers, each with the rights of its mount",
+    Shared Api files::the_downward_api_is_variables_and_files: "variables of the downward API, ConfigMaps and Secrets, and a downwardAPI volume",
+    Shared Api files::a_pod_has_its_names_and_its_resolver: "hostname, hosts and resolv.conf are the pod's",
+    Shared Api files::the_service_accounts_token_can_be_read: "a script reads its service account's token, unless the pod refuses it",
+    Shared Nodes files::a_claim_of_a_static_volume_is_kept: "a PersistentVolumeClaim of a static volume outlives the pod that wrote to it",
+    Shared Nodes files::a_host_path_has_the_rights_of_its_mount: "a hostPath is the node's folder, with the rights of its mount",
+    Shared Api limits::a_memory_limit_is_a_memory_error: "a memory limit is a MemoryError in the script, not a kill",
+    Shared Api limits::a_read_only_root_cannot_be_written: "readOnlyRootFilesystem",
+    Shared Nodes limits::limits_and_requests_are_the_cgroups: "limits and requests are those of the container's cgroup",
+    Shared Nodes limits::the_security_context_is_the_processes: "user, groups, capabilities and seccomp of a restricted pod are those of its process; files have its fsGroup",
+    Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
+    Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
+    Alone Nodes nodes::pods_outlive_the_kubelet: "a restart of the kubelet leaves running pods alone",
+    Alone Nodes nodes::pods_outlive_a_restart_of_containerd: "a restart of containerd leaves running pods alone, and no line of their logs is lost",
+    Alone Nodes nodes::pods_outlive_a_kill_of_containerd: "so does a kill -9 of containerd",
+    Alone Nodes nodes::a_hundred_pods_run_at_once: "a hundred pods run on one node at once",
+    Alone Api run::a_job_of_100_completes: "a Job of a hundred completions completes",
+];
