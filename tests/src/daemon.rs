@@ -70,7 +70,7 @@ level = "debug"
             .arg(self.folder.join("config.toml"))
             .env("PATH", &self.search)
             .env("WASM_INTERP_CACHE_DIR", &self.cache)
-            .env("WASM_INTERP_POLICY", self.folder.join("policy.json"))
+            .env("WASM_INTERP_POLICY", self.policy())
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(File::from(std::os::fd::OwnedFd::from(log.try_clone()?)))
@@ -114,6 +114,11 @@ level = "debug"
             wait_for("containerd to end", || Ok(child.try_wait()?))?;
         }
         Ok(())
+    }
+
+    /// The node's policy of its shims; there is none until somebody writes it.
+    pub(crate) fn policy(&self) -> PathBuf {
+        self.folder.join("policy.json")
     }
 
     /// Where its shims keep native code.

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use thiserror::Error;
-use wasm_interp_workload::{ErrorKind, Kind, Policy, RootfsView, explain, plan};
+use wasm_interp_workload::{
+    ErrorKind, Kind, Policy, RootfsView, Work, decide, explain, explain_native,
+};
 
 use crate::container::{ContainerArgs, ContainerError};
 use crate::places;
@@ -18,7 +20,8 @@ use crate::places;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Print JSON: the plan, or an object "error" with "kind" and "message".
+    /// Print JSON: the plan, an object "native" for a native program, or an object "error" with "kind"
+    /// and "message".
     #[arg(long)]
     json: bool,
 
@@ -79,11 +82,14 @@ fn answer(args: &Args) -> Result<Result<String, serde_json::Error>, ContainerErr
     }
     let policy = Policy::load(&places::policy_file())?;
     let view = RootfsView::new(&container.rootfs, &container.spec)?;
-    let (plan, _) = plan(&container.spec, &policy, &view)?;
-    Ok(if args.json {
-        serde_json::to_string_pretty(&plan).map(|text| text + "\n")
-    } else {
-        Ok(explain(&plan))
+    let json = |text: serde_json::Result<String>| text.map(|text| text + "\n");
+    Ok(match decide(&container.spec, &policy, &view)? {
+        Work::Wasm(plan, _) if args.json => json(serde_json::to_string_pretty(&plan)),
+        Work::Wasm(plan, _) => Ok(explain(&plan)),
+        Work::Native(native) if args.json => {
+            json(serde_json::to_string_pretty(&json!({ "native": native })))
+        }
+        Work::Native(native) => Ok(explain_native(&native)),
     })
 }
 

@@ -108,7 +108,7 @@ fn no_plan_is_an_answer_with_code_1() {
     let output = wasm_interp(&args);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).starts_with("no program \"ruby\" in the image"),
+        stderr(&output).starts_with("exec: \"ruby\": executable file not found in $PATH"),
         "{}",
         stderr(&output)
     );

@@ -1,8 +1,8 @@
 //! Puts the init process under the AppArmor profile that its spec names.
 //!
 //! Made by `container::create` outside, entered by `executor` inside. libcontainer would name the
-//! profile for the next exec, of which there is none, and would look for it in the container's
-//! /proc, which a guest does not have.
+//! profile for the next exec, of which there is none for a guest, and would look for it in the
+//! container's /proc, which a guest does not have.
 #![forbid(unsafe_code)]
 
 use std::{os::fd::OwnedFd, path::Path};
@@ -15,7 +15,9 @@ use nix::{
 };
 
 /// Where a task changes its profile; the second is from before Linux 5.8.
-const INTERFACES: [&str; 2] = ["self/attr/apparmor/current", "self/attr/current"];
+const NOW: [&str; 2] = ["self/attr/apparmor/current", "self/attr/current"];
+/// The same for the profile of the program that it becomes.
+const ON_EXEC: [&str; 2] = ["self/attr/apparmor/exec", "self/attr/exec"];
 
 /// A profile could not be entered.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +50,20 @@ impl Profile {
 
     /// Confines this process from here on.
     pub(crate) fn enter(&self) -> Result<(), ProfileError> {
+        self.order(NOW, "changeprofile")
+    }
+
+    /// Confines the program that this process becomes.
+    pub(crate) fn enter_on_exec(&self) -> Result<(), ProfileError> {
+        self.order(ON_EXEC, "exec")
+    }
+
+    fn order(&self, interfaces: [&str; 2], verb: &str) -> Result<(), ProfileError> {
         // The kernel takes the order in one piece or not at all.
-        let order = format!("changeprofile {}", self.name);
+        let order = format!("{verb} {}", self.name);
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let mut result = Err(Errno::ENOENT);
-        for interface in INTERFACES {
+        for interface in interfaces {
             result = openat(&self.proc, interface, flags, Mode::empty())
                 .and_then(|file| write(&file, order.as_bytes()).map(drop));
             if result != Err(Errno::ENOENT) {
@@ -98,5 +109,11 @@ mod tests {
             "changeprofile guests"
         );
         assert_eq!(fs::read_to_string(&old).expect("read"), "");
+
+        let exec = proc.path().join("self/attr/apparmor/exec");
+        fs::write(&exec, "").expect("write");
+        let profile = Profile::through(proc.path(), "guests".into()).expect("open");
+        profile.enter_on_exec().expect("enter");
+        assert_eq!(fs::read_to_string(&exec).expect("read"), "exec guests");
     }
 }

@@ -12,6 +12,11 @@
 //! | 3 | in | [`Request`] as JSON, to end of file |
 //! | 4 | out | [`Answer`] as one line of JSON |
 //! | 5 | in | the artifact (`create` of a Wasm container) |
+//! | 6 | out | the reason of an end that the guest did not choose (`create`, where it is wanted) |
+//! | 7 | – | the runner itself, in a mount of its own that is read-only |
+//!
+//! The last is what is executed. A container may get at the executable of its init process
+//! (`/proc/PID/exe`, CVE-2019-5736); that must not be the file that the next container is made with.
 //!
 //! The container's init process is a child of the runner; when the runner has answered and ended,
 //! it belongs to the nearest subreaper above, which therefore has to be the caller
@@ -28,7 +33,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use wasm_interp_workload::Plan;
+use wasm_interp_workload::{Native, Plan};
+
+use self::spawn::Passed;
 
 /// Exit code of a container whose guest trapped: what an abort of a native program gives, and what
 /// `wasmtime run` answers.
@@ -106,6 +113,11 @@ pub enum Workload {
     Wasm {
         /// The plan to follow.
         plan: Box<Plan>,
+    },
+    /// Become a native program.
+    Native {
+        /// The program.
+        native: Box<Native>,
     },
     /// The pod sandbox: wait for a signal and reap orphans.
     Pause,
@@ -235,9 +247,15 @@ impl Runner {
         let pause = ["pause".to_owned()];
         let shown = match creation.workload {
             Workload::Wasm { plan } => plan.argv.as_slice(),
+            Workload::Native { native } => native.argv.as_slice(),
             Workload::Pause => pause.as_slice(),
         };
-        match self.call(shown, &request, creation.artifact, Some(creation.stdio))? {
+        let passed = Passed {
+            stdio: Some(creation.stdio),
+            artifact: creation.artifact,
+            reasons: creation.reasons,
+        };
+        match self.call(shown, &request, &passed)? {
             Answer::Created { pid } => Ok(pid),
             other => Err(unexpected(&request, &other)),
         }
@@ -252,7 +270,7 @@ impl Runner {
             id: id.into(),
             state: state.into(),
         };
-        match self.call(&own_name(&request, id), &request, None, None)? {
+        match self.call(&own_name(&request, id), &request, &Passed::default())? {
             Answer::Started => Ok(()),
             other => Err(unexpected(&request, &other)),
         }
@@ -269,7 +287,7 @@ impl Runner {
             state: state.into(),
             force,
         };
-        match self.call(&own_name(&request, id), &request, None, None)? {
+        match self.call(&own_name(&request, id), &request, &Passed::default())? {
             Answer::Deleted { warnings } => Ok(warnings),
             other => Err(unexpected(&request, &other)),
         }
@@ -280,10 +298,9 @@ impl Runner {
         &self,
         argv: &[String],
         request: &Request<'_>,
-        artifact: Option<BorrowedFd<'_>>,
-        stdio: Option<[BorrowedFd<'_>; 3]>,
+        passed: &Passed<'_>,
     ) -> Result<Answer, RunnerError> {
-        spawn::spawn(&self.program, argv, request, artifact, stdio)?.finish(request.verb())
+        spawn::spawn(&self.program, argv, request, passed)?.finish(request.verb())
     }
 }
 
@@ -300,6 +317,9 @@ pub struct Creation<'a> {
     pub workload: &'a Workload,
     /// Native code of the plan's interpreter, for [`Workload::Wasm`].
     pub artifact: Option<BorrowedFd<'a>>,
+    /// A file for the reason of an end that the guest did not choose, open for writing. Nothing is
+    /// written to one that already holds something.
+    pub reasons: Option<BorrowedFd<'a>>,
     /// Standard input, output and error of the container.
     pub stdio: [BorrowedFd<'a>; 3],
 }

@@ -4,3 +4,4 @@
 //! description of the runner's command line for those who invoke it (the shim and `wasm-interp run`).
 
 pub mod client;
+pub mod reason;

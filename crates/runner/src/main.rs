@@ -13,6 +13,7 @@ mod diagnostics;
 mod executor;
 mod guest;
 mod inside;
+mod native;
 mod pause;
 mod spec;
 mod sys;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let gifts = channel.gifts();
     let answer = channel
         .request()
         .map_err(Into::into)
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
                 state,
                 workload,
                 lifetime,
-            } => container::create(&id, &bundle, &state, workload.into_owned(), lifetime)
+            } => container::create(&id, &bundle, &state, workload.into_owned(), lifetime, gifts)
                 .map(|pid| Answer::Created { pid }),
             Request::Start { id, state } => container::start(&id, &state).map(|()| Answer::Started),
             Request::Delete { id, state, force } => {

@@ -9,7 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{Linux, LinuxBuilder, MountBuilder, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxBuilder, LinuxCapabilitiesBuilder, MountBuilder, Process, Spec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, Placement, Version};
@@ -65,6 +67,10 @@ pub(crate) struct Fitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     Guest,
+    /// A native program, whose working directory libcontainer can enter or not.
+    Program {
+        enter_cwd: bool,
+    },
     Pause,
 }
 
@@ -97,8 +103,15 @@ pub(crate) fn fit(
         .filter(|name| !name.is_empty());
     process.set_apparmor_profile(None);
     let groups = take_groups(&mut process, spec.linux().as_ref());
-    drop_what_exec_would(&mut process);
-    spec.set_process(Some(fit_process(process)));
+    spec.set_process(Some(match whom {
+        For::Guest | For::Pause => fit_process(process),
+        For::Program { enter_cwd } => {
+            fit_program(process, enter_cwd).map_err(|source| SpecError::Read {
+                path: path.clone(),
+                source,
+            })?
+        }
+    }));
 
     let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
@@ -114,7 +127,7 @@ pub(crate) fn fit(
     let late_pids_limit = defer_pids_limit(&mut linux);
     spec.set_linux(Some(linux));
 
-    if whom == For::Guest {
+    if whom != For::Pause {
         own_dev(&mut spec).map_err(|source| SpecError::Read { path, source })?;
     }
     Ok(Fitted {
@@ -131,6 +144,8 @@ pub(crate) fn fit(
 }
 
 fn fit_process(mut process: Process) -> Process {
+    drop_what_exec_would(&mut process);
+
     // No guest and no pause ever runs another program. Besides, libcontainer installs a seccomp
     // filter before it drops privileges only if this is absent, and fails if it is false.
     process.set_no_new_privileges(Some(true));
@@ -138,15 +153,44 @@ fn fit_process(mut process: Process) -> Process {
     // It would fail to enter a directory that is yet to be made.
     process.set_cwd("/".into());
 
-    // libcontainer looks up a user's home directory where HOME is missing or empty, and the static
-    // C library would load whatever the image's nsswitch.conf names for that.
+    own_home(&mut process);
+    process
+}
+
+fn fit_program(mut process: Process, enter_cwd: bool) -> Result<Process, oci_spec::OciSpecError> {
+    // As above: false is as good as absent to everybody else.
+    if process.no_new_privileges() == Some(false) {
+        process.set_no_new_privileges(None);
+    }
+    // libcontainer enters it with root's rights, as runc does.
+    if !enter_cwd {
+        process.set_cwd("/".into());
+    }
+    if process.capabilities().is_none() {
+        // libcontainer would leave it all that we have; runc leaves it none.
+        let none = || Capabilities::new();
+        let capabilities = LinuxCapabilitiesBuilder::default()
+            .bounding(none())
+            .effective(none())
+            .inheritable(none())
+            .permitted(none())
+            .ambient(none())
+            .build()?;
+        process.set_capabilities(Some(capabilities));
+    }
+    own_home(&mut process);
+    Ok(process)
+}
+
+/// libcontainer looks up a user's home directory where HOME is missing or empty, and the static
+/// C library would load whatever the image's nsswitch.conf names for that.
+fn own_home(process: &mut Process) {
     let mut env = process.env().clone().unwrap_or_default();
     if !env.iter().any(|e| e.len() > 5 && e.starts_with("HOME=")) {
         env.retain(|e| !e.starts_with("HOME=") && e != "HOME");
         env.push("HOME=/".to_owned());
     }
     process.set_env(Some(env));
-    process
 }
 
 /// What execve(2) does with the capabilities of a user other than root, for a guest that never

@@ -164,6 +164,42 @@ pub(crate) fn end_on(signals: &[libc::c_int], how: OnSignal) -> std::io::Result<
     Ok(())
 }
 
+/// Gives every signal its default action and blocks none, as a program expects to find them: Rust
+/// ignores SIGPIPE, and whoever started containerd may have ignored others.
+pub(crate) fn default_signals() -> std::io::Result<()> {
+    // The kernel's own sigaction, which has no more than these words on any architecture: the C
+    // library's function would leave out the signals that it keeps for itself.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the kernel reads at most the four words, whose zeros mean the default action, no
+        // flags and an empty mask of 8 bytes, and it writes nothing.
+        let set = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        };
+        if set != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    // SAFETY: zeroed is a valid sigset_t; the pointers are to a local.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Sets the name that process lists show as the command, cut to the kernel's 15 bytes.
 pub(crate) fn set_name(name: &str) -> std::io::Result<()> {
     let short: Vec<u8> = name.bytes().filter(|&b| b != 0).take(15).collect();

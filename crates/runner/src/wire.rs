@@ -1,6 +1,7 @@
-//! The inherited descriptors 3, 4 and 5: the request, the answer and the artifact.
+//! The inherited descriptors 3 to 7: the request, the answer, the artifact, the reasons and the
+//! runner itself.
 //!
-//! Used by `main`; `container::create` takes the artifact from here. The table is in
+//! Used by `main`, which hands artifact and reasons to `container::create`. The table is in
 //! `wasm_interp_runner::client`.
 #![allow(unsafe_code)]
 
@@ -19,6 +20,10 @@ const REQUEST: RawFd = 3;
 pub(crate) const ANSWER: RawFd = 4;
 /// Descriptor of the artifact, which stays open in the container.
 pub(crate) const ARTIFACT: RawFd = 5;
+/// Descriptor of the file for reasons, which stays open in the container too.
+pub(crate) const REASONS: RawFd = 6;
+/// Descriptor by which this program was executed, of no further use.
+const PROGRAM: RawFd = 7;
 
 /// The caller did not speak as a caller does.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +41,48 @@ pub(crate) enum WireError {
     Parse(#[source] serde_json::Error),
 }
 
-/// The two ends of a conversation with the caller.
+/// The two ends of a conversation with the caller, and what came with it.
 pub(crate) struct Channel {
     request: File,
     answer: File,
+    gifts: Gifts,
+}
+
+/// What a caller passes on for a container. Taken before this process opens anything itself, whose
+/// number could be the same.
+#[derive(Debug, Default)]
+pub(crate) struct Gifts {
+    artifact: Option<File>,
+    /// For the reason of the guest's end, if the caller wants to have it noted.
+    pub(crate) reasons: Option<File>,
+}
+
+impl Gifts {
+    /// The artifact of a Wasm container.
+    pub(crate) fn artifact(&mut self) -> Result<File, WireError> {
+        self.artifact
+            .take()
+            .ok_or(WireError::NotInherited(ARTIFACT))
+    }
 }
 
 impl Channel {
     /// Takes over the descriptors that the caller has passed.
     pub(crate) fn inherited() -> Result<Self, WireError> {
+        drop(inherited(PROGRAM));
         Ok(Self {
             request: inherited(REQUEST)?,
             answer: inherited(ANSWER)?,
+            gifts: Gifts {
+                artifact: inherited(ARTIFACT).ok(),
+                reasons: inherited(REASONS).ok(),
+            },
         })
+    }
+
+    /// What came besides the request, once.
+    pub(crate) fn gifts(&mut self) -> Gifts {
+        std::mem::take(&mut self.gifts)
     }
 
     /// Reads what is asked.
@@ -79,18 +113,13 @@ impl Channel {
     }
 }
 
-/// The artifact that the caller has passed to `create`.
-pub(crate) fn artifact() -> Result<File, WireError> {
-    inherited(ARTIFACT)
-}
-
 fn inherited(fd: RawFd) -> Result<File, WireError> {
     // SAFETY: F_SETFD on a descriptor that is not open fails and changes nothing.
     if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(WireError::NotInherited(fd));
     }
     // SAFETY: the descriptor is open, and by the contract with the caller it is ours alone. Each
-    // of the three is taken at most once: `inherited` is called by `Channel::inherited` and
-    // `artifact`, once each in the life of this process.
+    // of the five is taken at most once: `inherited` is called by `Channel::inherited` alone, which
+    // runs once in the life of this process.
     Ok(unsafe { File::from_raw_fd(fd) })
 }

@@ -4,6 +4,8 @@
 
 #[path = "support/guests.rs"]
 mod guests;
+// What the tests of native programs alone have a use for.
+#[allow(dead_code)]
 #[path = "support/mod.rs"]
 mod support;
 
@@ -238,6 +240,21 @@ fn killing_and_deleting_leaves_nothing_however_often() {
 }
 
 #[test]
+fn the_reason_of_a_trap_is_noted_unless_there_is_one_already() {
+    for (before, expected) in [("", "trapped"), ("the guest's own", "the guest's own")] {
+        let mut container = Container::of(&guests::trap());
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        fs::write(file.path(), before).expect("fill it");
+        let open = fs::File::options().append(true).open(file.path());
+        container.reasons = Some(open.expect("open it"));
+        assert_eq!(container.run().0, EXIT_TRAP);
+        let noted = fs::read_to_string(file.path()).expect("read it");
+        assert!(noted.contains(expected), "{noted}");
+        assert!(before.is_empty() || noted == before, "{noted}");
+    }
+}
+
+#[test]
 fn a_failing_poststop_hook_is_a_warning_and_the_next_one_runs() {
     let mut container = Container::of(&guests::hello(0));
     let seen = container.root().with_file_name("seen");
@@ -284,13 +301,13 @@ fn a_second_start_is_refused() {
 fn each_form_of_cgroups_path_leads_to_its_cgroup() {
     for form in ["plain", "relative", "systemd"] {
         let mut container = Container::of(&guests::busy());
-        let id = container.id.clone();
+        let (id, parent) = (container.id.clone(), container.parent());
         let (path, expected) = match form {
-            "plain" => (format!("/runner-test/{id}"), format!("/runner-test/{id}")),
-            "relative" => (format!("runner-test/{id}"), format!("/runner-test/{id}")),
+            "plain" => (format!("/{parent}/{id}"), format!("/{parent}/{id}")),
+            "relative" => (format!("{parent}/{id}"), format!("/{parent}/{id}")),
             _ => (
-                format!("runnertest-pod1.slice:prefix:{id}"),
-                format!("/runnertest.slice/runnertest-pod1.slice/prefix-{id}.scope"),
+                format!("{parent}-pod1.slice:prefix:{id}"),
+                format!("/{parent}.slice/{parent}-pod1.slice/prefix-{id}.scope"),
             ),
         };
         container.spec["linux"]["cgroupsPath"] = json!(path);

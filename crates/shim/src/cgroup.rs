@@ -125,15 +125,18 @@ impl Cgroup {
         }
     }
 
+    /// Where the kernel counts what its OOM killer does in here.
+    pub(crate) fn oom_file(&self) -> Option<PathBuf> {
+        match self {
+            Cgroup::V2(path) => Some(path.join("memory.events")),
+            Cgroup::V1(controllers) => Some(controllers.get("memory")?.join("memory.oom_control")),
+        }
+    }
+
     /// How often the kernel's OOM killer struck in here.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let file = match self {
-            Cgroup::V2(path) => Some(path.join("memory.events")),
-            Cgroup::V1(controllers) => controllers
-                .get("memory")
-                .map(|path| path.join("memory.oom_control")),
-        };
-        file.and_then(|file| fs::read_to_string(file).ok())
+        self.oom_file()
+            .and_then(|file| fs::read_to_string(file).ok())
             .and_then(|text| flat_value(&text, "oom_kill"))
             .unwrap_or(0)
     }

@@ -5,6 +5,7 @@
 //! done is undone.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,7 +17,7 @@ use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
 use wasm_interp_runner::client::{Creation, Runner, Workload};
-use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView, with_causes};
+use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView, Work, with_causes};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup};
@@ -24,6 +25,7 @@ use crate::error::Error;
 use crate::exits::{Exits, Hold, Init};
 use crate::mount;
 use crate::stdio::{Held, Names, Stdio};
+use crate::termination_log::TerminationLog;
 
 const POLICY_FILE: &str = "/etc/wasm-interp/policy.json";
 const POLICY_ENV: &str = "WASM_INTERP_POLICY";
@@ -56,6 +58,9 @@ pub(crate) struct Launched {
     pub(crate) init: Init,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) held: Held,
+    pub(crate) termination_log: Option<TerminationLog>,
+    /// Its memory limit in bytes.
+    pub(crate) memory_limit: Option<i64>,
     /// Whether the kernel ends all its processes with the first one.
     pub(crate) pid_namespace: PidNamespace,
 }
@@ -64,6 +69,8 @@ pub(crate) struct Launched {
 struct Made {
     init: Init,
     cgroup: Option<Cgroup>,
+    termination_log: Option<TerminationLog>,
+    memory_limit: Option<i64>,
     pid_namespace: PidNamespace,
 }
 
@@ -98,11 +105,15 @@ impl Launcher {
                 init: made.init,
                 cgroup: made.cgroup,
                 held: stdio.into_held(),
+                termination_log: made.termination_log,
+                memory_limit: made.memory_limit,
                 pid_namespace: made.pid_namespace,
             }),
             Err(error) => {
                 self.undo(wish);
-                stdio.report(&with_causes(&error));
+                let reason = with_causes(&error);
+                stdio.report(&reason);
+                self.note_failure(wish, &reason);
                 Err(error)
             }
         }
@@ -141,12 +152,18 @@ impl Launcher {
         let root = wish.bundle.root_of(&spec);
         let (mut container, work, artifact) = match workload::kind(&spec) {
             Kind::Sandbox => (workload::sandbox_spec(&spec), Workload::Pause, None),
-            Kind::Wasm => {
-                let (plan, artifact) = self.prepare(wish, &spec, &root)?;
-                let container = workload::container_spec(&spec, &plan);
-                let plan = Box::new(plan);
-                (container, Workload::Wasm { plan }, Some(artifact))
-            }
+            Kind::Container => match decide(wish, &spec, &root)? {
+                Work::Native(native) => {
+                    let container = workload::native_spec(&spec, &native);
+                    let native = Box::new(native);
+                    (container, Workload::Native { native }, None)
+                }
+                Work::Wasm(plan, interpreter) => {
+                    let artifact = self.compiled(wish, &plan, &interpreter)?;
+                    let container = workload::container_spec(&spec, &plan);
+                    (container, Workload::Wasm { plan }, Some(artifact))
+                }
+            },
         };
         if abandoned.load(Ordering::Acquire) {
             return Err(Error::Abandoned {
@@ -155,6 +172,7 @@ impl Launcher {
         }
         absolute_root(&mut container, &root);
         wish.bundle.write_private(&container)?;
+        let termination_log = self.termination_log(&wish.id, &spec);
         let hold = self.exits.hold();
         let pid = step(&wish.id, "runner create", || {
             self.runner.create(&Creation {
@@ -163,19 +181,33 @@ impl Launcher {
                 state: &wish.bundle.state(),
                 workload: &work,
                 artifact: artifact.as_ref().map(|artifact| artifact.file.as_fd()),
+                reasons: termination_log.as_ref().map(AsFd::as_fd),
                 stdio: stdio.guest(),
             })
         })?;
-        let made = self.adopt(wish, &hold, pid, &spec)?;
-        self.tell(wish, pid, artifact.as_ref(), began.elapsed());
+        let made = self.adopt(wish, &hold, pid, &spec, termination_log)?;
+        self.tell(wish, pid, &work, artifact.as_ref(), began.elapsed());
         Ok(made)
     }
 
-    fn tell(&self, wish: &Wish, pid: i32, artifact: Option<&Artifact>, took: Duration) {
+    fn tell(
+        &self,
+        wish: &Wish,
+        pid: i32,
+        work: &Workload,
+        artifact: Option<&Artifact>,
+        took: Duration,
+    ) {
         let (id, namespace) = (wish.id.as_str(), self.namespace.as_str());
         let seconds = took.as_secs_f64();
         match artifact {
-            None => info!(id, namespace, pid, seconds; "created a sandbox"),
+            None => {
+                let what = match work {
+                    Workload::Native { .. } => "native program",
+                    Workload::Pause | Workload::Wasm { .. } => "sandbox",
+                };
+                info!(id, namespace, pid, seconds; "created a {what}");
+            }
             Some(Artifact { key, origin, .. }) => {
                 let origin = match origin {
                     Origin::Cached => "cached",
@@ -187,8 +219,35 @@ impl Launcher {
         }
     }
 
+    /// Why there is no container.
+    fn note_failure(&self, wish: &Wish, reason: &str) {
+        // A spec that cannot be read is the reason itself.
+        let log = wish.bundle.spec().ok();
+        if let Some(log) = log.and_then(|spec| self.termination_log(&wish.id, &spec))
+            && let Err(error) = log.note(reason)
+        {
+            warn!(id = wish.id.as_str(), error:%; "cannot note why it was not created");
+        }
+    }
+
+    /// A pod runs without one too.
+    fn termination_log(&self, id: &str, spec: &Spec) -> Option<TerminationLog> {
+        TerminationLog::of(spec).unwrap_or_else(|error| {
+            let namespace = self.namespace.as_str();
+            warn!(id, namespace, error:%; "the reason of its end will not be noted");
+            None
+        })
+    }
+
     /// Takes over an init process from its runner.
-    fn adopt(&self, wish: &Wish, hold: &Hold, pid: i32, spec: &Spec) -> Result<Made, Error> {
+    fn adopt(
+        &self,
+        wish: &Wish,
+        hold: &Hold,
+        pid: i32,
+        spec: &Spec,
+        termination_log: Option<TerminationLog>,
+    ) -> Result<Made, Error> {
         let init = self
             .exits
             .claim(hold, pid)
@@ -206,6 +265,8 @@ impl Launcher {
             Ok(cgroup) => Ok(Made {
                 init,
                 cgroup,
+                termination_log,
+                memory_limit: memory_limit(spec),
                 pid_namespace: pid_namespace(spec),
             }),
             Err(error) => {
@@ -239,12 +300,7 @@ impl Launcher {
         }
     }
 
-    fn prepare(&self, wish: &Wish, spec: &Spec, root: &Path) -> Result<(Plan, Artifact), Error> {
-        let policy = Policy::load(&from_env(POLICY_ENV, POLICY_FILE))?;
-        let (plan, interpreter) = step(&wish.id, "plan", || {
-            let view = RootfsView::new(root, spec)?;
-            workload::plan(spec, &policy, &view)
-        })?;
+    fn compiled(&self, wish: &Wish, plan: &Plan, interpreter: &File) -> Result<Artifact, Error> {
         let store = self
             .store
             .get_or_init(|| Store::open(&from_env(CACHE_ENV, CACHE_DIR), StoreConfig::default()));
@@ -263,7 +319,7 @@ impl Launcher {
             }
         };
         let artifact = step(&wish.id, "native code", || {
-            store.get(&interpreter, name, &self.compiler, &mut on_progress)
+            store.get(interpreter, name, &self.compiler, &mut on_progress)
         })?;
         if let Origin::Uncached { reason, .. } = &artifact.origin {
             warn!(
@@ -272,8 +328,17 @@ impl Launcher {
                 "native code cannot be cached: every start compiles it again"
             );
         }
-        Ok((plan, artifact))
+        Ok(artifact)
     }
+}
+
+/// What the container runs.
+fn decide(wish: &Wish, spec: &Spec, root: &Path) -> Result<Work<File>, Error> {
+    let policy = Policy::load(&from_env(POLICY_ENV, POLICY_FILE))?;
+    Ok(step(&wish.id, "plan", || {
+        let view = RootfsView::new(root, spec)?;
+        workload::decide(spec, &policy, &view)
+    })?)
 }
 
 /// Does one step of a container's way and logs how long it took; `make bench` adds them up.
@@ -327,6 +392,15 @@ fn absolute_root(spec: &mut Spec, path: &Path) {
     let mut root = spec.root().clone().unwrap_or_default();
     root.set_path(path.to_owned());
     spec.set_root(Some(root));
+}
+
+fn memory_limit(spec: &Spec) -> Option<i64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    resources
+        .memory()
+        .as_ref()?
+        .limit()
+        .filter(|&limit| limit > 0)
 }
 
 fn pid_namespace(spec: &Spec) -> PidNamespace {

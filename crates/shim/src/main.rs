@@ -25,6 +25,7 @@ mod info;
 mod launch;
 mod logger;
 mod mount;
+mod oom;
 mod serve;
 mod service;
 mod socket;
@@ -33,6 +34,7 @@ mod stats;
 mod stdio;
 mod sys;
 mod task;
+mod termination_log;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::ttrpc::Code;
 
 use harness::{
-    Api, Containerd, Form, V2, V3, World, ended, eventually, fifo, read_to_end, running,
+    Api, Containerd, Form, Tight, V2, V3, World, ended, eventually, fifo, read_to_end, running,
 };
 
 const TERM: u32 = 15;
@@ -319,6 +319,89 @@ async fn stdio_goes_through_containerds_fifos_and_close_io_ends_stdin() {
     api.delete("a").await.expect("delete");
     assert_eq!(out.join().expect("join"), "hello\n");
     assert_eq!(err.join().expect("join"), "done\n");
+    api.shutdown("a").await;
+}
+
+/// Fills its memory until the kernel ends it.
+const HUNGRY: &str = "x=$(head -c 64M /dev/zero | tr '\\0' x)";
+
+#[tokio::test]
+async fn an_out_of_memory_kill_is_told_and_noted_before_the_exit() {
+    let cgroup = Tight::of_mib(16);
+    let world = World::new();
+    let containerd = Containerd::listen(&world).await;
+    // In the shell itself, and not in a subshell.
+    let bundle = world.bundle("a", None, "x=x; while :; do x=$x$x; done");
+    let log = world.termination_log("a");
+    fs::write(bundle.join("cgroup"), cgroup.path()).expect("write");
+    let api = Api::connect(&world.address("a"), V3).await;
+    api.create(&bundle, "a").await.expect("create");
+    api.start("a").await.expect("start");
+    assert_eq!(api.wait("a").await, Ok(137));
+    containerd.expect(&["create", "start", "oom", "exit"]).await;
+    let noted = fs::read_to_string(log).expect("read");
+    assert!(
+        noted.starts_with("wasm-interp: killed by the kernel's OOM killer"),
+        "{noted}"
+    );
+    api.delete("a").await.expect("delete");
+    api.shutdown("a").await;
+    containerd.stop().await;
+}
+
+/// The event does not wait for the end of the container, and its end is its own.
+#[tokio::test]
+async fn each_out_of_memory_kill_is_told_while_the_container_runs() {
+    let cgroup = Tight::of_mib(17);
+    let world = World::new();
+    let containerd = Containerd::listen(&world).await;
+    let script = format!("({HUNGRY})\nread line\n({HUNGRY})\nread line\nexit 0");
+    let bundle = world.bundle("a", None, &script);
+    let log = world.termination_log("a");
+    fs::write(bundle.join("cgroup"), cgroup.path()).expect("write");
+    let stdin = world.path("in");
+    fifo(&stdin);
+    let api = Api::connect(&world.address("a"), V3).await;
+    let request = api::CreateTaskRequest {
+        stdin: stdin.display().to_string(),
+        ..Default::default()
+    };
+    api.create_with(&bundle, "a", request)
+        .await
+        .expect("create");
+    api.start("a").await.expect("start");
+    let mut client = fs::File::options()
+        .write(true)
+        .open(&stdin)
+        .expect("open stdin");
+    for told in [3, 4] {
+        eventually("the kill is told", || containerd.topics().len() >= told).await;
+        let state = api.state("a").await.expect("state");
+        assert_eq!(state.status.enum_value(), Ok(api::Status::RUNNING));
+        client.write_all(b"go on\n").expect("write");
+    }
+    assert_eq!(api.wait("a").await, Ok(0));
+    containerd
+        .expect(&["create", "start", "oom", "oom", "exit"])
+        .await;
+    assert_eq!(fs::read_to_string(log).expect("read"), "");
+    api.delete("a").await.expect("delete");
+    api.shutdown("a").await;
+    containerd.stop().await;
+}
+
+#[tokio::test]
+async fn the_reason_of_a_failed_create_is_noted() {
+    let world = World::new();
+    let bundle = world.bundle("a", None, IDLE);
+    let log = world.termination_log("a");
+    fs::write(bundle.join("refuse"), "").expect("write");
+    let api = Api::connect(&world.address("a"), V3).await;
+    api.create(&bundle, "a").await.expect_err("refused");
+    assert_eq!(
+        fs::read_to_string(log).expect("read"),
+        "wasm-interp: mount /x: no such file or directory\n"
+    );
     api.shutdown("a").await;
 }
 

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, Mount, Process, Spec};
 
 use crate::grants::is_common_device;
 use crate::mounts::{self, Source};
-use crate::plan::{DirectoryRights, Plan, Tmp, Withholding};
+use crate::plan::{DirectoryRights, Native, Plan, Tmp, Withholding};
 
 /// The spec of the Wasm container that `plan`, made from `spec`, describes.
 #[must_use]
@@ -29,31 +29,46 @@ pub fn container_spec(spec: &Spec, plan: &Plan) -> Spec {
 /// want of which libcontainer would ask the image's NSS modules.
 #[must_use]
 pub fn sandbox_spec(spec: &Spec) -> Spec {
+    let mut env = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.env().clone())
+        .unwrap_or_default();
+    if !env.iter().any(|entry| {
+        entry
+            .strip_prefix("HOME=")
+            .is_some_and(|home| !home.is_empty())
+    }) {
+        env.retain(|entry| !entry.starts_with("HOME="));
+        env.push("HOME=/".to_owned());
+    }
+    with_env(spec, env)
+}
+
+/// The spec of the container of a native program that `spec` describes: as it is, but with a HOME.
+#[must_use]
+pub fn native_spec(spec: &Spec, native: &Native) -> Spec {
+    with_env(spec, entries(&native.env))
+}
+
+fn with_env(spec: &Spec, env: Vec<String>) -> Spec {
     let mut spec = spec.clone();
     if let Some(mut process) = spec.process().clone() {
-        let mut env = process.env().clone().unwrap_or_default();
-        if !env.iter().any(|entry| {
-            entry
-                .strip_prefix("HOME=")
-                .is_some_and(|home| !home.is_empty())
-        }) {
-            env.retain(|entry| !entry.starts_with("HOME="));
-            env.push("HOME=/".to_owned());
-        }
         process.set_env(Some(env));
         spec.set_process(Some(process));
     }
     spec
 }
 
-fn process(mut process: Process, plan: &Plan) -> Process {
-    let env = plan
-        .env
-        .iter()
+fn entries(env: &[(String, String)]) -> Vec<String> {
+    env.iter()
         .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+        .collect()
+}
+
+fn process(mut process: Process, plan: &Plan) -> Process {
     process.set_args(Some(plan.argv.clone()));
-    process.set_env(Some(env));
+    process.set_env(Some(entries(&plan.env)));
     process.set_cwd(plan.cwd.clone().into());
     process
 }

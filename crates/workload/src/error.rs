@@ -34,7 +34,7 @@ pub enum PlanError {
     )]
     NoArguments,
     /// `process.terminal` is true.
-    #[error("a terminal (tty) is not supported for a Wasm container: start it without tty")]
+    #[error("a terminal (tty) is not supported yet: start it without tty")]
     Terminal,
     /// A string would end early where C reads it.
     #[error("{what} {value:?} holds a NUL byte: remove it")]
@@ -94,7 +94,7 @@ pub enum PlanError {
     },
     /// `args[0]` is a bare name that is nowhere on the PATH.
     #[error(
-        "no program {name:?} in the image: looked for {} on PATH={search}; name a .wasm or a script in command, or set the annotation {INTERPRETER_ANNOTATION}",
+        "exec: {name:?}: executable file not found in $PATH: looked for {} on PATH={search}; name a program, a .wasm or a script of the image in command, or set the annotation {INTERPRETER_ANNOTATION}",
         looked_for.join(", ")
     )]
     ProgramNotFound {
@@ -107,7 +107,7 @@ pub enum PlanError {
     },
     /// `args[0]` is a path where nothing is.
     #[error(
-        "no file {path:?} in the container: correct command, or add the file to the image or a mount"
+        "exec: {path:?}: no such file or directory in the container: correct command, or add the file to the image or a mount"
     )]
     FileNotFound {
         /// The path, absolute.
@@ -134,7 +134,7 @@ pub enum PlanError {
     },
     /// A file that is neither Wasm nor a script whose interpreter is known.
     #[error(
-        "{path:?} is neither a Wasm module nor a script that names its interpreter: start it with a #! line, or set the annotation {INTERPRETER_ANNOTATION}"
+        "{path:?} is neither a program nor a Wasm module nor a script that names its interpreter: start it with a #! line, or set the annotation {INTERPRETER_ANNOTATION}"
     )]
     NotRunnable {
         /// The file.
@@ -162,11 +162,11 @@ pub enum PlanError {
         /// The file.
         path: PathBuf,
     },
-    /// An ELF program.
+    /// An ELF program on a node whose policy has `native: deny`.
     #[error(
-        "{path:?} is a native program, and only Wasm runs under this runtime class so far: use the .wasm build of it, or the cluster's default runtime"
+        "{path:?} is a native program, and this node's policy allows only Wasm (native: deny in policy.json): use the .wasm build of it, the cluster's default runtime, or another node"
     )]
-    Native {
+    NativeDenied {
         /// The file.
         path: PathBuf,
     },
@@ -209,13 +209,12 @@ impl PlanError {
             | Self::ProgramNotFound { .. }
             | Self::FileNotFound { .. }
             | Self::NoInterpreter { .. } => ErrorKind::NotFound,
-            Self::Terminal | Self::Component { .. } | Self::Native { .. } => {
-                ErrorKind::Unimplemented
-            }
+            Self::Terminal | Self::Component { .. } => ErrorKind::Unimplemented,
             Self::NotUtf8 { .. }
             | Self::NotRunnable { .. }
             | Self::Shebang { .. }
             | Self::NotWasm { .. }
+            | Self::NativeDenied { .. }
             | Self::Precompiled { .. }
             | Self::Read { .. } => ErrorKind::FailedPrecondition,
             Self::View(error) => error.kind(),

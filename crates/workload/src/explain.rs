@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::plan::{DirectoryRights, Found, Grant, GrantKind, Plan};
+use crate::plan::{DirectoryRights, Found, Grant, GrantKind, Native, Plan};
 
 /// Says what `plan` does and why.
 #[must_use]
@@ -13,8 +13,7 @@ pub fn explain(plan: &Plan) -> String {
     line(&mut text, "because", &because(&plan.interpreter.found));
     line(&mut text, "arguments", &words(&plan.argv));
     line(&mut text, "directory", &plan.cwd);
-    let names: Vec<&str> = plan.env.iter().map(|(name, _)| name.as_str()).collect();
-    line(&mut text, "environment", &names.join(" "));
+    line(&mut text, "environment", &names(&plan.env));
     text.push_str("may reach\n");
     table(
         &mut text,
@@ -49,6 +48,28 @@ pub fn explain(plan: &Plan) -> String {
     }
     table(&mut text, limits.into_iter());
     text
+}
+
+/// Says what runs natively and why.
+#[must_use]
+pub fn explain_native(native: &Native) -> String {
+    let mut text = String::new();
+    line(&mut text, "runs", &native.interpreter.path);
+    line(&mut text, "because", &because(&native.interpreter.found));
+    line(
+        &mut text,
+        "as",
+        "a native program: no Wasm sandbox, but all that its spec says, as under runc",
+    );
+    line(&mut text, "arguments", &words(&native.argv));
+    line(&mut text, "directory", &native.cwd);
+    line(&mut text, "environment", &names(&native.env));
+    text
+}
+
+fn names(env: &[(String, String)]) -> String {
+    let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+    names.join(" ")
 }
 
 fn because(found: &Found) -> String {

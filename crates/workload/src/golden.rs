@@ -5,7 +5,8 @@
 //! | `config.json` | the OCI runtime spec |
 //! | `image.json` | the container's files, see [`crate::view::fake`] |
 //! | `policy.json` | the node's policy, if not the default |
-//! | `plan.json`, `explain.txt`, `container.json` | what comes out |
+//! | `plan.json`, `explain.txt`, `container.json` | what comes out for a Wasm guest |
+//! | `native.json`, `explain.txt` | what comes out for a native program |
 //! | `error.txt` | or this: the class of the error, then its text |
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p wasm-interp-workload golden` rewrites what comes out; review the
@@ -18,9 +19,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use crate::view::fake::{FakeView, Image};
-use crate::{PlanError, Policy, container_spec, explain, plan};
+use crate::{
+    PlanError, Policy, Work, container_spec, decide, explain, explain_native, native_spec,
+};
 
-const OUTPUTS: [&str; 4] = ["plan.json", "explain.txt", "container.json", "error.txt"];
+const OUTPUTS: [&str; 5] = [
+    "plan.json",
+    "native.json",
+    "explain.txt",
+    "container.json",
+    "error.txt",
+];
 
 #[test]
 fn golden() {
@@ -48,9 +57,23 @@ fn check(case: &Path, update: bool) -> Option<String> {
     let policy = Policy::load(&case.join("policy.json")).unwrap();
     let outcome = FakeView::new(&image, &spec)
         .map_err(PlanError::from)
-        .and_then(|view| plan(&spec, &policy, &view));
+        .and_then(|view| decide(&spec, &policy, &view));
     let outputs = match outcome {
-        Ok((plan, mut file)) => {
+        Ok(Work::Native(native)) => {
+            assert_eq!(
+                changes(&spec, &native_spec(&spec, &native)),
+                "{}\n",
+                "{case:?}: the spec of a native program stays"
+            );
+            [
+                None,
+                Some(json(&native)),
+                Some(explain_native(&native)),
+                None,
+                None,
+            ]
+        }
+        Ok(Work::Wasm(plan, mut file)) => {
             let mut head = [0; 4];
             std::io::Read::read_exact(&mut file, &mut head).unwrap();
             assert_eq!(
@@ -60,12 +83,14 @@ fn check(case: &Path, update: bool) -> Option<String> {
             let container = container_spec(&spec, &plan);
             [
                 Some(json(&plan)),
+                None,
                 Some(explain(&plan)),
                 Some(changes(&spec, &container)),
                 None,
             ]
         }
         Err(error) => [
+            None,
             None,
             None,
             None,

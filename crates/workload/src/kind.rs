@@ -8,8 +8,8 @@ const CRI_CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Kind of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A Wasm guest, for which there is a plan.
-    Wasm,
+    /// A container, for which [`crate::decide`] finds out what it runs.
+    Container,
     /// The pod sandbox: it holds the pod's namespaces and runs nothing of the image.
     Sandbox,
 }
@@ -20,7 +20,7 @@ pub fn kind(spec: &Spec) -> Kind {
     let annotations = spec.annotations().as_ref();
     match annotations.and_then(|annotations| annotations.get(CRI_CONTAINER_TYPE)) {
         Some(value) if value == "sandbox" => Kind::Sandbox,
-        _ => Kind::Wasm,
+        _ => Kind::Container,
     }
 }
 
@@ -31,8 +31,8 @@ mod tests {
     #[test]
     fn only_the_cri_annotation_makes_a_sandbox() {
         let mut spec = Spec::default();
-        assert_eq!(kind(&spec), Kind::Wasm);
-        for (value, expected) in [("container", Kind::Wasm), ("sandbox", Kind::Sandbox)] {
+        assert_eq!(kind(&spec), Kind::Container);
+        for (value, expected) in [("container", Kind::Container), ("sandbox", Kind::Sandbox)] {
             spec.set_annotations(Some(
                 [(CRI_CONTAINER_TYPE.to_owned(), value.to_owned())].into(),
             ));

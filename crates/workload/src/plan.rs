@@ -32,6 +32,32 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+/// What a container's first process is.
+#[derive(Debug)]
+pub enum Work<F> {
+    /// A Wasm guest: its plan, and its interpreter, open.
+    Wasm(Box<Plan>, F),
+    /// A native program, which the kernel runs as it would under any runtime.
+    Native(Native),
+}
+
+/// A native (ELF) program. All that its container is, its OCI spec says; nothing is added to it but
+/// a `HOME` and nothing is taken from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Native {
+    /// The program, or the interpreter of the script that runs.
+    pub interpreter: Interpreter,
+    /// Arguments of the program, its own name first, as the spec has them.
+    pub argv: Vec<String>,
+    /// Environment of the program, in order, without duplicates.
+    pub env: Vec<(String, String)>,
+    /// Absolute working directory, as the container sees it.
+    pub cwd: String,
+    /// Whether there is such a directory before the container is made.
+    pub cwd_exists: bool,
+}
+
 /// The interpreter and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

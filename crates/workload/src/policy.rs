@@ -21,9 +21,22 @@ pub struct Policy {
     pub stack_bytes: u64,
     /// Memory of a guest.
     pub memory: MemoryPolicy,
+    /// Whether native programs run too: sidecars and init containers of a pod often are.
+    pub native: NativePolicy,
     /// Size in bytes of the `/tmp` that a container gets when its spec leaves none writable. It
     /// bounds what a container without a memory limit can take from the node that way.
     pub tmp_bytes: u64,
+}
+
+/// Whether native (ELF) programs run as containers of this runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NativePolicy {
+    /// As under any other runtime: a pod of a Wasm container may have native ones too.
+    #[default]
+    Allow,
+    /// Only Wasm runs.
+    Deny,
 }
 
 /// How a guest's linear memory is bounded.
@@ -45,6 +58,7 @@ impl Default for Policy {
         Self {
             stack_bytes: 8 * MIB,
             memory: MemoryPolicy::default(),
+            native: NativePolicy::default(),
             tmp_bytes: 64 * MIB,
         }
     }
@@ -198,6 +212,7 @@ mod tests {
             ),
             (r#"{"memory": {"max_bytes": 0}}"#, "max_bytes is 0"),
             (r#"{"tmp_bytes": 0}"#, "tmp_bytes is 0"),
+            (r#"{"native": "no"}"#, "expected `allow` or `deny`"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(name), "{error:?} does not say {name:?}");

@@ -1,5 +1,5 @@
 //! Which interpreter runs, and with which arguments: the rules by which `process.args` becomes a
-//! Wasm module of the container. Called by [`crate::resolve`]; looks at files through the view only.
+//! Wasm module or a native program of the container. Where both are there, Wasm is meant. Called by [`crate::resolve`]; looks at files through the view only.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -29,7 +29,20 @@ const EXTENSIONS: &[(&[&str], &[&str])] = &[
     (&["lua"], &["lua"]),
 ];
 
-/// The program of a container.
+/// What `process.args` stands for.
+pub(crate) enum Target<F> {
+    Module(Program<F>),
+    Native(Elf),
+}
+
+/// A program that the kernel runs by itself, from the spec's own arguments.
+pub(crate) struct Elf {
+    /// Path of the program, or of the script's interpreter, without symlinks.
+    pub(crate) path: PathBuf,
+    pub(crate) found: Found,
+}
+
+/// The Wasm program of a container.
 pub(crate) struct Program<F> {
     /// Path of the module, without symlinks.
     pub(crate) path: PathBuf,
@@ -65,20 +78,22 @@ impl<V: View> Finder<'_, V> {
         &self,
         args: &[String],
         annotation: Option<&str>,
-    ) -> Result<Program<V::File>, PlanError> {
+    ) -> Result<Target<V::File>, PlanError> {
         let first = args.first().ok_or(PlanError::NoArguments)?;
         if let Some(value) = annotation {
-            return self.annotated(value, first, args);
+            return self.annotated(value, first, args).map(Target::Module);
         }
         let (hit, found) = self.command(first)?;
         match &hit.head {
             Head::Module => {
                 let argv = self.operand_from_cwd(args)?;
-                Ok(module(hit, found, argv))
+                Ok(Target::Module(module(hit, found, argv)))
             }
             Head::Script(_) => self.script(hit, args),
-            Head::Other => self.extension(&hit, first, &args[1..], Vec::new()),
-            _ => Err(unfit(&hit)),
+            Head::Other => self
+                .extension(&hit, first, &args[1..], Vec::new())
+                .map(Target::Module),
+            _ => native(hit, found).map(Target::Native),
         }
     }
 
@@ -102,7 +117,7 @@ impl<V: View> Finder<'_, V> {
             })?;
         match hit.head {
             Head::Module => {}
-            Head::Component | Head::Precompiled | Head::Native => return Err(unfit(&hit)),
+            Head::Component | Head::Precompiled => return Err(unfit(&hit)),
             _ => return Err(PlanError::NotWasm { path: hit.name }),
         }
         let script = if first.contains('/') || interpreters(Path::new(first)).is_some() {
@@ -158,7 +173,7 @@ impl<V: View> Finder<'_, V> {
         if first.contains('/') {
             let hit = match self.at(first)? {
                 Some(hit) => Some(hit),
-                None => self.at(&with_wasm(first))?,
+                None => self.at(&with_wasm(first))?.filter(not_native),
             };
             let missing = || PlanError::FileNotFound {
                 path: self.absolute(first),
@@ -175,9 +190,9 @@ impl<V: View> Finder<'_, V> {
         }
         // `CMD ["main.py"]` beside a WORKDIR: the name says that it is a script or a module, and
         // nothing on the PATH is meant.
-        let here = Path::new(first);
-        let is_file_name = interpreters(here).is_some() || first.ends_with(".wasm");
-        if let Some(hit) = is_file_name.then(|| self.at(first)).transpose()?.flatten() {
+        let is_file_name = interpreters(Path::new(first)).is_some() || first.ends_with(".wasm");
+        let here = is_file_name.then(|| self.at(first)).transpose()?.flatten();
+        if let Some(hit) = here.filter(not_native) {
             return Ok((hit, Found::ExactPath));
         }
         Err(PlanError::ProgramNotFound {
@@ -188,7 +203,7 @@ impl<V: View> Finder<'_, V> {
     }
 
     /// A script whose first line names its interpreter, which may be a script in turn.
-    fn script(&self, script: Hit<V::File>, args: &[String]) -> Result<Program<V::File>, PlanError> {
+    fn script(&self, script: Hit<V::File>, args: &[String]) -> Result<Target<V::File>, PlanError> {
         let origin = text(&script.name)?;
         let mut env = Vec::new();
         // What follows the script that is looked at, and the line that led to the module.
@@ -199,15 +214,30 @@ impl<V: View> Finder<'_, V> {
             let Head::Script(line) = &current.head else {
                 break;
             };
-            let shebang = Shebang::parse(line).map_err(|why| PlanError::Shebang {
-                script: current.name.clone(),
-                why,
-            })?;
-            let line = first_line.get_or_insert_with(|| line.clone()).clone();
+            let found = Found::Shebang {
+                script: origin.clone(),
+                line: first_line.get_or_insert_with(|| line.clone()).clone(),
+            };
+            let kernels = self.at(line.split([' ', '\t']).next().unwrap_or_default());
+            let shebang = match Shebang::parse(line) {
+                Ok(shebang) => shebang,
+                Err(why) => {
+                    // A native env understands more than we do.
+                    return match kernels.ok().flatten().map(|hit| native(hit, found)) {
+                        Some(Ok(elf)) => Ok(Target::Native(elf)),
+                        _ => Err(PlanError::Shebang {
+                            script: current.name,
+                            why,
+                        }),
+                    };
+                }
+            };
             env.extend(shebang.env);
             let Some(hit) = self.interpreter(&shebang.interpreter)? else {
                 let looked_for = self.interpreter_names(&shebang.interpreter);
-                return self.extension(&current, &args[0], &rest, looked_for);
+                return self
+                    .extension(&current, &args[0], &rest, looked_for)
+                    .map(Target::Module);
             };
             let mut argv = vec![shebang.interpreter];
             argv.extend(shebang.args);
@@ -215,21 +245,26 @@ impl<V: View> Finder<'_, V> {
             argv.append(&mut rest);
             match hit.head {
                 Head::Module => {
-                    let found = Found::Shebang {
-                        script: origin,
-                        line,
-                    };
-                    return Ok(Program {
+                    return Ok(Target::Module(Program {
                         env,
                         ..module(hit, found, argv)
-                    });
+                    }));
                 }
                 Head::Script(_) => {
                     rest = argv.split_off(1);
                     current = hit;
                 }
                 Head::Other => return Err(PlanError::NotRunnable { path: hit.name }),
-                _ => return Err(unfit(&hit)),
+                _ => {
+                    let elf = native(hit, found)?;
+                    return match kernels? {
+                        Some(_) => Ok(Target::Native(elf)),
+                        None => Err(PlanError::Shebang {
+                            script: current.name,
+                            why: "its interpreter is a native program, which the kernel finds by the line's own path alone, and nothing is there; correct the path",
+                        }),
+                    };
+                }
             }
         }
         let why = "scripts name one another as interpreters more than five deep; name the interpreter itself";
@@ -289,18 +324,24 @@ impl<V: View> Finder<'_, V> {
     }
 
     /// The interpreter that a script's first line names: at its path, with `.wasm` appended, or,
-    /// because images put interpreters where they like, by its name on the PATH.
+    /// because images put interpreters where they like, by its name on the PATH. A native program
+    /// at its path is what is left if none of these is Wasm.
     fn interpreter(&self, named: &str) -> Result<Option<Hit<V::File>>, PlanError> {
+        let mut elf = None;
         if named.contains('/') {
-            for path in [named.to_owned(), with_wasm(named)] {
-                if let Some(hit) = self.at(&path)? {
-                    return Ok(Some(hit));
-                }
+            match self.at(named)? {
+                Some(hit) if hit.head == Head::Native => elf = Some(hit),
+                Some(hit) => return Ok(Some(hit)),
+                None => {}
+            }
+            if let Some(hit) = self.at(&with_wasm(named))?.filter(not_native) {
+                return Ok(Some(hit));
             }
         }
-        match named.rsplit('/').next() {
-            Some(name) if !name.is_empty() => self.on_path(name),
-            _ => Ok(None),
+        match (named.rsplit('/').next(), elf) {
+            (None | Some(""), elf) => Ok(elf),
+            (Some(name), None) => self.on_path(name),
+            (Some(name), elf) => Ok(self.search(name, is_module)?.or(elf)),
         }
     }
 
@@ -314,9 +355,15 @@ impl<V: View> Finder<'_, V> {
         names
     }
 
-    /// `name`, then `name.wasm`, in each directory of the PATH.
+    /// `name`, then `name.wasm`, in each directory of the PATH. A native program gives way to a Wasm
+    /// module further on.
     fn on_path(&self, name: &str) -> Result<Option<Hit<V::File>>, PlanError> {
-        self.search(name, |_| true)
+        match self.search(name, |_| true)? {
+            Some(hit) if hit.head == Head::Native => {
+                Ok(self.search(name, is_module)?.or(Some(hit)))
+            }
+            hit => Ok(hit),
+        }
     }
 
     fn search(
@@ -327,8 +374,10 @@ impl<V: View> Finder<'_, V> {
         for directory in self.search.split(':') {
             for file in [name.to_owned(), with_wasm(name)] {
                 // As in execvp(3) an empty entry is the working directory.
-                let path = self.cwd.join(directory).join(file);
+                let path = self.cwd.join(directory).join(&file);
                 match self.hit(&path) {
+                    // No kernel looks for a program by a name that has .wasm appended.
+                    Ok(Some(hit)) if file != name && hit.head == Head::Native => {}
                     Ok(Some(hit)) if fits(&hit.head) => return Ok(Some(hit)),
                     Ok(_) | Err(PlanError::NotAFile { .. }) => {}
                     Err(error) => return Err(error),
@@ -390,6 +439,26 @@ fn module<F>(hit: Hit<F>, found: Found, argv: Vec<String>) -> Program<F> {
     }
 }
 
+/// The program that the kernel runs, unless it is none that may be.
+fn native<F>(hit: Hit<F>, found: Found) -> Result<Elf, PlanError> {
+    let precompiled = hit.name.extension().is_some_and(|name| name == "cwasm");
+    if hit.head != Head::Native || precompiled {
+        return Err(unfit(&hit));
+    }
+    Ok(Elf {
+        path: hit.path,
+        found,
+    })
+}
+
+fn not_native<F>(hit: &Hit<F>) -> bool {
+    hit.head != Head::Native
+}
+
+fn is_module(head: &Head) -> bool {
+    *head == Head::Module
+}
+
 /// Why a file that is no module and no script does not run.
 fn unfit<F>(hit: &Hit<F>) -> PlanError {
     let path = hit.name.clone();
@@ -403,12 +472,13 @@ fn unfit<F>(hit: &Hit<F>) -> PlanError {
         {
             PlanError::Precompiled { path }
         }
-        Head::Native => PlanError::Native { path },
         Head::BadScript(bad) => PlanError::Shebang {
             script: path,
             why: bad.why(),
         },
-        Head::Module | Head::Script(_) | Head::Other => PlanError::NotRunnable { path },
+        Head::Module | Head::Script(_) | Head::Native | Head::Other => {
+            PlanError::NotRunnable { path }
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::PlanError;
 use crate::grants::Reach;
-use crate::plan::{DirectoryRights, Interpreter, Limits, PLAN_VERSION, Plan, Tmp};
-use crate::policy::Policy;
-use crate::program::{DEFAULT_PATH, Finder, text};
+use crate::plan::{DirectoryRights, Interpreter, Limits, Native, PLAN_VERSION, Plan, Tmp, Work};
+use crate::policy::{NativePolicy, Policy};
+use crate::program::{DEFAULT_PATH, Elf, Finder, Program, Target, text};
 use crate::request::{Request, set};
 use crate::view::{FileKind, View, ViewError};
 
@@ -24,8 +24,52 @@ impl Request {
         self,
         policy: &Policy,
         view: &V,
-    ) -> Result<(Plan, V::File), PlanError> {
-        self.check_cwd(view)?;
+    ) -> Result<Work<V::File>, PlanError> {
+        let cwd_exists = self.check_cwd(view)?;
+        let search = self.env("PATH").unwrap_or(DEFAULT_PATH);
+        let finder = Finder {
+            view,
+            cwd: &self.cwd,
+            search,
+        };
+        match finder.find(&self.args, self.interpreter.as_deref())? {
+            Target::Module(program) => self.wasm(program, policy, view),
+            Target::Native(elf) => self.native(elf, cwd_exists, policy, view).map(Work::Native),
+        }
+    }
+
+    fn native<V: View>(
+        self,
+        elf: Elf,
+        cwd_exists: bool,
+        policy: &Policy,
+        view: &V,
+    ) -> Result<Native, PlanError> {
+        if policy.native == NativePolicy::Deny {
+            return Err(PlanError::NativeDenied { path: elf.path });
+        }
+        let mut env = self.env.clone();
+        if self.env("HOME").is_none_or(str::is_empty) {
+            set(&mut env, "HOME", &self.home(view)?);
+        }
+        Ok(Native {
+            interpreter: Interpreter {
+                path: text(&elf.path)?,
+                found: elf.found,
+            },
+            env,
+            cwd: text(&self.cwd)?,
+            argv: self.args,
+            cwd_exists,
+        })
+    }
+
+    fn wasm<V: View>(
+        self,
+        program: Program<V::File>,
+        policy: &Policy,
+        view: &V,
+    ) -> Result<Work<V::File>, PlanError> {
         let mut reach = Reach::new(self.root);
         for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
             reach.mount(index, mount, point)?;
@@ -38,13 +82,6 @@ impl Request {
             reach.tmp(tmp, Path::new(TMP))?;
         }
         let (grants, withheld) = reach.into_parts();
-        let search = self.env("PATH").unwrap_or(DEFAULT_PATH);
-        let finder = Finder {
-            view,
-            cwd: &self.cwd,
-            search,
-        };
-        let program = finder.find(&self.args, self.interpreter.as_deref())?;
         let interpreter = Interpreter {
             path: text(&program.path)?,
             found: program.found,
@@ -63,18 +100,20 @@ impl Request {
                 stack_bytes: policy.stack_bytes,
             },
         };
-        Ok((plan, program.file))
+        Ok(Work::Wasm(Box::new(plan), program.file))
     }
 
-    /// A working directory that is missing is made by the runtime; a file cannot be one.
-    fn check_cwd<V: View>(&self, view: &V) -> Result<(), PlanError> {
+    /// Whether the working directory is there. One that is missing is made by the runtime; a file
+    /// cannot be one.
+    fn check_cwd<V: View>(&self, view: &V) -> Result<bool, PlanError> {
         match view.resolve(&self.cwd) {
             Ok(resolved) if resolved.kind != FileKind::Directory => {
                 Err(PlanError::CwdIsNoDirectory {
                     cwd: self.cwd.clone(),
                 })
             }
-            Ok(_) | Err(ViewError::NotFound { .. }) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(ViewError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,7 +1,7 @@
 //! What goes wrong, and whether its text says what to do.
 
 use crate::Outcome;
-use crate::guests::{BROKEN, IDLE, IMPORTS, NATIVE, NO_INTERPRETER, PRECOMPILED, PYTHON, TRAP};
+use crate::guests::{BROKEN, IDLE, IMPORTS, NO_INTERPRETER, PRECOMPILED, PYTHON, TRAP};
 use crate::world::World;
 
 pub(super) fn a_trap_is_not_a_kill(world: &World) -> Outcome {
@@ -67,15 +67,6 @@ pub(super) fn imports_that_no_one_offers_are_listed(world: &World) -> Outcome {
         .run()?
         .expect_failure()?
         .expect_stderr(&["/bin/guest.wasm", "launch_missiles"])?;
-    Ok(())
-}
-
-pub(super) fn a_native_program_is_refused_in_words(world: &World) -> Outcome {
-    world
-        .container(NATIVE)
-        .run()?
-        .expect_failure()?
-        .expect_stderr(&["/bin/busybox", "native program", "not implemented"])?;
     Ok(())
 }
 

@@ -5,12 +5,16 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::command::{Finished, Running, wait_for};
 use crate::guests::{IDLE, NATIVE};
-use crate::world::{OURS, RUNC, World};
+use crate::world::{Container, OURS, RUNC, World};
 
 /// The same questions to both runtimes; what can be compared of the answers.
 pub(super) fn answers_are_those_of_runc(world: &World) -> Outcome {
-    let native = life(world, RUNC)?;
-    let ours = life(world, OURS)?;
+    let native = world
+        .container(NATIVE)
+        .arguments(&["sh", "-c", "echo ready; exec /bin/busybox sleep 3600"])
+        .runtime(RUNC);
+    let native = life(&native)?;
+    let ours = life(&world.container(IDLE).runtime(OURS))?;
     for (native, ours) in native.iter().zip(&ours) {
         if native != ours {
             return Err(format!("runc answers {native:?}, we answer {ours:?}").into());
@@ -19,15 +23,8 @@ pub(super) fn answers_are_those_of_runc(world: &World) -> Outcome {
     Ok(())
 }
 
-fn life(world: &World, runtime: &'static str) -> Outcome<Vec<(&'static str, String)>> {
-    let container = if runtime == RUNC {
-        world
-            .container(NATIVE)
-            .arguments(&["sh", "-c", "echo ready; exec /bin/busybox sleep 3600"])
-    } else {
-        world.container(IDLE)
-    }
-    .runtime(runtime);
+/// The questions to a container that prints `ready` and stays, with the answers.
+pub(super) fn life(container: &Container<'_>) -> Outcome<Vec<(&'static str, String)>> {
     let mut answers = Vec::new();
     let mut note = |question, answer: String| answers.push((question, answer));
 
@@ -118,18 +115,7 @@ pub(super) fn events_come_in_order(world: &World) -> Outcome {
         } else {
             container
         };
-        // Until the listener is known to listen: its first sight of any event.
-        wait_for("the first event", || {
-            world
-                .daemon()
-                .ctr(&["image", "label", image, "seen=1"])?
-                .expect_code(0)?;
-            world
-                .daemon()
-                .ctr(&["image", "label", image, "seen=2"])?
-                .expect_code(0)?;
-            Ok(listener.stdout()?.contains("/images/update").then_some(()))
-        })?;
+        wait_for_listener(world, &listener, image)?;
         container.detach()?;
         container.wait_for_output("ready")?;
         container
@@ -159,8 +145,21 @@ pub(super) fn events_come_in_order(world: &World) -> Outcome {
     Ok(())
 }
 
+/// Waits until a listener is known to listen: its first sight of any event.
+pub(super) fn wait_for_listener(world: &World, listener: &Running, image: &str) -> Outcome {
+    wait_for("the first event", || {
+        for label in ["seen=1", "seen=2"] {
+            world
+                .daemon()
+                .ctr(&["image", "label", image, label])?
+                .expect_code(0)?;
+        }
+        Ok(listener.stdout()?.contains("/images/update").then_some(()))
+    })
+}
+
 /// Topics of the task events of container `id`, in the order of arrival.
-fn topics(log: &str, id: &str) -> Vec<String> {
+pub(super) fn topics(log: &str, id: &str) -> Vec<String> {
     log.lines()
         .filter_map(|line| {
             let json: Value = serde_json::from_str(&line[line.find('{')?..]).ok()?;

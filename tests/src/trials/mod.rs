@@ -3,6 +3,7 @@
 mod by_hand;
 mod failures;
 mod lifecycle;
+mod native;
 mod run;
 mod sharing;
 mod signals;
@@ -60,7 +61,14 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared failures::a_broken_module_is_named,
     Shared failures::a_precompiled_file_is_refused,
     Shared failures::imports_that_no_one_offers_are_listed,
-    Shared failures::a_native_program_is_refused_in_words,
+    Shared native::a_life_is_that_under_runc,
+    Shared native::the_process_and_its_files_are_those_under_runc,
+    Shared native::exit_codes_and_signals_are_those_under_runc,
+    Shared native::a_program_that_is_not_there_is_told_as_by_runc,
+    Shared native::stdio_and_processes_work,
+    Shared native::an_out_of_memory_kill_is_told_before_the_exit,
+    Alone native::the_policy_may_forbid_it,
+    Shared native::by_hand_too,
     Shared failures::exec_and_pause_are_unimplemented_in_words,
     Shared failures::a_terminal_is_unimplemented_in_words,
     Shared failures::a_failed_create_leaves_its_id_free,

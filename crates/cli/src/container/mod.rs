@@ -13,7 +13,7 @@ use oci_spec::runtime::{Mount, Spec};
 use thiserror::Error;
 use wasm_interp_workload::{Kind, PlanError, PolicyError, ViewError};
 
-pub(crate) use self::spec::set_cgroup;
+pub(crate) use self::spec::{add_kernel_file_systems, set_cgroup};
 use self::values::{Bytes, User, Variable};
 
 /// The container: what is run, and what differs from what its spec says.

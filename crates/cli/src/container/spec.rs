@@ -20,6 +20,26 @@ const NAMESPACES: [LinuxNamespaceType; 5] = [
     LinuxNamespaceType::Network,
 ];
 
+/// Paths of /proc and /sys that tell of the node or change it.
+const MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
 /// The spec of a root filesystem about which nothing else is known.
 pub(super) fn of_rootfs() -> Spec {
     let none = LinuxCapabilities::default;
@@ -70,12 +90,32 @@ pub(super) fn of_rootfs() -> Spec {
     spec
 }
 
+/// What a native program has a use for beyond [`of_rootfs`]: the kernel's file systems, with what
+/// containerd hides of them.
+pub(crate) fn add_kernel_file_systems(spec: &mut Spec) {
+    let mut mounts = vec![
+        mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
+    ];
+    mounts.extend(spec.mounts().clone().unwrap_or_default());
+    spec.set_mounts(Some(mounts));
+    let paths = |paths: &[&str]| Some(paths.iter().map(|&path| path.to_owned()).collect());
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    linux.set_masked_paths(paths(&MASKED));
+    linux.set_readonly_paths(paths(&READ_ONLY));
+    spec.set_linux(Some(linux));
+}
+
 fn tmpfs(destination: &str, options: &[&str]) -> Mount {
+    mount("tmpfs", destination, options)
+}
+
+fn mount(typ: &str, destination: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.into())
-        .set_typ(Some("tmpfs".to_owned()))
-        .set_source(Some("tmpfs".into()))
+        .set_typ(Some(typ.to_owned()))
+        .set_source(Some(typ.into()))
         .set_options(Some(
             options.iter().map(|&option| option.to_owned()).collect(),
         ));

@@ -13,9 +13,11 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use thiserror::Error;
-use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig};
+use wasm_interp_artifact::{Artifact, ArtifactError, Origin, Store, StoreConfig};
 use wasm_interp_runner::client::{Creation, Lifetime, Runner, RunnerError, Workload};
-use wasm_interp_workload::{Kind, PlanError, Policy, PolicyError, RootfsView, ViewError};
+use wasm_interp_workload::{
+    Kind, Plan, PlanError, Policy, PolicyError, RootfsView, ViewError, Work,
+};
 
 use self::progress::Compiling;
 use self::scratch::{Scratch, ScratchError};
@@ -106,13 +108,72 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
     }
 
     let view = RootfsView::new(&container.rootfs, &container.spec)?;
-    let (plan, interpreter) = wasm_interp_workload::plan(&container.spec, &policy, &view)?;
+    let (mut spec, workload, artifact) =
+        match wasm_interp_workload::decide(&container.spec, &policy, &view)? {
+            Work::Native(native) => {
+                if container.shape == Shape::Rootfs {
+                    container::add_kernel_file_systems(&mut container.spec);
+                }
+                let spec = wasm_interp_workload::native_spec(&container.spec, &native);
+                let native = Box::new(native);
+                (spec, Workload::Native { native }, None)
+            }
+            Work::Wasm(plan, interpreter) => {
+                let artifact = compiled(&plan, &interpreter, &mut signals, &scratch)?;
+                let spec = wasm_interp_workload::container_spec(&container.spec, &plan);
+                (spec, Workload::Wasm { plan }, Some(artifact))
+            }
+        };
 
+    let id = scratch.id();
+    container::set_cgroup(&mut spec, &id);
+    let config = scratch.bundle()?.join("config.json");
+    fs::write(&config, serde_json::to_vec(&spec)?).map_err(|source| RunError::Write {
+        path: config,
+        source,
+    })?;
+
+    let runner = Runner::beside_current_exe()?.with_lifetime(Lifetime::Callers);
+    let state = scratch.state()?;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let init = supervise::adopt(|| {
+        runner
+            .create(&Creation {
+                id: &id,
+                bundle: &scratch.bundle()?,
+                state: &state,
+                workload: &workload,
+                artifact: artifact.as_ref().map(|artifact| artifact.file.as_fd()),
+                reasons: None,
+                stdio,
+            })
+            .map_err(RunError::from)
+    })?;
+    let outcome = runner
+        .start(&id, &state)
+        .map_err(RunError::from)
+        .and_then(|()| Ok(supervise::wait(init, &mut signals)?));
+    let deleted = runner.delete(&id, &state, true);
+    let code = outcome?;
+    for warning in deleted? {
+        eprintln!("wasm-interp: {warning}");
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// The interpreter's native code, from the store or made for it now.
+fn compiled(
+    plan: &Plan,
+    interpreter: &fs::File,
+    signals: &mut Signals,
+    scratch: &Scratch,
+) -> Result<Artifact, RunError> {
     let store = Store::open(&places::cache_dir(), StoreConfig::default());
     let compiler = places::compiler().map_err(RunError::Locate)?;
     let mut compiling = Compiling::new(&plan.interpreter.path);
     let artifact = store.get(
-        &interpreter,
+        interpreter,
         &plan.interpreter.path,
         &compiler,
         &mut |progress| {
@@ -129,43 +190,5 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, RunError> {
     if let Origin::Uncached { reason, .. } = &artifact.origin {
         eprintln!("wasm-interp: the native code is not kept: {reason}");
     }
-
-    let id = scratch.id();
-    let mut spec = wasm_interp_workload::container_spec(&container.spec, &plan);
-    container::set_cgroup(&mut spec, &id);
-    let config = scratch.bundle()?.join("config.json");
-    fs::write(&config, serde_json::to_vec(&spec)?).map_err(|source| RunError::Write {
-        path: config,
-        source,
-    })?;
-    let workload = Workload::Wasm {
-        plan: Box::new(plan),
-    };
-
-    let runner = Runner::beside_current_exe()?.with_lifetime(Lifetime::Callers);
-    let state = scratch.state()?;
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let init = supervise::adopt(|| {
-        runner
-            .create(&Creation {
-                id: &id,
-                bundle: &scratch.bundle()?,
-                state: &state,
-                workload: &workload,
-                artifact: Some(artifact.file.as_fd()),
-                stdio,
-            })
-            .map_err(RunError::from)
-    })?;
-    let outcome = runner
-        .start(&id, &state)
-        .map_err(RunError::from)
-        .and_then(|()| Ok(supervise::wait(init, &mut signals)?));
-    let deleted = runner.delete(&id, &state, true);
-    let code = outcome?;
-    for warning in deleted? {
-        eprintln!("wasm-interp: {warning}");
-    }
-    Ok(ExitCode::from(code))
+    Ok(artifact)
 }

@@ -13,10 +13,10 @@ use std::{
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use nix::{
     sys::{
-        stat::{Mode, umask},
+        stat::{Mode, SFlag, fstat, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Gid, getgroups, setgroups},
+    unistd::{Gid, Uid, fchown, getgroups, setgroups},
 };
 use oci_spec::runtime::Spec;
 use wasm_interp_runner::client::{Lifetime, Workload};
@@ -25,12 +25,15 @@ use super::{Error, State, delete};
 use crate::{
     apparmor::Profile,
     cgroup::{self, Driver, Version},
-    cwd, dev, devices,
+    cwd, dev,
+    devices::{self, Rules},
     diagnostics::Diagnostics,
     executor::{Init, Task},
     guest::Prepared,
+    native::Program,
     spec::{self, Fitted, For},
-    wire,
+    sys,
+    wire::Gifts,
 };
 
 /// How long killed processes may take to end.
@@ -43,12 +46,18 @@ pub(crate) fn create(
     state: &Path,
     workload: Workload,
     lifetime: Lifetime,
+    mut gifts: Gifts,
 ) -> Result<i32, Error> {
     let state = State(state);
     let (task, whom) = match workload {
         Workload::Wasm { plan } => {
-            let guest = Prepared::new(*plan, wire::artifact()?)?;
+            let guest = Prepared::new(*plan, gifts.artifact()?)?;
             (Task::Guest(Rc::new(guest)), For::Guest)
+        }
+        Workload::Native { native } => {
+            let enter_cwd = native.cwd_exists;
+            let program = Program::new(*native).map_err(|_| Error::Nul { id: id.to_owned() })?;
+            (Task::Program(Rc::new(program)), For::Program { enter_cwd })
         }
         Workload::Pause => (Task::Pause, For::Pause),
     };
@@ -59,8 +68,12 @@ pub(crate) fn create(
         task,
         profile: profile.map(Rc::new),
         lifetime,
+        reasons: gifts.reasons.map(Rc::new),
     };
     own_identity(&fitted.groups).map_err(Error::Setup)?;
+    if let For::Program { .. } = whom {
+        give_stdio(&fitted.spec).map_err(Error::Setup)?;
+    }
     let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
 
     claim(id, &state)?;
@@ -151,9 +164,15 @@ fn make(
     spec::write(&state.record(), &fitted.record)?;
 
     cwd::make_inside(pid, &fitted.cwd)?;
-    if whom == For::Guest {
-        dev::trim(pid, &mounted_in_dev(&fitted.spec))?;
-        devices::confine(pid, version)?;
+    match whom {
+        For::Guest => {
+            dev::trim(pid, &mounted_in_dev(&fitted.spec))?;
+            devices::confine(pid, version, &Rules::of_a_guest())?;
+        }
+        For::Program { .. } => {
+            devices::confine(pid, version, &Rules::of_a_program(&fitted.spec))?;
+        }
+        For::Pause => {}
     }
     if let Some(limit) = fitted.late_pids_limit {
         cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
@@ -173,6 +192,37 @@ fn own_identity(groups: &[u32]) -> std::io::Result<()> {
     }
     // libcontainer sets a umask only if the spec names one; this is runc's.
     umask(Mode::from_bits_truncate(0o022));
+    Ok(())
+}
+
+/// Makes the container's user the owner of its stdio, where that is pipes: it may open /dev/stdout,
+/// as runc lets it.
+fn give_stdio(spec: &Spec) -> std::io::Result<()> {
+    let Some(process) = spec.process() else {
+        return Ok(());
+    };
+    let mappings = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.uid_mappings().as_ref());
+    let user = process.user().uid();
+    let user = match mappings {
+        None => Some(user),
+        Some(mappings) => mappings.iter().find_map(|mapping| {
+            let offset = user.checked_sub(mapping.container_id())?;
+            (offset < mapping.size()).then_some(mapping.host_id().checked_add(offset)?)
+        }),
+    };
+    let Some(user) = user else { return Ok(()) };
+    for fd in [sys::STDIN, sys::STDOUT, sys::STDERR] {
+        let stream = sys::standard(fd);
+        let stat = fstat(stream)?;
+        let is_pipe =
+            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO;
+        if is_pipe && stat.st_uid != user {
+            fchown(stream, Some(Uid::from_raw(user)), None)?;
+        }
+    }
     Ok(())
 }
 

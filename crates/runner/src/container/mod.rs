@@ -33,6 +33,8 @@ pub(crate) enum Error {
     Dev(#[from] DevError),
     #[error(transparent)]
     Devices(#[from] DevicesError),
+    #[error("run the program of container {id}: an argument or variable holds a NUL byte")]
+    Nul { id: String },
     #[error("set up this process: {0}")]
     Setup(#[source] std::io::Error),
     #[error("create container {id}: {reason}")]

@@ -130,18 +130,13 @@ impl Prepared {
         &self.plan
     }
 
-    /// Runs the guest and ends this process with its exit code.
-    pub(crate) fn run(&self) -> ! {
+    /// Runs the guest to its end: the exit code, and what there is to say of it.
+    pub(crate) fn run(&self) -> (i32, Option<String>) {
         let outcome = match self.guest() {
             Ok(guest) => guest,
             Err(reason) => Outcome::NotStarted(reason),
         };
-        let (code, text) = outcome.report(&self.plan);
-        if let Some(text) = text {
-            // Nobody is left to hear of a failure to say why.
-            let _ = sys::write_all(sys::standard(sys::STDERR), text.as_bytes());
-        }
-        sys::exit_now(code)
+        outcome.report(&self.plan)
     }
 
     fn guest(&self) -> Result<Outcome, String> {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wasm_interp_runner::client::{Creation, Lifetime, Runner, RunnerError, Workload};
 use wasm_interp_workload::{
-    DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, PLAN_VERSION, Plan,
+    DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, Native, PLAN_VERSION, Plan,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +35,10 @@ pub(crate) struct Container {
     pub(crate) lifetime: Lifetime,
     directory: TempDir,
     artifact: Option<fs::File>,
+    native: Option<Native>,
+    runner: Runner,
+    /// Where the reason of its end is to be noted.
+    pub(crate) reasons: Option<fs::File>,
     stdin: Option<OwnedFd>,
     pub(crate) pid: Option<i32>,
     output: PathBuf,
@@ -63,6 +67,45 @@ impl Container {
         container
     }
 
+    /// A container whose first process is busybox, with this command line.
+    pub(crate) fn native(args: &[&str]) -> Self {
+        let mut container = Self::pause();
+        let bin = container.root().join("bin");
+        fs::create_dir(&bin).expect("make bin");
+        for name in ["busybox", "sh"] {
+            fs::copy(busybox(), bin.join(name)).expect("copy busybox");
+        }
+        for sub in ["proc", "sys"] {
+            fs::create_dir(container.root().join(sub)).expect("make the root filesystem");
+        }
+        let proc = json!({ "destination": "/proc", "type": "proc", "source": "proc" });
+        let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
+        mounts.insert(0, proc);
+        container.native = Some(Native {
+            interpreter: Interpreter {
+                path: "/bin/busybox".into(),
+                found: Found::ExactPath,
+            },
+            argv: args.iter().map(|&arg| arg.to_owned()).collect(),
+            env: [("HOME", "/"), ("PATH", "/bin")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            cwd: "/".into(),
+            cwd_exists: true,
+        });
+        container
+    }
+
+    /// What a native container runs.
+    pub(crate) fn program(&mut self) -> &mut Native {
+        self.native.as_mut().expect("a native container")
+    }
+
+    /// Has another runner make it.
+    pub(crate) fn made_by(&mut self, runner: &Path) {
+        self.runner = Runner::new(runner);
+    }
+
     /// A pod sandbox.
     pub(crate) fn pause() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -85,9 +128,17 @@ impl Container {
             id,
             directory,
             artifact: None,
+            native: None,
+            runner: runner(),
+            reasons: None,
             stdin: None,
             pid: None,
         }
+    }
+
+    /// Name of its own for what lies above its cgroup.
+    pub(crate) fn parent(&self) -> String {
+        parent(&self.id)
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -115,20 +166,28 @@ impl Container {
         let null = fs::File::open("/dev/null").expect("null");
         let output = fs::File::create(&self.output).expect("output");
         let stdin = self.stdin.take().unwrap_or_else(|| null.into());
-        let workload = match self.artifact {
-            Some(_) => Workload::Wasm {
+        let workload = match (&self.artifact, &self.native) {
+            (Some(_), _) => Workload::Wasm {
                 plan: Box::new(self.plan.clone()),
             },
-            None => Workload::Pause,
+            (None, Some(native)) => Workload::Native {
+                native: Box::new(native.clone()),
+            },
+            (None, None) => Workload::Pause,
         };
-        let pid = runner().with_lifetime(self.lifetime).create(&Creation {
-            id: &self.id,
-            bundle: &bundle,
-            state: &self.state(),
-            workload: &workload,
-            artifact: self.artifact.as_ref().map(AsFd::as_fd),
-            stdio: [stdin.as_fd(), output.as_fd(), output.as_fd()],
-        })?;
+        let pid = self
+            .runner
+            .clone()
+            .with_lifetime(self.lifetime)
+            .create(&Creation {
+                id: &self.id,
+                bundle: &bundle,
+                state: &self.state(),
+                workload: &workload,
+                artifact: self.artifact.as_ref().map(AsFd::as_fd),
+                reasons: self.reasons.as_ref().map(AsFd::as_fd),
+                stdio: [stdin.as_fd(), output.as_fd(), output.as_fd()],
+            })?;
         self.pid = Some(pid);
         Ok(pid)
     }
@@ -197,16 +256,40 @@ impl Drop for Container {
             .flatten()
             .flatten()
         {
-            for parent in [
-                "runnertest.slice/runnertest-pod1.slice",
-                "runnertest.slice",
-                "runner-test",
+            let parent = self.parent();
+            for directory in [
+                format!("{parent}.slice/{parent}-pod1.slice"),
+                format!("{parent}.slice"),
+                parent,
             ] {
-                // Fails as long as another test's container is in there.
-                let _ = fs::remove_dir(hierarchy.path().join(parent));
+                let _ = fs::remove_dir(hierarchy.path().join(directory));
             }
         }
     }
+}
+
+fn parent(id: &str) -> String {
+    id.replace('-', "")
+}
+
+/// What `scripts/bootstrap busybox` has unpacked, or the environment names.
+fn busybox() -> PathBuf {
+    let cache = || {
+        std::env::var_os("XDG_CACHE_HOME").map_or_else(
+            || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"),
+            PathBuf::from,
+        )
+    };
+    let path = std::env::var_os("WASM_INTERP_TEST_BUSYBOX").map_or_else(
+        || cache().join("wasm-interp/busybox/bin/busybox"),
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "no {}: run scripts/bootstrap busybox",
+        path.display()
+    );
+    path
 }
 
 pub(crate) fn runner() -> Runner {
@@ -320,7 +403,7 @@ fn spec(id: &str) -> Value {
             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
         }],
         "linux": {
-            "cgroupsPath": format!("/runner-test/{id}"),
+            "cgroupsPath": format!("/{}/{id}", parent(id)),
             "namespaces": [
                 { "type": "pid" }, { "type": "ipc" }, { "type": "uts" },
                 { "type": "mount" }, { "type": "network" },

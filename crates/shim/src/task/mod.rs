@@ -8,14 +8,16 @@
 mod registry;
 mod state;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 use log::{error, info, warn};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use wasm_interp_workload::with_causes;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
@@ -24,13 +26,20 @@ use crate::error::Error;
 use crate::events::Publisher;
 use crate::exits::{Exit, Init};
 use crate::launch::{End, Launched, Launcher, PidNamespace, Wish};
+use crate::oom::Shortages;
 use crate::stdio::{Held, Names};
+use crate::termination_log::TerminationLog;
 
 pub(crate) use registry::{Registry, Reservation};
 pub(crate) use state::State;
 
 /// A client that wrote its stdin and left is noticed until this long after the start.
 const EARLY_END: Duration = Duration::from_secs(1);
+/// How long the kernel may take from a shortage of memory to its end by a kill.
+const SHORTAGE: Duration = Duration::from_secs(2);
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+/// How a process ends that was killed.
+const KILLED_STATUS: u32 = 128 + libc::SIGKILL.unsigned_abs();
 /// How long a killed process may take to end.
 const KILLED: Duration = Duration::from_secs(10);
 
@@ -43,8 +52,14 @@ pub(crate) struct Task {
     cgroup: Option<Cgroup>,
     pid_namespace: PidNamespace,
     held: Mutex<Held>,
+    termination_log: Option<TerminationLog>,
+    memory_limit: Option<i64>,
     launcher: Arc<Launcher>,
     events: Publisher,
+    /// How many kills of the OOM killer were told. Changed by who holds `moves`.
+    oom_kills_told: AtomicU64,
+    /// Whether a client has asked for a SIGKILL.
+    kill_asked: AtomicBool,
     state: Mutex<State>,
     /// Orders start, exit and delete. Never taken while `state` is locked.
     moves: tokio::sync::Mutex<()>,
@@ -74,8 +89,12 @@ impl Task {
             cgroup: launched.cgroup,
             pid_namespace: launched.pid_namespace,
             held: Mutex::new(launched.held),
+            termination_log: launched.termination_log,
+            memory_limit: launched.memory_limit,
             launcher,
             events,
+            oom_kills_told: AtomicU64::new(0),
+            kill_asked: AtomicBool::new(false),
             state: Mutex::new(State::Created(state::Created)),
             moves: tokio::sync::Mutex::new(()),
             exit: watch::Sender::new(None),
@@ -94,6 +113,7 @@ impl Task {
             ..event::TaskCreate::default()
         });
         tokio::spawn(Arc::clone(&task).await_exit());
+        tokio::spawn(Arc::clone(&task).await_oom());
         task
     }
 
@@ -136,7 +156,11 @@ impl Task {
         let _order = self.moves.lock().await;
         let created = self.state().startable()?;
         let task = Arc::clone(&self);
-        spawn_blocking(move || task.launcher.start(&task.id, &task.bundle)).await??;
+        let started = spawn_blocking(move || task.launcher.start(&task.id, &task.bundle)).await?;
+        if let Err(error) = started {
+            self.note(&with_causes(&error));
+            return Err(error);
+        }
         *self.lock_state() = State::Running(created.started());
         self.events.publish(&event::TaskStart {
             container_id: self.id.clone(),
@@ -153,6 +177,9 @@ impl Task {
     /// Sends a signal to the init process, or to every process of the container.
     pub(crate) async fn kill(&self, signal: u32, whom: Whom) -> Result<(), Error> {
         let number = i32::try_from(signal).unwrap_or(i32::MAX);
+        if number == libc::SIGKILL {
+            self.kill_asked.store(true, Ordering::Relaxed);
+        }
         if let (Whom::All, Some(cgroup)) = (whom, self.cgroup.clone()) {
             let signalled = spawn_blocking(move || cgroup.signal_all(number)).await??;
             return if signalled == 0 {
@@ -255,15 +282,10 @@ impl Task {
         self.end_the_rest().await;
         self.lock_state().exited(exit);
         // Before the exit: CRI notes it as the reason of the exit to come.
-        if self
-            .cgroup
-            .as_ref()
-            .is_some_and(|cgroup| cgroup.oom_kills() > 0)
-        {
-            self.events.publish(&event::TaskOOM {
-                container_id: self.id.clone(),
-                ..event::TaskOOM::default()
-            });
+        self.tell_of_oom();
+        let oom = self.oom_kills_told.load(Ordering::Relaxed) > 0;
+        if oom && exit.status == KILLED_STATUS && !self.kill_asked.load(Ordering::Relaxed) {
+            self.note(&out_of_memory(self.memory_limit));
         }
         self.events.publish(&event::TaskExit {
             container_id: self.id.clone(),
@@ -275,6 +297,64 @@ impl Task {
         });
         info!(id = self.id.as_str(), status = exit.status; "exited");
         self.exit.send_replace(Some(exit));
+    }
+
+    /// Runs as long as the container: a process of it may be killed that is not its first.
+    async fn await_oom(self: Arc<Self>) {
+        let Some(cgroup) = &self.cgroup else { return };
+        let shortages = match Shortages::of(cgroup) {
+            Ok(Some(shortages)) => shortages,
+            Ok(None) => return,
+            Err(error) => {
+                warn!(id = self.id.as_str(), error:%; "out-of-memory kills will be told at its end only");
+                return;
+            }
+        };
+        loop {
+            tokio::select! {
+                _ = self.wait() => return,
+                shortage = shortages.next() => if let Err(error) = shortage {
+                    warn!(id = self.id.as_str(), error:%; "cannot watch for out-of-memory kills any longer");
+                    return;
+                },
+            }
+            let end = Instant::now() + SHORTAGE;
+            loop {
+                // Never after the exit, which has told all.
+                let order = self.moves.lock().await;
+                if self.state().exit().is_some() {
+                    return;
+                }
+                let told = self.tell_of_oom();
+                drop(order);
+                if told || Instant::now() > end {
+                    break;
+                }
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+        }
+    }
+
+    /// Tells of kills that were not told yet, if there are any. To be called by who holds `moves`.
+    fn tell_of_oom(&self) -> bool {
+        let kills = self.cgroup.as_ref().map_or(0, Cgroup::oom_kills);
+        let new = kills > self.oom_kills_told.swap(kills, Ordering::Relaxed);
+        if new {
+            self.events.publish(&event::TaskOOM {
+                container_id: self.id.clone(),
+                ..event::TaskOOM::default()
+            });
+        }
+        new
+    }
+
+    /// Tells Kubernetes the reason of an end, unless the guest has told one itself.
+    fn note(&self, reason: &str) {
+        if let Some(log) = &self.termination_log
+            && let Err(error) = log.note(reason)
+        {
+            warn!(id = self.id.as_str(), error:%; "cannot note the reason of its end");
+        }
     }
 
     /// In a pid namespace of its own the kernel has ended all others already.
@@ -289,6 +369,15 @@ impl Task {
         if let Err(error) = ended {
             warn!(id = self.id.as_str(), error:%; "cannot end what a container left behind");
         }
+    }
+}
+
+fn out_of_memory(limit: Option<i64>) -> String {
+    let text =
+        "killed by the kernel's OOM killer: its memory and that of its temporary files passed";
+    match limit {
+        Some(bytes) => format!("{text} the limit of {} MiB", bytes >> 20),
+        None => format!("{text} a limit above this container's, or the node's memory"),
     }
 }
 

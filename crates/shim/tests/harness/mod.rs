@@ -90,6 +90,21 @@ impl World {
         bundle
     }
 
+    /// Gives a bundle the file that the kubelet mounts for the reason of an end.
+    pub(crate) fn termination_log(&self, id: &str) -> PathBuf {
+        let log = self.path("pods/u/containers/main/0badcafe");
+        fs::create_dir_all(log.parent().expect("a folder")).expect("mkdir");
+        fs::write(&log, "").expect("write");
+        let config = self.path(id).join("config.json");
+        let mut spec: serde_json::Value =
+            serde_json::from_slice(&fs::read(&config).expect("read")).expect("parse");
+        spec["mounts"] = serde_json::json!([
+            {"destination": "/dev/termination-log", "type": "bind", "source": log}
+        ]);
+        fs::write(&config, spec.to_string()).expect("write");
+        log
+    }
+
     fn command(&self, id: &str) -> Command {
         let mut command = Command::new(self.shim());
         command
@@ -200,6 +215,36 @@ impl Drop for World {
         for socket in self.sockets.lock().expect("lock").iter() {
             let _ = fs::remove_file(socket);
         }
+    }
+}
+
+/// A cgroup with a limit of memory, removed at its end.
+pub(crate) struct Tight(PathBuf);
+
+impl Tight {
+    pub(crate) fn of_mib(mib: u32) -> Self {
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let (root, limit) = if v1.exists() {
+            (v1, "memory.limit_in_bytes")
+        } else {
+            (Path::new("/sys/fs/cgroup"), "memory.max")
+        };
+        let path = root.join(format!("shim-test-{}-{mib}", std::process::id()));
+        fs::create_dir(&path).expect("make a cgroup");
+        let tight = Self(path);
+        fs::write(tight.0.join(limit), (mib << 20).to_string()).expect("limit it");
+        tight
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().expect("utf-8")
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        // What a failed test leaves in there is killed by `World`, which ends later.
+        let _ = fs::remove_dir(&self.0);
     }
 }
 

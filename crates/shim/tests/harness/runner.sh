@@ -18,10 +18,11 @@ create)
         exit 0
     fi
     # A background command reads /dev/null unless told otherwise.
-    exec 6<&0
+    exec 7<&0
     sh -c 'while [ ! -e "$1/started" ]; do sleep 0.01; done; exec sh "$2/guest.sh"' \
-        init "$state" "$bundle" <&6 3<&- 4>&- 5<&- 6<&- &
+        init "$state" "$bundle" <&7 3<&- 4>&- 5<&- 6<&- 7<&- &
     echo $! >"$state/pid"
+    if [ -e "$bundle/cgroup" ]; then echo $! >"$(cat "$bundle/cgroup")/cgroup.procs"; fi
     answer "{\"answer\":\"created\",\"pid\":$!}"
     ;;
 start)

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::view::FileKind;
-use crate::{ErrorKind, PlanError, Policy, plan};
+use crate::{ErrorKind, PlanError, Policy, Work, decide};
 
 /// A host with a container's root filesystem in one folder and other files beside it.
 struct Host {
@@ -345,7 +345,9 @@ fn the_interpreter_is_the_file_that_was_looked_at() {
     let mut process = spec.process().clone().unwrap();
     process.set_args(Some(vec!["python".to_owned()]));
     spec.set_process(Some(process));
-    let (_, mut file) = plan(&spec, &Policy::default(), &host.view()).unwrap();
+    let Work::Wasm(_, mut file) = decide(&spec, &Policy::default(), &host.view()).unwrap() else {
+        panic!("it is Wasm");
+    };
     fs::remove_file(host.path("rootfs/bin/python.wasm")).unwrap();
     host.write("rootfs/bin/python.wasm", "\0asm\u{1}\0\0\0second");
     let mut text = String::new();
@@ -363,7 +365,7 @@ fn a_hostile_interpreter_is_an_error_not_a_wait() {
     let mut process = spec.process().clone().unwrap();
     process.set_args(Some(vec!["python".to_owned()]));
     spec.set_process(Some(process));
-    let error = plan(&spec, &Policy::default(), &host.view()).unwrap_err();
+    let error = decide(&spec, &Policy::default(), &host.view()).unwrap_err();
     assert!(
         matches!(error, PlanError::ProgramNotFound { .. }),
         "{error}"
