@@ -98,6 +98,10 @@ cluster: build images ## Bring up the cluster of the tests and keep it until Ctr
 cluster-down: ## End the cluster that `make cluster` keeps
 	@scripts/e2e --end
 
+.PHONY: test-api
+test-api: bootstrap ## Test the chart, the examples and the agent against a real API server
+	@scripts/test-api
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)
