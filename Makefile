@@ -24,8 +24,8 @@ STATIC_ARM64 := $(STATIC) LIBSECCOMP_LIB_PATH=$(CACHE)/arm64/usr/lib/aarch64-lin
 
 # Each by its own `cargo build -p`: Cargo unifies features across what it builds together, and the
 # compiler must not end up in the runner.
-PACKAGES := containerd-shim-wasm-interp wasm-interp-runner wasm-interp
-EXECUTABLES := containerd-shim-wasm-interp-v1 wasm-interp-runner wasm-interp
+PACKAGES := containerd-shim-wasm-interp wasm-interp-runner wasm-interp wasm-interp-agent
+EXECUTABLES := containerd-shim-wasm-interp-v1 wasm-interp-runner wasm-interp wasm-interp-agent
 
 # The containerds that `make test` and `make test-matrix` run against (tests/containerd).
 CONTAINERDS := 1.6 1.7 2.4
@@ -42,7 +42,7 @@ bootstrap: ## Install what is missing to build and test (Debian or Ubuntu, root)
 	@scripts/bootstrap
 
 .PHONY: build
-build: bootstrap ## Build the three static executables into dist/
+build: bootstrap ## Build the static executables into dist/
 	@mkdir -p dist
 	@for package in $(PACKAGES); do \
 		printf '==> building %s\n' "$$package"; \
@@ -55,7 +55,7 @@ build: bootstrap ## Build the three static executables into dist/
 	@ls -l --human-readable $(addprefix dist/,$(EXECUTABLES))
 
 .PHONY: images
-images: bootstrap ## Build the OCI archives into dist/images/
+images: build ## Build the OCI archives into dist/images/
 	@images/build dist/images
 
 .PHONY: demo
@@ -79,6 +79,10 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: chart
+chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
+	@scripts/chart
+
 .PHONY: test-node
 test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
 	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
@@ -94,6 +98,10 @@ cluster: build images ## Bring up the cluster of the tests and keep it until Ctr
 .PHONY: cluster-down
 cluster-down: ## End the cluster that `make cluster` keeps
 	@scripts/e2e --end
+
+.PHONY: test-api
+test-api: bootstrap ## Test the chart, the examples and the agent against a real API server
+	@scripts/test-api
 
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
@@ -128,10 +136,14 @@ cross: ## Build the executables for arm64 too
 	done
 
 .PHONY: boundaries
-boundaries: bootstrap ## Check that no compiler is in the runner and no Wasmtime in the shim
+boundaries: bootstrap ## Check what must not be in an executable: a compiler, Wasmtime, TLS
 	$(call say,boundaries)
 	@tree=$$(cargo tree --locked --package wasm-interp-runner --edges normal); ! grep cranelift-codegen <<<"$$tree"
 	@tree=$$(cargo tree --locked --package containerd-shim-wasm-interp --edges normal); ! grep -w wasmtime <<<"$$tree"
+	@tree=$$(cargo tree --locked --package wasm-interp-agent --edges normal); ! grep -wE 'wasmtime|libcontainer' <<<"$$tree"
+	@for package in $(filter-out wasm-interp-agent,$(PACKAGES)); do \
+		tree=$$(cargo tree --locked --package "$$package" --edges normal); ! grep -wE 'rustls|kube' <<<"$$tree"; \
+	done
 
 .PHONY: bench
 bench: build images ## Measure against runc and the peer; writes docs/benchmarks.md

@@ -9,6 +9,8 @@ use crate::record::Record;
 
 /// All that the runtime keeps on the node: native code, and this crate's record.
 const KEPT: &str = "/var/lib/wasm-interp";
+/// Of the node's policy, which its administrator or the agent wrote and removes.
+const POLICY_FOLDER: &str = "/etc/wasm-interp";
 
 impl Work<'_> {
     pub(crate) fn uninstall(&mut self, force: bool) -> Result<Done, WorkError> {
@@ -64,6 +66,7 @@ impl Work<'_> {
             self.step("remove", release.folder.display().to_string());
         }
         files::remove_if_empty(&self.host.at(self.host.base()))?;
+        files::remove_if_empty(&self.host.at(POLICY_FOLDER))?;
         self.before("forget");
         files::remove_all(&self.host.at(STATE))?;
         if in_use.containers.is_empty() {

@@ -1,0 +1,524 @@
+//! One node's agent: reads what is wanted, has it done on the node, says what came of it. Everything it knows is
+//! read anew in each round, so it may be killed at any point.
+//!
+//! The label is on a node only while the runtime there is known to work, with one exception: what is *not known*
+//! (no answer from the node) changes nothing.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use wasm_interp_node::{Action, Choice, Outcome, Report, Status};
+use wasm_interp_workload::with_causes;
+
+use crate::cluster::{Cluster, ClusterError, Label};
+use crate::host::{HostError, NodeHost, PolicyWanted, Ran, Runtime};
+use crate::ready::Readiness;
+use crate::slots::{Slot, Slots};
+use crate::state::{Phase, State, is_labelled};
+use crate::wanted::Wanted;
+
+/// Until the next look where something is expected to change soon.
+const SOON: Duration = Duration::from_secs(5);
+/// The longest that a node which fails is left alone.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Provision this node, and keep it so.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// This node's name.
+    #[arg(long, env = "NODE_NAME")]
+    node: String,
+    /// Namespace of the release.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// This pod's name, for events.
+    #[arg(long, env = "POD_NAME")]
+    pod: Option<String>,
+    /// ConfigMap that says what is wanted.
+    #[arg(long, value_name = "NAME")]
+    wanted: String,
+    /// Lease that a node holds while its containerd may restart; repeat it to let more nodes at once.
+    #[arg(long = "lease", value_name = "NAME", required = true)]
+    leases: Vec<String>,
+    /// Where the host's directories are mounted, each at its own place.
+    #[arg(long, value_name = "DIR", default_value = "/host")]
+    root: PathBuf,
+    /// Folder on the host for releases.
+    #[arg(long, value_name = "DIR", default_value = wasm_interp_node::BASE)]
+    host_folder: PathBuf,
+    /// Folder of the executables to install.
+    #[arg(long, value_name = "DIR", default_value = "/release")]
+    release: PathBuf,
+    /// What runs containerd: auto, containerd, k3s, rke2, k0s or microk8s.
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = distribution)]
+    distribution: Choice,
+    /// Policy file for the node.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Seconds between two checks of the node.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    verify_seconds: u64,
+    /// Port that is open while the node runs Wasm pods.
+    #[arg(long, value_name = "PORT", default_value_t = 8086)]
+    ready_port: u16,
+}
+
+fn distribution(name: &str) -> Result<Choice, String> {
+    serde_json::from_value(name.into())
+        .map_err(|_| format!("{name:?} is none of auto, containerd, k3s, rke2, k0s and microk8s"))
+}
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error("cannot find the API server: is this a pod with a service account?")]
+    Incluster(#[from] kube::config::InClusterError),
+    #[error("cannot speak to the API server")]
+    Client(#[source] Box<kube::Error>),
+    #[error("cannot wait for signals")]
+    Signal(#[from] std::io::Error),
+}
+
+/// A client for the service account of this pod.
+pub(crate) fn client() -> Result<Client, AgentError> {
+    let config = kube::Config::incluster()?;
+    Client::try_from(config).map_err(|error| AgentError::Client(Box::new(error)))
+}
+
+/// Runs until TERM. A job that runs on the node then goes on; the next agent finds out what came of it.
+pub(crate) async fn run(args: Args) -> Result<(), AgentError> {
+    let client = client()?;
+    let mut term = signal(SignalKind::terminate())?;
+    let runtime = NodeHost::new(
+        &args.root,
+        &args.host_folder,
+        &args.release,
+        args.distribution,
+        args.policy.clone(),
+    );
+    info!("node {}: release {}", args.node, env!("CARGO_PKG_VERSION"));
+    tokio::select! {
+        () = serve(client, args, runtime) => {}
+        _ = term.recv() => info!("told to end"),
+    }
+    Ok(())
+}
+
+/// Looks after one node, for ever.
+pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
+    let maps = Api::namespaced(client.clone(), &args.namespace);
+    let mut agent = Agent {
+        cluster: Cluster::new(&client, &args.node, &args.namespace, &args.wanted, args.pod),
+        runtime: Arc::new(runtime),
+        slots: Slots::new(client, &args.namespace, &args.leases, &args.node),
+        readiness: Readiness::closed(args.ready_port),
+        changed: Arc::new(Notify::new()),
+        verify: Duration::from_secs(args.verify_seconds),
+        failures: 0,
+        installed: false,
+    };
+    tokio::select! {
+        () = watch(maps, args.wanted, agent.changed.clone()) => {}
+        () = agent.rounds() => {}
+    }
+}
+
+/// Says when the ConfigMap changes. What it then holds is read by each round for itself.
+async fn watch(maps: Api<ConfigMap>, name: String, changed: Arc<Notify>) {
+    let mut changes = watcher::watch_object(maps, &name).default_backoff().boxed();
+    loop {
+        match changes.next().await {
+            Some(Ok(_)) => changed.notify_one(),
+            Some(Err(error)) => warn!("cannot watch ConfigMap {name}: {}", with_causes(&error)),
+            // It never ends; and if it did, rounds would still come.
+            None => sleep(SOON).await,
+        }
+    }
+}
+
+struct Agent<R> {
+    cluster: Cluster,
+    runtime: Arc<R>,
+    slots: Slots,
+    readiness: Readiness,
+    changed: Arc<Notify>,
+    verify: Duration,
+    /// How often in a row the node could not be provisioned.
+    failures: u32,
+    /// Whether this agent's own release was installed by this process.
+    installed: bool,
+}
+
+impl<R: Runtime> Agent<R> {
+    async fn rounds(&mut self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    warn!("{}", with_causes(&error));
+                    SOON
+                }
+            };
+            // Either ends the pause.
+            let _ = timeout(pause, self.changed.notified()).await;
+        }
+    }
+
+    /// Looks, and does the next thing; returns how long that is enough.
+    async fn round(&mut self) -> Result<Duration, ClusterError> {
+        let node = self.cluster.node().await?;
+        // After the node: whoever asks for an uninstallation writes first and looks at nodes then, so either they
+        // see our annotation or we see their request.
+        let Some(map) = self.cluster.map().await? else {
+            // The release is being deleted, or not whole yet. Nothing is wanted.
+            self.readiness.set(false).await;
+            return Ok(SOON);
+        };
+        let wanted = match Wanted::of(&map) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                warn!(
+                    "ConfigMap {}: {error}",
+                    map.metadata.name.unwrap_or_default()
+                );
+                return Ok(self.verify);
+            }
+        };
+        match (wanted, State::of(&node)) {
+            (Wanted::Installed, None) => {
+                let state = State::new(Phase::Preparing, "about to look at the node");
+                self.cluster.say(&node, &state, Label::Keep).await?;
+                Ok(Duration::ZERO)
+            }
+            (Wanted::Installed, Some(_)) => self.install(&node).await,
+            // Nothing of ours is there.
+            (_, None) => {
+                self.readiness.set(false).await;
+                Ok(self.verify)
+            }
+            // It has its answer already.
+            (Wanted::Released { request }, Some(state))
+                if state.request.as_ref() == Some(&request)
+                    && state.phase != Phase::Uninstalling =>
+            {
+                Ok(self.verify)
+            }
+            (Wanted::Removed { request }, Some(state))
+                if state.request.as_ref() == Some(&request)
+                    && matches!(state.phase, Phase::InUse | Phase::Failed) =>
+            {
+                Ok(self.verify)
+            }
+            (Wanted::Released { request }, Some(state)) => {
+                self.release(&node, &state, &request).await
+            }
+            (Wanted::Removed { request }, Some(_)) => self.remove(&node, &request).await,
+        }
+    }
+
+    /// The node shall run Wasm pods.
+    async fn install(&mut self, node: &Node) -> Result<Duration, ClusterError> {
+        if let Err(error) = self.settle_policy(PolicyWanted::AsTheChartSays).await {
+            return self.failed(node, &with_causes(&error), Label::Keep).await;
+        }
+        match self.run_job(Action::Verify).await {
+            Ok(Ran { report, shim }) => {
+                let status = report.status.as_ref();
+                let is_ours = self.installed
+                    || status.is_some_and(|status| status.running.as_ref() == Some(&shim));
+                if report.holds() && is_ours {
+                    return self.ready(node).await;
+                }
+                info!("to be installed: {}", report.message);
+                // In an upgrade the older release serves meanwhile.
+                if !report.holds() && !serves(status) && is_labelled(node) {
+                    self.readiness.set(false).await;
+                    let state = State::new(Phase::Failed, &report.message);
+                    self.cluster.say(node, &state, Label::Remove).await?;
+                }
+            }
+            Err(error) if error.is_busy() => return Ok(SOON),
+            Err(error) => return self.failed(node, &with_causes(&error), Label::Keep).await,
+        }
+
+        let Some(slot) = self.slot(node).await? else {
+            return Ok(Duration::ZERO);
+        };
+        // The node object of before the wait is stale in its label at most by what was said above.
+        let node = &self.cluster.node().await?;
+        let state = State::new(
+            Phase::Installing,
+            "containerd is configured, and restarted if that changed it",
+        );
+        let said = self.cluster.say(node, &state, Label::Keep).await;
+        let outcome = match said {
+            Ok(()) => Ok(self.job(Action::Install).await),
+            Err(error) => Err(error),
+        };
+        slot.give_back().await;
+        let node = &self.cluster.node().await?;
+        match outcome? {
+            Ok(report) if report.holds() => {
+                self.installed = true;
+                self.ready(node).await
+            }
+            Ok(report) => {
+                let label = if serves(report.status.as_ref()) {
+                    Label::Keep
+                } else {
+                    Label::Remove
+                };
+                let pause = self.failed(node, &report.message, label).await?;
+                Ok(match report.outcome {
+                    Outcome::Reverted {
+                        retry_after_unix, ..
+                    } => until(retry_after_unix).max(SOON),
+                    _ => pause,
+                })
+            }
+            Err(error) if error.is_busy() => Ok(SOON),
+            Err(error) => self.failed(node, &with_causes(&error), Label::Keep).await,
+        }
+    }
+
+    async fn ready(&mut self, node: &Node) -> Result<Duration, ClusterError> {
+        self.failures = 0;
+        let state = State::new(Phase::Ready, "runs Wasm pods");
+        self.cluster.say(node, &state, Label::Set).await?;
+        self.readiness.set(true).await;
+        Ok(self.verify)
+    }
+
+    async fn failed(
+        &mut self,
+        node: &Node,
+        message: &str,
+        label: Label,
+    ) -> Result<Duration, ClusterError> {
+        warn!("{message}");
+        self.readiness.set(false).await;
+        self.cluster
+            .say(node, &State::new(Phase::Failed, message), label)
+            .await?;
+        self.failures += 1;
+        Ok(pause_after(self.failures))
+    }
+
+    /// The node shall take no new Wasm pods, and say whether there are any.
+    async fn release(
+        &mut self,
+        node: &Node,
+        state: &State,
+        request: &str,
+    ) -> Result<Duration, ClusterError> {
+        self.readiness.set(false).await;
+        // The label first: the kubelet refuses what the scheduler sent before.
+        self.cluster.say(node, state, Label::Remove).await?;
+        let node = &self.cluster.node().await?;
+        let released = || {
+            State::new(Phase::Released, "takes no Wasm pods any more, and has none")
+                .answering(request)
+        };
+        match self.job(Action::Status).await {
+            Ok(Report {
+                status: Some(status),
+                ..
+            }) => match users(&status) {
+                users if users.is_empty() => {
+                    self.cluster.say(node, &released(), Label::Remove).await?
+                }
+                users => self.in_use(node, users, request).await?,
+            },
+            Ok(report) => self.cannot(node, &report.message, request).await?,
+            Err(error) if error.is_busy() => return Ok(SOON),
+            Err(error) if error.means_untouched() => {
+                self.cluster.say(node, &released(), Label::Remove).await?
+            }
+            Err(error) => self.cannot(node, &with_causes(&error), request).await?,
+        }
+        Ok(self.verify)
+    }
+
+    /// Nothing of ours shall be on the node.
+    async fn remove(&mut self, node: &Node, request: &str) -> Result<Duration, ClusterError> {
+        self.readiness.set(false).await;
+        let Some(slot) = self.slot_for(node, Some(request)).await? else {
+            return Ok(Duration::ZERO);
+        };
+        let node = &self.cluster.node().await?;
+        let state = State::new(Phase::Uninstalling, "the runtime is taken away").answering(request);
+        if let Err(error) = self.cluster.say(node, &state, Label::Remove).await {
+            slot.give_back().await;
+            return Err(error);
+        }
+        self.installed = false;
+        // The policy first: the job removes its folder if nothing else is in it. A round of `install` brings it back.
+        let outcome = match self.settle_policy(PolicyWanted::None).await {
+            Ok(()) => self.job(Action::Uninstall { force: false }).await,
+            Err(error) => Err(error),
+        };
+        slot.give_back().await;
+        let node = &self.cluster.node().await?;
+        match outcome {
+            Ok(report) if report.holds() => self.cluster.forget(node, &report.message).await?,
+            Ok(Report {
+                outcome: Outcome::InUse { containers },
+                ..
+            }) => {
+                let users = containers.iter().map(user).collect();
+                self.in_use(node, users, request).await?;
+            }
+            Ok(report) => self.cannot(node, &report.message, request).await?,
+            Err(error) if error.is_busy() => return Ok(SOON),
+            Err(error) if error.means_untouched() => {
+                self.cluster.forget(node, "nothing was installed").await?
+            }
+            Err(error) => self.cannot(node, &with_causes(&error), request).await?,
+        }
+        Ok(self.verify)
+    }
+
+    /// It stays, so it may be used.
+    async fn in_use(
+        &self,
+        node: &Node,
+        users: BTreeSet<String>,
+        request: &str,
+    ) -> Result<(), ClusterError> {
+        let names: Vec<&str> = users.iter().map(String::as_str).collect();
+        let message = format!(
+            "cannot be uninstalled while it is used by {}",
+            names.join(", ")
+        );
+        warn!("{message}");
+        let state = State::new(Phase::InUse, message)
+            .answering(request)
+            .used_by(users);
+        self.cluster.say(node, &state, Label::Set).await
+    }
+
+    async fn cannot(&self, node: &Node, message: &str, request: &str) -> Result<(), ClusterError> {
+        warn!("{message}");
+        let state = State::new(Phase::Failed, message).answering(request);
+        self.cluster.say(node, &state, Label::Keep).await
+    }
+
+    async fn slot(&mut self, node: &Node) -> Result<Option<Slot>, ClusterError> {
+        self.slot_for(node, None).await
+    }
+
+    /// Waits for the right to restart containerd; `None` if something else is wanted meanwhile.
+    async fn slot_for(
+        &mut self,
+        node: &Node,
+        request: Option<&str>,
+    ) -> Result<Option<Slot>, ClusterError> {
+        let mut said = false;
+        loop {
+            if let Some(slot) = self.slots.try_take().await? {
+                return Ok(Some(slot));
+            }
+            if !said {
+                let mut state =
+                    State::new(Phase::Waiting, "other nodes restart their containerd first");
+                state.request = request.map(str::to_owned);
+                self.cluster.say(node, &state, Label::Keep).await?;
+                said = true;
+            }
+            if timeout(SOON, self.changed.notified()).await.is_ok() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn job(&self, action: Action) -> Result<Report, HostError> {
+        Ok(self.run_job(action).await?.report)
+    }
+
+    async fn run_job(&self, action: Action) -> Result<Ran, HostError> {
+        let runtime = self.runtime.clone();
+        off_thread(move || runtime.run(action)).await
+    }
+
+    async fn settle_policy(&self, wanted: PolicyWanted) -> Result<(), HostError> {
+        let runtime = self.runtime.clone();
+        off_thread(move || runtime.settle_policy(wanted)).await
+    }
+}
+
+/// Runs what blocks beside this thread.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Whether pods of the runtime can start, with whichever release.
+fn serves(status: Option<&Status>) -> bool {
+    status.is_some_and(|status| status.containerd_answers && status.handler_listed)
+}
+
+fn users(status: &Status) -> BTreeSet<String> {
+    status.containers.iter().map(user).collect()
+}
+
+fn user(container: &wasm_interp_node::Container) -> String {
+    container
+        .pod
+        .clone()
+        .unwrap_or_else(|| container.to_string())
+}
+
+/// A restart of containerd that failed is not to be repeated all the time.
+fn pause_after(failures: u32) -> Duration {
+    (Duration::from_secs(30) * 2u32.saturating_pow(failures.clamp(1, 16) - 1)).min(PATIENCE)
+}
+
+fn until(unix: u64) -> Duration {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Duration::from_secs(unix).saturating_sub(now).min(PATIENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_fails_is_left_alone_longer_each_time() {
+        let pauses: Vec<u64> = (1..=10)
+            .map(|failures| pause_after(failures).as_secs())
+            .collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        assert_eq!(pause_after(u32::MAX), PATIENCE);
+    }
+
+    #[test]
+    fn distributions_have_the_names_of_the_node_installer() {
+        use wasm_interp_node::Distribution::{Containerd, K0s, K3s, MicroK8s, Rke2};
+        assert_eq!(distribution("auto"), Ok(Choice::Auto));
+        let named = [
+            ("containerd", Containerd),
+            ("k3s", K3s),
+            ("rke2", Rke2),
+            ("k0s", K0s),
+            ("microk8s", MicroK8s),
+        ];
+        for (name, wanted) in named {
+            assert_eq!(distribution(name), Ok(Choice::Named(wanted)), "{name}");
+        }
+        assert!(distribution("bottlerocket").is_err_and(|text| text.contains("microk8s")));
+    }
+}
