@@ -274,8 +274,16 @@ impl Task {
         let exit = match self.init.exited().await {
             Ok(exit) => exit,
             Err(error) => {
-                error!(id = self.id.as_str(), error:%; "cannot wait for an init process");
-                return;
+                // No descriptor left for the event loop, perhaps. A thread can wait all the same.
+                warn!(id = self.id.as_str(), error:%; "waits for an init process on a thread");
+                let init = Arc::clone(&self.init);
+                match spawn_blocking(move || init.exited_blocking()).await {
+                    Ok(exit) => exit,
+                    Err(error) => {
+                        error!(id = self.id.as_str(), error:%; "cannot wait for an init process");
+                        return;
+                    }
+                }
             }
         };
         let _order = self.moves.lock().await;
