@@ -119,6 +119,11 @@ impl World {
         &self.daemon
     }
 
+    /// The native program of the trials.
+    pub(crate) fn busybox(&self) -> &Path {
+        &self.settings.busybox
+    }
+
     /// A second containerd that keeps its artifacts in `cache`, for as long as `trial` takes.
     pub(crate) fn with_cache(
         &self,

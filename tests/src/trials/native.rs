@@ -21,16 +21,29 @@ fn shell<'world>(world: &'world World, runtime: &'static str, script: &str) -> C
         .arguments(&["sh", "-c", script])
 }
 
-/// Fails unless both runtimes give the same.
+/// Fails unless both runtimes give the same, and says what only one gives.
 fn same<T: PartialEq + std::fmt::Debug>(
     what: &str,
-    mut under: impl FnMut(&'static str) -> Outcome<T>,
+    mut under: impl FnMut(&'static str) -> Outcome<Vec<T>>,
 ) -> Outcome {
     let (runc, ours) = (under(RUNC)?, under(OURS)?);
     if runc == ours {
         return Ok(());
     }
-    Err(format!("{what}: under runc {runc:#?}, under ours {ours:#?}").into())
+    let only = |one: &[T], other: &[T]| {
+        let lines: Vec<String> = one
+            .iter()
+            .filter(|line| !other.contains(line))
+            .map(|line| format!("{line:?}"))
+            .collect();
+        lines.join("\n  ")
+    };
+    Err(format!(
+        "{what}: only under runc\n  {}\nonly under ours\n  {}",
+        only(&runc, &ours),
+        only(&ours, &runc)
+    )
+    .into())
 }
 
 pub(super) fn a_life_is_that_under_runc(world: &World) -> Outcome {
@@ -43,16 +56,17 @@ pub(super) fn a_life_is_that_under_runc(world: &World) -> Outcome {
     })
 }
 
-/// All that a program can find out of its process, its mounts and its devices.
+/// All that a program can find out of its process, its mounts and its devices. Of the signals that
+/// it ignores runc passes on what it was started with; ours are the runner's tests' business.
 pub(super) fn the_process_and_its_files_are_those_under_runc(world: &World) -> Outcome {
     let script = r#"
-        busybox grep -E '^(Uid|Gid|Groups|Umask|Sig(Blk|Ign|Cgt)|Cap...|NoNewPrivs|Seccomp):' /proc/self/status
+        busybox grep -E '^(Uid|Gid|Groups|Umask|Sig(Blk|Cgt)|Cap...|NoNewPrivs|Seccomp):' /proc/self/status
         busybox tr '\0' '\n' </proc/1/environ
         pwd; ulimit -a; busybox hostname
         busybox cat /proc/1/oom_score_adj /proc/1/cmdline
         echo; busybox awk '{ print $5, $6, $(NF-2) }' /proc/self/mountinfo | busybox sort
-        busybox ls -ln /dev | busybox awk '{ $6 = $7 = $8 = ""; print }' | busybox grep -vE 'core|total'
-        busybox ls /proc/self/fd /proc/sys/kernel /proc/acpi /sys /sys/fs/cgroup
+        busybox stat -c '%n %a %u %g %t %T %N' /dev/* | busybox grep -v core
+        busybox ls /proc/self/fd /proc/sys /proc/acpi /sys /sys/fs/cgroup
         for path in /proc/keys /proc/kcore /proc/timer_list; do busybox head -c1 $path | busybox wc -c; done
         echo x >/proc/sys/kernel/domainname; echo x >/proc/sysrq-trigger; echo $?
         busybox mknod /tmp/loop b 7 0; busybox dd if=/tmp/loop count=0; busybox id
@@ -75,8 +89,13 @@ pub(super) fn the_process_and_its_files_are_those_under_runc(world: &World) -> O
         }
         same(&format!("with {options:?}"), |runtime| {
             let finished = shell(world, runtime, script).options(options).run()?;
-            let text = format!("{}\n--- stderr\n{}", finished.stdout, finished.stderr);
-            Ok(text.lines().map(str::to_owned).collect::<Vec<_>>())
+            // What ctr itself has to say begins with the time.
+            let said = finished
+                .stderr
+                .lines()
+                .filter(|line| !line.starts_with("time="));
+            let lines = finished.stdout.lines().chain(said);
+            Ok(lines.map(str::to_owned).collect::<Vec<_>>())
         })?;
     }
     Ok(())
@@ -85,7 +104,9 @@ pub(super) fn the_process_and_its_files_are_those_under_runc(world: &World) -> O
 pub(super) fn exit_codes_and_signals_are_those_under_runc(world: &World) -> Outcome {
     for code in ["0", "3", "125", "255"] {
         same(&format!("exit {code}"), |runtime| {
-            Ok(shell(world, runtime, &format!("exit {code}")).run()?.code)
+            Ok(vec![
+                shell(world, runtime, &format!("exit {code}")).run()?.code,
+            ])
         })?;
     }
     // Process 1 of a pid namespace has no default actions: TERM alone does not end it.
@@ -109,7 +130,7 @@ pub(super) fn exit_codes_and_signals_are_those_under_runc(world: &World) -> Outc
         container.wait_for_status("STOPPED")?;
         let code = container.delete()?;
         container.remove()?;
-        Ok(code)
+        Ok(vec![code])
     })
 }
 
@@ -211,23 +232,25 @@ pub(super) fn the_policy_may_forbid_it(world: &World) -> Outcome {
 }
 
 pub(super) fn by_hand_too(world: &World) -> Outcome {
-    world.with_files(NATIVE, |rootfs| {
-        let rootfs = rootfs.display().to_string();
-        let script = ["--", "sh", "-c", "busybox head -n1 /proc/1/status; exit 7"];
-        world
-            .wasm_interp(&[&["run", &rootfs], &script[..]].concat())?
-            .expect_code(7)?
-            .expect_stdout("Name:\tsh")?;
-        world
-            .wasm_interp(&[&["inspect", &rootfs], &script[..]].concat())?
-            .expect_code(0)?
-            .expect_stdout("/bin/sh")?
-            .expect_stdout("a native program")?;
-        let told = world.wasm_interp(&[&["inspect", "--json", &rootfs], &script[..]].concat())?;
-        let told: Value = serde_json::from_str(&told.expect_code(0)?.stdout)?;
-        if told["native"]["interpreter"]["path"] != "/bin/sh" {
-            return Err(format!("inspect says {told}").into());
-        }
-        Ok(())
-    })
+    let folder = world.folder("rootfs")?;
+    fs::create_dir(folder.join("bin"))?;
+    for name in ["busybox", "sh"] {
+        fs::copy(world.busybox(), folder.join("bin").join(name))?;
+    }
+    let rootfs = folder.display().to_string();
+    let script = ["--", "sh", "-c", "busybox head -n1 /proc/1/status; exit 7"];
+    let wasm_interp = |verb: &[&str]| world.wasm_interp(&[verb, &[&rootfs], &script].concat());
+    wasm_interp(&["run"])?
+        .expect_code(7)?
+        .expect_stdout("Name:\tsh")?;
+    wasm_interp(&["inspect"])?
+        .expect_code(0)?
+        .expect_stdout("/bin/sh")?
+        .expect_stdout("a native program")?;
+    let told = wasm_interp(&["inspect", "--json"])?.expect_code(0)?;
+    let told: Value = serde_json::from_str(&told.stdout)?;
+    if told["native"]["interpreter"]["path"] != "/bin/sh" {
+        return Err(format!("inspect says {told}").into());
+    }
+    Ok(())
 }
