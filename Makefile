@@ -79,7 +79,7 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
 .PHONY: test-node
-test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
+test-node: build ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
 	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
 
 .PHONY: lint
