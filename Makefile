@@ -84,7 +84,7 @@ chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, file
 	@scripts/chart
 
 .PHONY: test-node
-test-node: build images ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
+test-node: build ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
 	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
 
 .PHONY: e2e

@@ -262,7 +262,7 @@ container_annotations = [\"wasm-interp.io/*\"]
         .unwrap();
         assert!(
             text.contains(
-                "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"r\"\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n"
+                "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\noptions = { SystemdCgroup = false }\nruntime_type = \"r\"\n"
             ),
             "{text}"
         );

@@ -266,7 +266,7 @@ mod tests {
         let (answer, call) = conversation(vec![signal, good]);
         assert_eq!(answer.unwrap().0, "ok");
         assert_eq!(call[..4], *b"l\x01\0\x01");
-        let text = String::from_utf8_lossy(call);
+        let text = String::from_utf8_lossy(&call);
         for part in ["/a/b", "c.D", "sa(sv)\0", "unit"] {
             assert!(text.contains(part), "{part} in {text:?}");
         }
