@@ -56,3 +56,5 @@ pub use names::{BASE, HANDLER, RUNTIME_TYPE};
 pub use process::{Restart, SettleError};
 pub use release::{Placed, Release, ReleaseError};
 pub use report::{Container, InstalledRelease, Outcome, Report, Reverts, Status, Step};
+pub use systemd::{PeerError, SystemdError};
+pub use work::WorkError;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
 use crate::config::{self, ConfigError, Dump, Shim, Version, template};
 use crate::daemon::Daemon;
@@ -264,8 +265,10 @@ impl Node<'_> {
         };
         let bytes = self.read(&target.path)?;
         let text = config::text(&target.path, bytes.as_deref())?;
-        for shim in [Shim::Path(shim.to_owned()), Shim::Link] {
-            let edited = config::with_runtime(&target.read, &read, &shim, version)?;
+        let mut defaults = Map::new();
+        let mut shims = vec![Shim::Link, Shim::Path(shim.to_owned())];
+        while let Some(shim) = shims.pop() {
+            let edited = config::with_runtime(&target.read, &read, &shim, version, &defaults)?;
             let (after, probe) = match target.kind {
                 Kind::Main => {
                     let probe = self.probe(&config::absolute(&target.path, &edited)?, None)?;
@@ -304,6 +307,12 @@ impl Node<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            let lost = before.lost_in(&dump);
+            if target.kind == Kind::Main && defaults.is_empty() && !lost.is_empty() {
+                defaults = lost;
+                shims.push(shim);
+                continue;
+            }
             if !before.differs_in_ours_only(&dump) {
                 return Ok(Err(
                     "our table there would change more of the configuration than our runtime"

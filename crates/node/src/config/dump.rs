@@ -62,19 +62,35 @@ impl Dump {
 
     /// How our runtime's shim is found, if the runtime is listed as ours.
     pub(crate) fn runtime(&self) -> Option<Shim> {
-        let ours = [Version::V2, Version::V3].iter().find_map(|version| {
-            self.0
-                .get("plugins")?
-                .get(version.plugin())?
-                .pointer("/containerd/runtimes")?
-                .get(HANDLER)
-        })?;
+        let ours = self.runtimes()?.get(HANDLER)?;
         if ours.get("runtime_type")?.as_str()? != RUNTIME_TYPE {
             return None;
         }
         Some(match ours.get("runtime_path").and_then(Value::as_str) {
             Some(path) if !path.is_empty() => Shim::Path(path.into()),
             _ => Shim::Link,
+        })
+    }
+
+    /// Runtimes that this lists and the other does not, other than ours: containerd 1.x drops its
+    /// default as soon as a file lists any.
+    pub(crate) fn lost_in(&self, other: &Self) -> Map<String, Value> {
+        let kept = other.runtimes().cloned().unwrap_or_default();
+        self.runtimes()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| *name != HANDLER && !kept.contains_key(*name))
+            .map(|(name, runtime)| (name.clone(), runtime.clone()))
+            .collect()
+    }
+
+    fn runtimes(&self) -> Option<&Map<String, Value>> {
+        [Version::V2, Version::V3].iter().find_map(|version| {
+            self.0
+                .get("plugins")?
+                .get(version.plugin())?
+                .pointer("/containerd/runtimes")?
+                .as_object()
         })
     }
 

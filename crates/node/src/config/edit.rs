@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 
 use super::{ConfigError, Shim, Version};
@@ -9,6 +10,8 @@ use crate::names::{ANNOTATIONS, HANDLER, RUNTIME_TYPE};
 
 pub(super) const COMMENT: &str =
     "# Added by `wasm-interp node install`; `wasm-interp node uninstall` takes it out.";
+
+const DEFAULT_COMMENT: &str = "# containerd's own default, which it drops once the file lists a runtime: by `wasm-interp node install`.";
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<DocumentMut, ConfigError> {
     text.parse().map_err(|source| ConfigError::Toml {
@@ -38,11 +41,13 @@ pub(crate) fn version(path: &Path, text: &str) -> Result<Option<Version>, Config
 }
 
 /// The text with our table in it. `fallback` is the version of a file that is empty or absent.
+/// `defaults` are runtimes to be listed beside ours, where nothing but containerd's default lists them.
 pub(crate) fn with_runtime(
     path: &Path,
     text: &str,
     shim: &Shim,
     fallback: Version,
+    defaults: &Map<String, Value>,
 ) -> Result<String, ConfigError> {
     let (text, version) = match version(path, text)? {
         Some(version) => (text.to_owned(), version),
@@ -50,6 +55,19 @@ pub(crate) fn with_runtime(
     };
     let mut document = parse(path, &text)?;
     let runtimes = descend(path, document.as_table_mut(), version)?;
+    for (name, runtime) in defaults {
+        let mut table = toml_edit::ser::to_document(runtime)
+            .map_err(|source| ConfigError::Default {
+                name: name.clone(),
+                source: Box::new(source),
+            })?
+            .as_table()
+            .clone();
+        table
+            .decor_mut()
+            .set_prefix(format!("\n{DEFAULT_COMMENT}\n"));
+        runtimes.insert(name, Item::Table(table));
+    }
     let ours = entry(path, runtimes, HANDLER, || {
         let mut table = Table::new();
         table.decor_mut().set_prefix(format!("\n{COMMENT}\n"));
@@ -197,7 +215,7 @@ version = 2
     }
 
     fn add(text: &str, path: &str) -> String {
-        with_runtime(Path::new(PATH), text, &shim(path), Version::V3).unwrap()
+        with_runtime(Path::new(PATH), text, &shim(path), Version::V3, &Map::new()).unwrap()
     }
 
     fn remove(text: &str) -> Option<String> {
@@ -232,6 +250,25 @@ container_annotations = [\"wasm-interp.io/*\"]
     }
 
     #[test]
+    fn a_default_that_listing_ours_drops_is_listed_too() {
+        let runc = serde_json::json!({ "runc": { "runtime_type": "r", "options": { "SystemdCgroup": false } } });
+        let text = with_runtime(
+            Path::new(PATH),
+            "version = 2\n",
+            &shim("/a"),
+            Version::V2,
+            runc.as_object().unwrap(),
+        )
+        .unwrap();
+        assert!(
+            text.contains(
+                "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"r\"\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn every_way_to_write_tables() {
         for text in [
             "version = 3\nplugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.runtime_type = 'x'\n",
@@ -262,7 +299,8 @@ container_annotations = [\"wasm-interp.io/*\"]
             "version = 5\n",
             "version = 'two'\n",
         ] {
-            let error = with_runtime(Path::new(PATH), text, &Shim::Link, Version::V2).unwrap_err();
+            let error = with_runtime(Path::new(PATH), text, &Shim::Link, Version::V2, &Map::new())
+                .unwrap_err();
             assert!(
                 error.to_string().contains("containerd config migrate"),
                 "{error}"
@@ -281,7 +319,7 @@ container_annotations = [\"wasm-interp.io/*\"]
     }
 
     fn add_error(text: &str) -> String {
-        with_runtime(Path::new(PATH), text, &Shim::Link, Version::V2)
+        with_runtime(Path::new(PATH), text, &Shim::Link, Version::V2, &Map::new())
             .unwrap_err()
             .to_string()
     }

@@ -36,6 +36,14 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml_edit::de::Error>,
     },
+    /// A default of containerd's cannot be written.
+    #[error("containerd's default runtime {name:?} cannot be written as TOML: {source}")]
+    Default {
+        /// The runtime.
+        name: String,
+        /// Why.
+        source: Box<toml_edit::ser::Error>,
+    },
     /// It is not one of the versions that this knows.
     #[error(
         "{path} has configuration version {found}: 2, 3 and 4 can be edited; write it anew with \

@@ -78,13 +78,14 @@ impl Peer {
         };
         let digits = nix::unistd::geteuid().to_string();
         let user: String = digits.bytes().map(|byte| format!("{byte:02x}")).collect();
-        peer.send(format!("\0AUTH EXTERNAL {user}\r\n").as_bytes())?;
+        // Both lines at once, as systemd's own clients do: a call that reaches it together with the
+        // second line would lie there unread until something follows.
+        peer.send(format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n").as_bytes())?;
         let mut answer = String::new();
         (&mut peer.stream).take(1024).read_line(&mut answer)?;
         if !answer.starts_with("OK ") {
             return Err(PeerError::Refused(answer.trim_end().to_owned()));
         }
-        peer.send(b"BEGIN\r\n")?;
         Ok(peer)
     }
 
@@ -234,7 +235,9 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut said = vec![0; 1024];
             let count = stream.read(&mut said).unwrap();
-            assert!(said[..count].starts_with(b"\0AUTH EXTERNAL "), "{said:?}");
+            let said = &said[..count];
+            assert!(said.starts_with(b"\0AUTH EXTERNAL "), "{said:?}");
+            assert!(said.ends_with(b"\r\nBEGIN\r\n"), "{said:?}");
             stream
                 .write_all(b"OK 0123456789abcdef0123456789abcdef\r\n")
                 .unwrap();
@@ -262,7 +265,6 @@ mod tests {
         let good = answer(RETURN, &[(FIELD_SIGNATURE, b'g', "s")], b"\x02\0\0\0ok\0");
         let (answer, call) = conversation(vec![signal, good]);
         assert_eq!(answer.unwrap().0, "ok");
-        let call = call.strip_prefix(b"BEGIN\r\n").unwrap();
         assert_eq!(call[..4], *b"l\x01\0\x01");
         let text = String::from_utf8_lossy(call);
         for part in ["/a/b", "c.D", "sa(sv)\0", "unit"] {

@@ -236,6 +236,12 @@ impl Daemon for FakeContainerd<'_> {
             }
             merge(&mut whole, Value::Object(file));
         }
+        let lists_runtimes = plugins
+            .get(section)
+            .is_some_and(|section| section.pointer("/containerd/runtimes").is_some());
+        if self.node.kind.merge == Merge::Sections && lists_runtimes {
+            whole["plugins"][section]["containerd"]["runtimes"] = json!({});
+        }
         merge(&mut whole["plugins"], Value::Object(plugins));
         if !self.node.kind.runtime_path {
             for runtime in whole["plugins"][section]["containerd"]["runtimes"]
