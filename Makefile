@@ -67,6 +67,7 @@ test: test-unit test-containerd ## Run every test: unit, integration, and contai
 
 .PHONY: test-unit
 test-unit: bootstrap ## Run the tests that need no containerd (root: they make real containers)
+	@scripts/bootstrap busybox
 	$(call say,tests of the crates)
 	@cargo test --locked --workspace --exclude wasm-interp-tests --no-fail-fast
 

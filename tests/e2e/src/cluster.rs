@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
+use k8s_openapi::serde_json::{Value, json};
 use nix::mount::{MsFlags, mount};
 
 use crate::Outcome;
@@ -15,7 +16,7 @@ use crate::command::{self, wait_for};
 use crate::node::{Node, Plan, Series};
 use crate::pki::Authority;
 use crate::settings::Settings;
-use crate::{images, provision};
+use crate::{images, provision, registry};
 
 /// The bridge of nodes and control plane; the control plane's address on it.
 pub(crate) const BRIDGE: &str = "e2e";
@@ -26,6 +27,7 @@ const SERVICES: &str = "10.215.0.0/16";
 pub(crate) const CLUSTER_DNS: &str = "10.215.0.10";
 /// Where the images' registry listens.
 pub(crate) const REGISTRY: &str = "10.213.0.1:5000";
+pub(crate) const PRIVATE_REGISTRY: &str = "10.213.0.1:5001";
 const SERVER: &str = "https://10.213.0.1:6443";
 
 /// The nodes; the second joins when a trial asks for it.
@@ -70,6 +72,7 @@ impl Cluster {
         images::write(settings, &folder.join("images"))?;
         let authority = Authority::create(&folder.join("pki"))?;
         let kubeconfig = control_plane(settings, &authority)?;
+        registry::fill(settings, &images::archive_of_a_trap(settings)?)?;
         let cluster = Self {
             settings: settings.clone(),
             kubeconfig,
@@ -78,6 +81,9 @@ impl Cluster {
             joining: Mutex::new(()),
         };
         cluster.node(0)?;
+        cluster
+            .kubectl_with(&["apply", "--filename=-"], &metrics())?
+            .expect_code(0)?;
         wait_for("the service account of the default namespace", || {
             let account = cluster.kubectl(&["get", "serviceaccount", "default"])?;
             Ok((account.code == 0).then_some(()))
@@ -114,13 +120,23 @@ impl Cluster {
 
     /// kubectl as the administrator.
     pub(crate) fn kubectl(&self, words: &[&str]) -> Outcome<command::Finished> {
+        command::run(self.kubectl_command(words), None)
+    }
+
+    /// The same with an object on its standard input.
+    fn kubectl_with(&self, words: &[&str], object: &Value) -> Outcome<command::Finished> {
+        let object = object.to_string();
+        command::run(self.kubectl_command(words), Some(object.as_bytes()))
+    }
+
+    fn kubectl_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.settings.components.join("kubectl"));
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(words)
             .env("HOME", self.settings.folder());
-        command::run(command, None)
+        command
     }
 }
 
@@ -308,7 +324,43 @@ fn control_plane(settings: &Settings, authority: &Authority) -> Outcome<PathBuf>
     // These give up where the API server has not made its own roles yet.
     start("kube-controller-manager", controllers)?;
     start("kube-scheduler", scheduler)?;
+    let config = authority.kubeconfig(SERVER, "system:metrics-server", "system:masters")?;
+    let mut metrics = component("metrics-server");
+    metrics
+        .arg(format!("--kubeconfig={}", shown(&config)))
+        .arg(format!("--authentication-kubeconfig={}", shown(&config)))
+        .arg(format!("--authorization-kubeconfig={}", shown(&config)))
+        .arg(format!("--secure-port={METRICS}"))
+        .arg(format!(
+            "--cert-dir={}",
+            shown(&folder.join("metrics-server"))
+        ))
+        .arg(format!("--kubelet-certificate-authority={ca}"))
+        .args([
+            "--kubelet-preferred-address-types=InternalIP",
+            "--metric-resolution=10s",
+        ]);
+    start("metrics-server", metrics)?;
     Ok(kubeconfig)
+}
+
+/// Where metrics-server listens.
+const METRICS: u16 = 4443;
+
+/// Leads the API server to metrics-server, which is no pod here.
+fn metrics() -> Value {
+    let name = json!({ "name": "metrics-server", "namespace": "kube-system" });
+    json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "v1", "kind": "Service", "metadata": name,
+          "spec": { "ports": [{ "name": "https", "port": 443, "targetPort": METRICS }] } },
+        { "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+          "metadata": { "name": "metrics-server", "namespace": "kube-system", "labels": { "kubernetes.io/service-name": "metrics-server" } },
+          "ports": [{ "name": "https", "port": METRICS, "protocol": "TCP" }],
+          "endpoints": [{ "addresses": [GATEWAY.to_string()], "conditions": { "ready": true } }] },
+        { "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": { "name": "v1beta1.metrics.k8s.io" },
+          "spec": { "group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "service": name } },
+    ]})
 }
 
 const ADMISSION: &str = "apiVersion: apiserver.config.k8s.io/v1

@@ -2,7 +2,7 @@
 //! against containerd, and a few that only a cluster asks for.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Outcome;
 use crate::guests;
@@ -48,6 +48,18 @@ pub(crate) fn write(settings: &Settings, folder: &Path) -> Outcome {
         .write(PAUSE, &folder.join("pause.tar"))
 }
 
+/// The archive with the content that a private image gets.
+pub(crate) fn archive_of_a_trap(settings: &Settings) -> Outcome<PathBuf> {
+    let archive = settings.folder().join("trap.tar");
+    Image::new()
+        .program("/bin/guest.wasm", wat::parse_str(TRAP)?)
+        .entrypoint(&["/bin/guest.wasm"])
+        .write("localhost/test/private:1", &archive)?;
+    Ok(archive)
+}
+
+const TRAP: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+
 const SHOW: &str = "import json, os, sys
-print(json.dumps({'cwd': os.getcwd(), 'arguments': sys.argv[1:], 'variable': os.environ.get('FROM_THE_IMAGE')}))
+print(json.dumps({'cwd': os.environ['PWD'], 'arguments': sys.argv[1:], 'variable': os.environ.get('FROM_THE_IMAGE')}))
 ";

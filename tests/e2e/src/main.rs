@@ -25,6 +25,7 @@ mod node;
 mod outside;
 mod pki;
 mod provision;
+mod registry;
 mod settings;
 mod trials;
 mod world;

@@ -272,13 +272,15 @@ fn write_files(
             )?;
         }
     }
-    put(
-        &format!("etc/containerd/certs.d/{}/hosts.toml", cluster::REGISTRY),
-        &format!(
-            "server = \"http://{0}\"\n[host.\"http://{0}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
-            cluster::REGISTRY
-        ),
-    )
+    for registry in [cluster::REGISTRY, cluster::PRIVATE_REGISTRY] {
+        put(
+            &format!("etc/containerd/certs.d/{registry}/hosts.toml"),
+            &format!(
+                "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcome<Child> {

@@ -24,12 +24,12 @@ pub(crate) fn provision(cluster: &Cluster, node: &Node) -> Outcome {
         node.must(&["install", "-m755", &from, RELEASE])?;
     }
     let shim = format!("{RELEASE}/containerd-shim-wasm-interp-v1");
+    // Also where `runtime_path` is read: containerd 2.4 forgets it for a pod's containers when it starts
+    // again, and loses those whose shim is not on its PATH.
+    node.must(&["ln", "-s", &shim, "/usr/local/bin/"])?;
     let (plugin, path_of_shim) = match node.series {
-        // 1.6 reads `runtime_path` and looks on its PATH nevertheless.
-        Series::Distribution => {
-            node.must(&["ln", "-s", &shim, "/usr/local/bin/"])?;
-            ("io.containerd.grpc.v1.cri", String::new())
-        }
+        // 1.6 reads it and looks on its PATH nevertheless.
+        Series::Distribution => ("io.containerd.grpc.v1.cri", String::new()),
         Series::Newest => (
             "io.containerd.cri.v1.runtime",
             format!("  runtime_path = \"{shim}\"\n"),

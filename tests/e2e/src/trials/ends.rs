@@ -52,6 +52,32 @@ pub(super) fn a_trap_is_told_from_a_kill(world: &World) -> Outcome {
         .map_err(|_| format!("the log does not say what trapped:\n{logs}").into())
 }
 
+pub(super) fn describe_says_what_trapped(world: &World) -> Outcome {
+    let namespace = world.namespace(None)?;
+    for (name, policy) in [("file", "File"), ("logs", "FallbackToLogsOnError")] {
+        namespace.pod(
+            name,
+            json!({ "containers": [{
+                "name": "main", "image": TRAP, "imagePullPolicy": "Never", "terminationMessagePolicy": policy,
+            }] }),
+        )?;
+    }
+    for name in ["file", "logs"] {
+        namespace.ended(name)?;
+        let message = status(&namespace.get(name)?, 0)
+            .and_then(|status| status.state.clone()?.terminated?.message)
+            .unwrap_or_default();
+        expect(&message.contains("unreachable"), &true).map_err(|_| {
+            format!("the termination message does not say what trapped: {message:?}")
+        })?;
+        namespace
+            .kubectl(&["describe", "pod", name])?
+            .expect_code(0)?
+            .expect_stdout("unreachable")?;
+    }
+    Ok(())
+}
+
 pub(super) fn a_failed_start_says_why(world: &World) -> Outcome {
     let namespace = world.namespace(None)?;
     for (name, image, told) in [

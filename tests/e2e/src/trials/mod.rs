@@ -4,7 +4,9 @@ mod ends;
 mod files;
 mod limits;
 mod logs;
+mod native;
 mod nodes;
+mod registry;
 mod run;
 
 use std::fmt::Debug;
@@ -73,6 +75,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api logs::the_previous_run_can_be_read: "kubectl logs --previous is the run before the restart",
     Shared Api ends::term_ends_a_pod_long_before_its_grace: "a deleted pod ends by TERM with 143, idle or computing, without waiting for its grace",
     Shared Api ends::a_trap_is_told_from_a_kill: "a trap is exit code 134, and the log says what trapped",
+    Shared Api ends::describe_says_what_trapped: "kubectl describe has the reason of a trap, under every terminationMessagePolicy",
     Shared Api ends::a_failed_start_says_why: "kubectl describe says why a container could not start",
     Shared Api ends::exec_and_attach_answer_in_words: "kubectl exec is refused in words",
     Shared Api ends::a_pod_that_must_not_be_root_is_refused: "runAsNonRoot refuses an image that runs as root",
@@ -87,6 +90,12 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api limits::a_read_only_root_cannot_be_written: "readOnlyRootFilesystem",
     Shared Nodes limits::limits_and_requests_are_the_cgroups: "limits and requests are those of the container's cgroup",
     Shared Nodes limits::the_security_context_is_the_processes: "user, groups, capabilities and seccomp of a restricted pod are those of its process; files have its fsGroup",
+    Shared Api native::a_sidecar_serves_probes_beside_a_script: "a native sidecar answers http and tcp probes beside a script, and lets the pod end",
+    Shared Api native::liveness_starts_a_sidecar_again: "a failed liveness probe starts the sidecar again, and only it",
+    Shared Api native::a_native_init_container_prepares: "a native init container prepares what a script reads",
+    Shared Api native::an_out_of_memory_kill_has_its_reason: "kubectl describe says OOMKilled",
+    Shared Api limits::kubectl_top_knows_the_pod: "kubectl top and the kubelet's summary know what a pod uses",
+    Shared Nodes registry::a_private_image_is_pulled_with_its_secret: "an image of a private registry is pulled with its secret, and not without",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
     Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
     Alone Nodes nodes::pods_outlive_the_kubelet: "a restart of the kubelet leaves running pods alone",

@@ -149,11 +149,14 @@ fn under_running_pods(world: &World, act: impl Fn(&Node) -> Outcome) -> Outcome 
     for (number, plan) in NODES.iter().enumerate() {
         namespace.until_printed(plan.name, "3\n")?;
         act(world.cluster()?.node(number)?)?;
-        let printed = namespace.logs(plan.name)?.lines().count();
+        // The kubelet may be on its way up, and answer nothing yet.
+        let lines = || -> Outcome<Option<usize>> {
+            let logs = namespace.kubectl(&["logs", plan.name])?;
+            Ok((logs.code == 0).then(|| logs.stdout.lines().count()))
+        };
+        let before = wait_for("the kubelet to answer", lines)?;
         wait_for(&format!("the pod on {} to print more", plan.name), || {
-            // The kubelet may be on its way up.
-            let now = namespace.kubectl(&["logs", plan.name])?;
-            Ok((now.code == 0 && now.stdout.lines().count() > printed + 10).then_some(()))
+            Ok(lines()?.filter(|&now| now > before + 10).map(drop))
         })?;
         let printed = namespace.logs(plan.name)?;
         let in_order = printed
