@@ -16,7 +16,7 @@ use nix::{
 use crate::inside::Root;
 
 /// What libcontainer makes beyond null, zero, full, random and urandom.
-const SURPLUS: [&str; 7] = ["tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core"];
+const SURPLUS: [&str; 7] = ["tty", "ptmx", "fd", "stdin", "stdout", "stderr", "kcore"];
 
 /// A device could not be taken away.
 #[derive(Debug, thiserror::Error)]
