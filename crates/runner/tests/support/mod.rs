@@ -7,7 +7,10 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,10 @@ use wasm_interp_workload::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Written to while the parents of cgroups are removed: libcontainer does not make a cgroup whose parent
+/// vanishes meanwhile.
+static PARENTS: RwLock<()> = RwLock::new(());
 
 /// A container on its way from bundle to exit.
 pub(crate) struct Container {
@@ -121,6 +128,7 @@ impl Container {
             },
             None => Workload::Pause,
         };
+        let _parents_stay = PARENTS.read().unwrap_or_else(PoisonError::into_inner);
         let pid = runner().with_lifetime(self.lifetime).create(&Creation {
             id: &self.id,
             bundle: &bundle,
@@ -191,19 +199,27 @@ impl Drop for Container {
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
-        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them.
-        for hierarchy in fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let _nobody_makes_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
+        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them. On version 2
+        // the slices are systemd's, which removes them once they are empty.
+        let hierarchies: Vec<PathBuf> = if unified() {
+            vec!["/sys/fs/cgroup".into()]
+        } else {
+            fs::read_dir("/sys/fs/cgroup")
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect()
+        };
+        for hierarchy in hierarchies {
             for parent in [
                 "runnertest.slice/runnertest-pod1.slice",
                 "runnertest.slice",
                 "runner-test",
             ] {
                 // Fails as long as another test's container is in there.
-                let _ = fs::remove_dir(hierarchy.path().join(parent));
+                let _ = fs::remove_dir(hierarchy.join(parent));
             }
         }
     }
@@ -252,6 +268,19 @@ pub(crate) fn own_memory(pid: i32) -> u64 {
         }
     }
     kib
+}
+
+/// Whether this machine has the unified hierarchy.
+pub(crate) fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// What a file of a container's cgroup says, whichever hierarchy has it.
+pub(crate) fn cgroup_file(id: &str, file: &str) -> Option<String> {
+    cgroups_named(id)
+        .into_iter()
+        .find_map(|cgroup| fs::read_to_string(cgroup.join(file)).ok())
+        .map(|text| text.trim().to_owned())
 }
 
 /// Every directory in the host's cgroup hierarchies whose path holds `name`.
