@@ -103,6 +103,10 @@ cluster-down: ## End the cluster that `make cluster` keeps
 test-api: bootstrap ## Test the chart, the examples and the agent against a real API server
 	@scripts/test-api
 
+.PHONY: test-v2
+test-v2: build images ## Run the tests in a virtual machine with cgroup v2 and systemd (emulated: slow)
+	@scripts/test-v2
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)
@@ -110,7 +114,7 @@ lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,clippy)
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call say,shellcheck)
-	@grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' -r scripts images .ci | xargs shellcheck --external-sources --severity=info
+	@grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' -r scripts images tests/machine .ci | xargs shellcheck --external-sources --severity=info
 
 .PHONY: deny
 deny: ## Check licences, sources and duplicate dependencies

@@ -9,7 +9,10 @@
 mod command;
 mod daemon;
 mod guests;
-#[allow(dead_code, reason = "tests/e2e shares it, and makes images of other kinds too")]
+#[allow(
+    dead_code,
+    reason = "tests/e2e shares it, and makes images of other kinds too"
+)]
 mod image;
 mod leftovers;
 mod trials;

@@ -1,13 +1,19 @@
 //! Where in the cgroup tree a container belongs, from the form of the spec's `cgroupsPath`.
 //!
-//! Called by `spec`. [`placement`] is pure; only [`Version::of_host`] and [`directory`] look at the
-//! host. Knows the naming rules of systemd and of runc (`libcontainer/cgroups/systemd`), not
+//! Called by `spec` and `container`. [`placement`] is pure; the rest looks at the host. Knows the naming rules of systemd and of runc (`libcontainer/cgroups/systemd`), not
 //! Wasmtime.
 #![forbid(unsafe_code)]
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
+
+/// How long systemd may take to remove a cgroup.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which cgroup interface the host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +102,7 @@ pub(crate) fn placement(
         return Ok(match version {
             Version::V1 => cgroupfs(directory),
             Version::V2 => Placement {
-                path: path.to_owned(),
+                path: scope(slice, prefix, name).map_err(invalid)?,
                 driver: Driver::Systemd,
             },
         });
@@ -128,6 +134,52 @@ pub(crate) fn limit_pids(pid: i32, limit: i64) -> std::io::Result<()> {
         "max".to_owned()
     };
     std::fs::write(directory.join("pids.max"), value)
+}
+
+/// Takes out of `unified` (runtime spec, "Unified") what libcontainer would not have systemd do, or not
+/// do right: systemd has no property for most files, a quota is counted in another unit there, and a
+/// `max` is not understood. The caller [writes](write_unified) it once the cgroup is there.
+pub(crate) fn take_unified(unified: &mut HashMap<String, String>) -> HashMap<String, String> {
+    const PROPERTIES: [&str; 5] = [
+        "memory.min",
+        "memory.low",
+        "memory.high",
+        "memory.max",
+        "pids.max",
+    ];
+    let number = |value: &str| value.parse::<u64>().is_ok();
+    unified
+        .extract_if(|file, value| !PROPERTIES.contains(&file.as_str()) || !number(value))
+        .collect()
+}
+
+/// Writes files of the cgroup in which process `pid` is, on version 2.
+pub(crate) fn write_unified(pid: i32, files: &HashMap<String, String>) -> std::io::Result<()> {
+    let directory = directory(pid, "memory")?;
+    files.iter().try_for_each(|(file, value)| {
+        if file.contains('/') {
+            return Err(std::io::Error::other(format!(
+                "{file:?} is no file of a cgroup"
+            )));
+        }
+        let path = directory.join(file);
+        std::fs::write(&path, value).map_err(|error| {
+            let act = format!("write {value:?} to {}: {error}", path.display());
+            std::io::Error::new(error.kind(), act)
+        })
+    })
+}
+
+/// Waits until systemd has removed `directories`, which it does after it has answered; whether it has.
+pub(crate) fn wait_until_gone(directories: &[PathBuf]) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while directories.iter().any(|directory| directory.exists()) {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 /// The directory of process `pid`'s cgroup in the hierarchy that has `controller`.
@@ -255,6 +307,19 @@ fn expand_slice(slice: &str) -> Result<PathBuf, &'static str> {
     Ok(directory)
 }
 
+/// The form as libcontainer understands it, which names each scope `prefix-name.scope`, also where
+/// the prefix is empty and the unit is `name.scope`.
+fn scope(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, &'static str> {
+    let (prefix, name) = if prefix.is_empty() && !name.ends_with(".slice") {
+        name.split_once('-')
+            .filter(|(prefix, name)| !prefix.is_empty() && !name.is_empty())
+            .ok_or("its scope has no prefix: name it slice:prefix:name")?
+    } else {
+        (prefix, name)
+    };
+    Ok(format!("{slice}:{prefix}:{name}").into())
+}
+
 /// The name of the unit, as runc and systemd's users of it build it.
 fn unit(prefix: &str, name: &str) -> String {
     if name.ends_with(".slice") {
@@ -312,6 +377,8 @@ mod tests {
             ("-.slice:p:x", V1, "/p-x.scope", Cgroupfs),
             ("system.slice::x", V1, "/system.slice/x.scope", Cgroupfs),
             ("a.slice:p:own.slice", V1, "/a.slice/own.slice", Cgroupfs),
+            ("a.slice::x-y-z", V2, "a.slice:x:y-z", Systemd),
+            ("a.slice::own.slice", V2, "a.slice::own.slice", Systemd),
         ] {
             assert_eq!(
                 placed(path, version),
@@ -319,6 +386,22 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn systemd_is_left_what_it_does_right() {
+        let files = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|&(k, v)| (k.into(), v.into())).collect()
+        };
+        let mut unified = files(&[
+            ("memory.max", "4096"),
+            ("memory.high", "max"),
+            ("memory.oom.group", "1"),
+            ("cpu.max", "5000 10000"),
+        ]);
+        let taken = take_unified(&mut unified);
+        assert_eq!(unified, files(&[("memory.max", "4096")]));
+        assert_eq!(taken.len(), 3);
     }
 
     #[test]
@@ -369,6 +452,13 @@ mod tests {
             directory_in("0::/a/b\n", mounts, "pids"),
             Some(PathBuf::from("/sys/fs/cgroup/a/b"))
         );
+    }
+
+    /// libcontainer would make `-x.scope` of it.
+    #[test]
+    fn a_scope_without_a_prefix_is_refused_on_version_2() {
+        let error = placement(Some(Path::new("a.slice::x")), "id", Version::V2).expect_err("x");
+        assert!(error.to_string().contains("slice:prefix:name"), "{error}");
     }
 
     #[test]

@@ -18,9 +18,7 @@ use oci_spec::runtime::Mount;
 use crate::inside::Root;
 
 /// What libcontainer makes beyond null, zero, full, random and urandom.
-const SURPLUS: [&str; 8] = [
-    "tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core", "kcore",
-];
+const SURPLUS: [&str; 7] = ["tty", "ptmx", "fd", "stdin", "stdout", "stderr", "kcore"];
 
 /// What is wrong with /dev.
 #[derive(Debug, thiserror::Error)]

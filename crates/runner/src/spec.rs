@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ use oci_spec::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{self, Placement, Version};
+use crate::cgroup::{self, Driver, Placement, Version};
 
 /// Mount point of the devices.
 const DEV: &str = "/dev";
@@ -61,6 +62,8 @@ pub(crate) struct Fitted {
     pub(crate) groups: Vec<u32>,
     /// The limit of tasks to set once the container is made, if it is too low to make it in.
     pub(crate) late_pids_limit: Option<i64>,
+    /// Files of the cgroup to write once it is there, where systemd makes it.
+    pub(crate) unified: HashMap<String, String>,
 }
 
 /// What kind of container a spec is fitted for.
@@ -125,6 +128,10 @@ pub(crate) fn fit(
     let cgroup = cgroup::placement(linux.cgroups_path().as_deref(), id, version)?;
     linux.set_cgroups_path(Some(cgroup.path.clone()));
     let late_pids_limit = defer_pids_limit(&mut linux);
+    let unified = match cgroup.driver {
+        Driver::Systemd => defer_unified(&mut linux),
+        Driver::Cgroupfs => HashMap::new(),
+    };
     spec.set_linux(Some(linux));
 
     if whom != For::Pause {
@@ -140,6 +147,7 @@ pub(crate) fn fit(
         profile,
         groups,
         late_pids_limit,
+        unified,
     })
 }
 
@@ -243,6 +251,31 @@ fn defer_pids_limit(linux: &mut oci_spec::runtime::Linux) -> Option<i64> {
     resources.set_pids(Some(pids));
     linux.set_resources(Some(resources));
     Some(limit)
+}
+
+/// See [`cgroup::take_unified`]. A set of processors libcontainer gives systemd in a type that is not
+/// understood there (`at` for `ay`).
+fn defer_unified(linux: &mut Linux) -> HashMap<String, String> {
+    let Some(mut resources) = linux.resources().clone() else {
+        return HashMap::new();
+    };
+    let mut unified = resources.unified().clone().unwrap_or_default();
+    let mut taken = cgroup::take_unified(&mut unified);
+    resources.set_unified(Some(unified));
+    if let Some(mut cpu) = resources.cpu().clone() {
+        let sets = [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())];
+        for (file, set) in sets {
+            // What the spec says of a file itself has the last word.
+            if let Some(set) = set.clone().filter(|set| !set.is_empty()) {
+                taken.entry(file.to_owned()).or_insert(set);
+            }
+        }
+        cpu.set_cpus(None);
+        cpu.set_mems(None);
+        resources.set_cpu(Some(cpu));
+    }
+    linux.set_resources(Some(resources));
+    taken
 }
 
 /// Without a file system of its own at /dev, devices would be made in the image's.

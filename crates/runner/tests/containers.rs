@@ -211,11 +211,10 @@ fn a_limit_of_one_task_is_enough_and_holds() {
         .expect("tasks")
         .count();
     assert_eq!(threads, 1);
-    let limits: Vec<_> = cgroups_named(&container.id)
-        .into_iter()
-        .filter_map(|c| fs::read_to_string(c.join("pids.max")).ok())
-        .collect();
-    assert_eq!(limits, ["1\n"]);
+    assert_eq!(
+        support::cgroup_file(&container.id, "pids.max").as_deref(),
+        Some("1")
+    );
 }
 
 #[test]
@@ -343,38 +342,147 @@ fn a_second_start_is_refused() {
     assert!(error.contains("running"), "{error}");
 }
 
+/// The forms of `cgroupsPath` for a container, each with the directory that it names.
+fn forms(container: &Container) -> [(String, String); 4] {
+    let (id, parent) = (&container.id, container.parent());
+    [
+        (format!("/{parent}/{id}"), format!("/{parent}/{id}")),
+        (format!("{parent}/{id}"), format!("/{parent}/{id}")),
+        (
+            format!("{parent}-pod1.slice:prefix:{id}"),
+            format!("/{parent}.slice/{parent}-pod1.slice/prefix-{id}.scope"),
+        ),
+        (
+            format!(":prefix:{id}"),
+            format!("/system.slice/prefix-{id}.scope"),
+        ),
+    ]
+}
+
 #[test]
 fn each_form_of_cgroups_path_leads_to_its_cgroup() {
-    for form in ["plain", "relative", "systemd"] {
+    for form in 0..4 {
         let mut container = Container::of(&guests::busy());
-        let (id, parent) = (container.id.clone(), container.parent());
-        let (path, expected) = match form {
-            "plain" => (format!("/{parent}/{id}"), format!("/{parent}/{id}")),
-            "relative" => (format!("{parent}/{id}"), format!("/{parent}/{id}")),
-            _ => (
-                format!("{parent}-pod1.slice:prefix:{id}"),
-                format!("/{parent}.slice/{parent}-pod1.slice/prefix-{id}.scope"),
-            ),
-        };
+        let (path, expected) = forms(&container)[form].clone();
         container.spec["linux"]["cgroupsPath"] = json!(path);
         let pid = container.create().expect("create");
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
-        for controller in ["memory", "cpu", "cpuset", "pids", "devices", "freezer"] {
-            let line = memberships
-                .lines()
-                .find(|l| {
-                    l.split(':')
-                        .nth(1)
-                        .is_some_and(|c| c.split(',').any(|c| c == controller))
-                })
-                .unwrap_or_else(|| panic!("no {controller} in {memberships}"));
-            assert!(
-                line.ends_with(&format!(":{expected}")),
-                "{line}, not {expected}"
+        if support::unified() {
+            assert_eq!(memberships, format!("0::{expected}\n"), "{path}");
+        } else {
+            for controller in ["memory", "cpu", "cpuset", "pids", "devices", "freezer"] {
+                let line = memberships
+                    .lines()
+                    .find(|l| {
+                        l.split(':')
+                            .nth(1)
+                            .is_some_and(|c| c.split(',').any(|c| c == controller))
+                    })
+                    .unwrap_or_else(|| panic!("no {controller} in {memberships}"));
+                assert!(
+                    line.ends_with(&format!(":{expected}")),
+                    "{line}, not {expected}"
+                );
+            }
+        }
+        container.start().expect("start");
+        container.wait_for_output("ready");
+        container.delete(true).expect("delete");
+        container.assert_nothing_left();
+    }
+}
+
+#[test]
+fn limits_are_in_force_in_each_form_of_cgroup() {
+    for form in 0..4 {
+        let mut container = Container::of(&guests::busy());
+        let (path, _) = forms(&container)[form].clone();
+        container.spec["linux"]["cgroupsPath"] = json!(path);
+        container.spec["linux"]["resources"] = json!({
+            "memory": { "limit": 64 << 20, "reservation": 32 << 20 },
+            "cpu": { "shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0" },
+            "pids": { "limit": 7 },
+        });
+        container.create().expect("create");
+        let expected: &[(&str, &str)] = if support::unified() {
+            &[
+                ("memory.max", "67108864"),
+                ("memory.low", "33554432"),
+                ("cpu.max", "50000 100000"),
+                ("cpu.weight", "59"),
+                ("cpuset.cpus", "0"),
+                ("cpuset.mems", "0"),
+                ("pids.max", "7"),
+            ]
+        } else {
+            &[
+                ("memory.limit_in_bytes", "67108864"),
+                ("memory.soft_limit_in_bytes", "33554432"),
+                ("cpu.cfs_quota_us", "50000"),
+                ("cpu.cfs_period_us", "100000"),
+                ("cpu.shares", "512"),
+                ("cpuset.cpus", "0"),
+                ("cpuset.mems", "0"),
+                ("pids.max", "7"),
+            ]
+        };
+        for (file, value) in expected {
+            assert_eq!(
+                support::cgroup_file(&container.id, file).as_deref(),
+                Some(*value),
+                "{file} of {path}"
             );
         }
         container.delete(true).expect("delete");
         container.assert_nothing_left();
+    }
+}
+
+/// The kubelet sets `memory.oom.group`, for which systemd has no property.
+#[test]
+fn files_of_version_2_are_written_as_the_spec_says() {
+    if !support::unified() {
+        return;
+    }
+    for form in 0..4 {
+        let mut container = Container::of(&guests::busy());
+        let (path, _) = forms(&container)[form].clone();
+        container.spec["linux"]["cgroupsPath"] = json!(path);
+        let files = [
+            ("memory.oom.group", "1"),
+            ("memory.high", "50331648"),
+            ("cpu.weight", "200"),
+        ];
+        container.spec["linux"]["resources"] = json!({ "unified": files.iter().copied().collect::<std::collections::HashMap<_, _>>() });
+        container.create().expect("create");
+        for (file, value) in files {
+            assert_eq!(
+                support::cgroup_file(&container.id, file).as_deref(),
+                Some(value),
+                "{file} of {path}"
+            );
+        }
+        container.delete(true).expect("delete");
+        container.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_device_of_the_image_cannot_be_opened_in_any_form_of_cgroup() {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    const MEMORY: u64 = 1;
+    const EPERM: i32 = 63;
+    // The kernel's log, and what every program may have.
+    for (minor, expected) in [(11, EPERM), (5, 0)] {
+        for form in 0..4 {
+            let mut container = Container::of(&guests::opener("data/device", 0));
+            let (path, _) = forms(&container)[form].clone();
+            container.spec["linux"]["cgroupsPath"] = json!(path);
+            let device = container.root().join("data/device");
+            let mode = Mode::from_bits_truncate(0o666);
+            mknod(&device, SFlag::S_IFCHR, mode, makedev(MEMORY, minor)).expect("mknod");
+            assert_eq!(container.run().0, expected, "1:{minor} in {path}");
+        }
     }
 }
 

@@ -183,6 +183,9 @@ fn make(
     if let Some(limit) = fitted.late_pids_limit {
         cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
     }
+    if !fitted.unified.is_empty() {
+        cgroup::write_unified(pid, &fitted.unified).map_err(|e| failed(e.to_string()))?;
+    }
     Ok(pid)
 }
 

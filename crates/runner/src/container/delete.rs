@@ -169,7 +169,14 @@ fn remove_cgroup(id: &str, record: &Record) -> Result<(), String> {
             record.cgroup.path.display(),
             with_causes(&e)
         )
-    })
+    })?;
+    if record.cgroup.driver == Driver::Systemd && !cgroup::wait_until_gone(&record.directories) {
+        return Err(format!(
+            "remove cgroup {}: systemd does not; see systemctl status for what is in it",
+            record.cgroup.path.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Whether all of them were known and are gone.

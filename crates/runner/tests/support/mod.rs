@@ -250,19 +250,26 @@ impl Drop for Container {
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
-        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them.
-        for hierarchy in fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let parent = self.parent();
+        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them. On version 2
+        // the slices are systemd's, which removes them once they are empty.
+        let hierarchies: Vec<PathBuf> = if unified() {
+            vec!["/sys/fs/cgroup".into()]
+        } else {
+            fs::read_dir("/sys/fs/cgroup")
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect()
+        };
+        let parent = self.parent();
+        for hierarchy in hierarchies {
             for directory in [
                 format!("{parent}.slice/{parent}-pod1.slice"),
                 format!("{parent}.slice"),
-                parent,
+                parent.clone(),
             ] {
-                let _ = fs::remove_dir(hierarchy.path().join(directory));
+                let _ = fs::remove_dir(hierarchy.join(directory));
             }
         }
     }
@@ -335,6 +342,19 @@ pub(crate) fn own_memory(pid: i32) -> u64 {
         }
     }
     kib
+}
+
+/// Whether this machine has the unified hierarchy.
+pub(crate) fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// What a file of a container's cgroup says, whichever hierarchy has it.
+pub(crate) fn cgroup_file(id: &str, file: &str) -> Option<String> {
+    cgroups_named(id)
+        .into_iter()
+        .find_map(|cgroup| fs::read_to_string(cgroup.join(file)).ok())
+        .map(|text| text.trim().to_owned())
 }
 
 /// Every directory in the host's cgroup hierarchies whose path holds `name`.
