@@ -335,14 +335,14 @@ impl<R: Runtime> Agent<R> {
                 ..
             }) => match users(&status) {
                 users if users.is_empty() => {
-                    self.cluster.say(node, &released(), Label::Remove).await?
+                    self.cluster.say(node, &released(), Label::Remove).await?;
                 }
                 users => self.in_use(node, users, request).await?,
             },
             Ok(report) => self.cannot(node, &report.message, request).await?,
             Err(error) if error.is_busy() => return Ok(SOON),
             Err(error) if error.means_untouched() => {
-                self.cluster.say(node, &released(), Label::Remove).await?
+                self.cluster.say(node, &released(), Label::Remove).await?;
             }
             Err(error) => self.cannot(node, &with_causes(&error), request).await?,
         }
@@ -381,7 +381,7 @@ impl<R: Runtime> Agent<R> {
             Ok(report) => self.cannot(node, &report.message, request).await?,
             Err(error) if error.is_busy() => return Ok(SOON),
             Err(error) if error.means_untouched() => {
-                self.cluster.forget(node, "nothing was installed").await?
+                self.cluster.forget(node, "nothing was installed").await?;
             }
             Err(error) => self.cannot(node, &with_causes(&error), request).await?,
         }

@@ -255,10 +255,10 @@ impl Server {
     async fn client_as(&self, account: &str, bound: Option<BoundObjectReference>) -> Client {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), NAMESPACE);
         let request = TokenRequest {
-            spec: TokenRequestSpec {
+            spec: Some(TokenRequestSpec {
                 bound_object_ref: bound,
                 ..TokenRequestSpec::default()
-            },
+            }),
             ..TokenRequest::default()
         };
         let answer = accounts
@@ -266,7 +266,7 @@ impl Server {
             .await
             .unwrap();
         let mut config = config().await;
-        config.auth_info.token = Some(answer.status.unwrap().token.into());
+        config.auth_info.token = answer.status.unwrap().token.map(Into::into);
         Client::try_from(config).unwrap()
     }
 

@@ -12,7 +12,7 @@ use crate::command::{Running, wait_for};
 use crate::guests::{FILL, IDLE, LOOP};
 use crate::world::{Container, World};
 
-const LIMIT: &str = "33554432";
+const LIMIT: u64 = 32 << 20;
 
 /// The forms of `cgroupsPath` for a container, as the kubelet's drivers cgroupfs and systemd give them.
 fn forms(world: &World, id: &str) -> [String; 2] {
@@ -29,7 +29,14 @@ fn containers<'world>(world: &'world World, image: &str) -> Vec<Container<'world
         .map(|form| {
             let container = world.container(image);
             let path = forms(world, &container.id)[form].clone();
-            container.options(&["--cgroup", &path, "--memory-limit", LIMIT, "--cpus", "0.5"])
+            container.options(&[
+                "--cgroup",
+                &path,
+                "--memory-limit",
+                &LIMIT.to_string(),
+                "--cpus",
+                "0.5",
+            ])
         })
         .collect()
 }
@@ -66,7 +73,7 @@ pub(super) fn limits_hold_and_metrics_tell_of_them(world: &World) -> Outcome {
             "memory.limit_in_bytes"
         });
         let limit = fs::read_to_string(&file)?;
-        if limit.trim() != LIMIT {
+        if limit.trim() != LIMIT.to_string() {
             return Err(format!("{} says {limit}", file.display()).into());
         }
         // The loop is throttled sooner or later.
@@ -89,7 +96,8 @@ pub(super) fn limits_hold_and_metrics_tell_of_them(world: &World) -> Outcome {
                     &metrics["cpu"]["throttling"]["throttled_periods"],
                 )
             };
-            if limit.to_string() != LIMIT || tasks != 1 || usage.as_u64().is_none_or(|u| u == 0) {
+            if limit.as_u64() != Some(LIMIT) || tasks != 1 || usage.as_u64().is_none_or(|u| u == 0)
+            {
                 return Err(format!("metrics do not fit: {metrics}").into());
             }
             let above_zero = |value: &Value| value.as_u64().is_some_and(|v| v > 0);

@@ -171,13 +171,13 @@ impl Systemd {
             let value = get(interface, name)?;
             String::try_from(value).map_err(|error| SystemdError::Call {
                 act: act.clone(),
-                source: zbus::Error::from(error).into(),
+                source: error.into(),
             })
         };
         let job = get(UNIT_INTERFACE, "Job")?;
         let job = <(u32, OwnedObjectPath)>::try_from(job).map_err(|error| SystemdError::Call {
             act: act.clone(),
-            source: zbus::Error::from(error).into(),
+            source: error.into(),
         })?;
         Ok(UnitState {
             active: text(UNIT_INTERFACE, "ActiveState")?,

@@ -161,7 +161,7 @@ impl Peer {
         self.stream.read_exact(&mut bytes[16..])?;
         let body = bytes.split_off(start);
         let data = Data::new(bytes, Context::new(LE, 0));
-        let header: Header<'_> = data.deserialize().map_err(zbus::Error::from)?.0;
+        let header: Header<'_> = data.deserialize()?.0;
         let (mut answers, mut error) = (None, None);
         for (field, value) in header.6 {
             match (field, value) {
@@ -193,13 +193,13 @@ fn length(bytes: &[u8]) -> u32 {
 }
 
 fn encode<T: Serialize + DynamicType>(value: &T) -> Result<Vec<u8>, PeerError> {
-    let data = to_bytes(Context::new(LE, 0), value).map_err(zbus::Error::from)?;
+    let data = to_bytes(Context::new(LE, 0), value)?;
     Ok(data.bytes().to_vec())
 }
 
 fn decode<T: DeserializeOwned + Type>(bytes: &[u8]) -> Result<T, PeerError> {
     let data = Data::new(bytes, Context::new(LE, 0));
-    Ok(data.deserialize().map_err(zbus::Error::from)?.0)
+    Ok(data.deserialize()?.0)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Work<'_> {
                 return Err(WorkError::StillDown {
                     path: pending.path,
                     reason: "its job was interrupted".into(),
-                    source: error,
+                    source: Box::new(error),
                 });
             }
         }
@@ -99,7 +99,7 @@ impl Work<'_> {
                 return Err(WorkError::StillDown {
                     path: pending.path,
                     reason,
-                    source,
+                    source: Box::new(source),
                 });
             }
             self.before("forget");

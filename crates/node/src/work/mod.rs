@@ -68,7 +68,7 @@ pub enum WorkError {
         /// What was wrong with the new one.
         reason: String,
         /// What is wrong now.
-        source: LiveError,
+        source: Box<LiveError>,
     },
     /// Something changes the file back.
     #[error(
