@@ -7,7 +7,10 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,10 @@ use wasm_interp_workload::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Written to while the parents of cgroups are removed: libcontainer does not make a cgroup whose parent
+/// vanishes meanwhile.
+static PARENTS: RwLock<()> = RwLock::new(());
 
 /// A container on its way from bundle to exit.
 pub(crate) struct Container {
@@ -175,6 +182,7 @@ impl Container {
             },
             (None, None) => Workload::Pause,
         };
+        let _parents_stay = PARENTS.read().unwrap_or_else(PoisonError::into_inner);
         let pid = self
             .runner
             .clone()
@@ -250,6 +258,7 @@ impl Drop for Container {
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
+        let _nobody_makes_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
         // Like any runtime, the runner leaves the parents of a cgroup to whoever named them. On version 2
         // the slices are systemd's, which removes them once they are empty.
         let hierarchies: Vec<PathBuf> = if unified() {
@@ -268,6 +277,8 @@ impl Drop for Container {
                 format!("{parent}.slice/{parent}-pod1.slice"),
                 format!("{parent}.slice"),
                 parent.clone(),
+                // Made by a test where no systemd is; where it is, it is never empty.
+                "system.slice".to_owned(),
             ] {
                 let _ = fs::remove_dir(hierarchy.join(directory));
             }
