@@ -78,6 +78,10 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: test-v2
+test-v2: build images ## Run the tests in a virtual machine with cgroup v2 and systemd (emulated: slow)
+	@scripts/test-v2
+
 .PHONY: lint
 lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,format)
@@ -85,7 +89,7 @@ lint: bootstrap ## Check format, clippy's advice and the shell scripts
 	$(call say,clippy)
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call say,shellcheck)
-	@grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' -r scripts images .ci | xargs shellcheck --external-sources --severity=info
+	@grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' -r scripts images tests/machine .ci | xargs shellcheck --external-sources --severity=info
 
 .PHONY: deny
 deny: ## Check licences, sources and duplicate dependencies
