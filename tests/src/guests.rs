@@ -19,6 +19,8 @@ pub(crate) const PYTHON_WASM: &str = "/usr/local/bin/python.wasm";
 pub(crate) const IDLE: &str = "localhost/test/idle:1";
 /// Prints `ready` and computes for ever.
 pub(crate) const LOOP: &str = "localhost/test/loop:1";
+/// Writes to a file in `/dev/shm`, which is memory, until that fails: exits with 1 then.
+pub(crate) const FILL: &str = "localhost/test/fill:1";
 /// Copies standard input to standard output until end of file.
 pub(crate) const ECHO: &str = "localhost/test/echo:1";
 /// Executes `unreachable`.
@@ -47,8 +49,12 @@ fn module(start: &str) -> Outcome<Vec<u8>> {
           (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
           (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
           (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
           (memory (export "memory") 1)
           (data (i32.const 0) "ready\n")
+          (data (i32.const 512) "dev/shm/fill")
           (func $ready
             (i32.store (i32.const 16) (i32.const 0))
             (i32.store (i32.const 20) (i32.const 6))
@@ -83,6 +89,17 @@ pub(crate) fn write(
           (i32.store (i32.const 260) (local.get $count))
           (drop (call $write (i32.const 1) (i32.const 256) (i32.const 1) (i32.const 32)))
           (br_if $again (local.get $count)))";
+    // O_CREAT and the right to write; an iovec of 32 KiB at 1024.
+    let fill = r"(call $ready)
+        (if (call $open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 12) (i32.const 1)
+            (i64.const 0x40) (i64.const 0) (i32.const 0) (i32.const 256))
+          (then (call $exit (i32.const 2))))
+        (i32.store (i32.const 16) (i32.const 1024))
+        (i32.store (i32.const 20) (i32.const 32768))
+        (loop $again
+          (br_if $again (i32.eqz
+            (call $write (i32.load (i32.const 256)) (i32.const 16) (i32.const 1) (i32.const 32)))))
+        (call $exit (i32.const 1))";
     let imports = wat::parse_str(
         r#"(module (import "env" "launch_missiles" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
     )?;
@@ -102,6 +119,7 @@ pub(crate) fn write(
         (IDLE, wasm("call $ready call $sleep")?),
         (LOOP, wasm("call $ready (loop $for_ever (br $for_ever))")?),
         (ECHO, wasm(echo)?),
+        (FILL, wasm(fill)?),
         (TRAP, wasm("unreachable")?),
         (
             IMPORTS,

@@ -115,6 +115,11 @@ impl World {
         }
     }
 
+    /// Of the run: in the path of everything that it makes.
+    pub(crate) fn name(&self) -> &str {
+        self.settings.name()
+    }
+
     pub(crate) fn daemon(&self) -> &Daemon {
         &self.daemon
     }

@@ -1,6 +1,7 @@
 //! The trials, by what they are about. Each is a function; [`ALL`] lists them.
 
 mod by_hand;
+mod cgroups;
 mod failures;
 mod lifecycle;
 mod run;
@@ -69,6 +70,9 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared signals::kill_is_137,
     Shared lifecycle::answers_are_those_of_runc,
     Shared lifecycle::events_come_in_order,
+    Shared cgroups::limits_hold_and_metrics_tell_of_them,
+    Shared cgroups::the_oom_killer_is_told_of,
+    Shared cgroups::what_runs_is_killed_and_its_place_is_free_again,
     Shared sharing::a_container_has_its_own_cgroup_and_no_stray_descriptors,
     Alone sharing::a_full_cache_disk_is_survived_and_reported,
     Alone sharing::a_read_only_cache_is_survived_and_reported,
