@@ -217,8 +217,10 @@ impl Drop for Container {
                 "runnertest.slice/runnertest-pod1.slice",
                 "runnertest.slice",
                 "runner-test",
+                // Made by a test where no systemd is; where it is, it is never empty.
+                "system.slice",
             ] {
-                // Fails as long as another test's container is in there.
+                // Fails as long as anything is in there.
                 let _ = fs::remove_dir(hierarchy.join(parent));
             }
         }
