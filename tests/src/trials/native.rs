@@ -151,8 +151,8 @@ pub(super) fn a_program_that_is_not_there_is_told_as_by_runc(world: &World) -> O
 }
 
 pub(super) fn stdio_and_processes_work(world: &World) -> Outcome {
-    // A user other than root may open its own stdio by name.
-    let script = "busybox cat </dev/stdin; echo done >/dev/stderr; echo out >/dev/stdout";
+    // A user other than root may open its own output by name.
+    let script = "busybox cat; echo done >/dev/stderr; echo out >/dev/stdout";
     world
         .container(NATIVE_AS_USER)
         .arguments(&["sh", "-c", script])
