@@ -35,6 +35,8 @@ pub(crate) const PRECOMPILED: &str = "localhost/test/precompiled:1";
 pub(crate) const NO_INTERPRETER: &str = "localhost/test/no-interpreter:1";
 /// BusyBox: a native image for `io.containerd.runc.v2`.
 pub(crate) const NATIVE: &str = "localhost/test/native:1";
+/// The same with a USER of its own, 1000:1000.
+pub(crate) const NATIVE_AS_USER: &str = "localhost/test/native-as-user:1";
 /// CPython again, with another digest.
 pub(crate) const NEW: &str = "localhost/test/new:1";
 /// CPython of an image with a USER of its own, 1234:4321.
@@ -150,8 +152,15 @@ pub(crate) fn write(
             Image::new()
                 .folder("/tmp", 0o1777)
                 .program("/bin/busybox", native.clone())
-                .program("/bin/sh", native)
+                .program("/bin/sh", native.clone())
                 .entrypoint(&["/bin/busybox"]),
+        ),
+        (
+            NATIVE_AS_USER,
+            Image::new()
+                .program("/bin/busybox", native.clone())
+                .program("/bin/sh", native)
+                .user("1000:1000"),
         ),
         (
             AS_USER,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::lifecycle;
 use crate::Outcome;
 use crate::command::{Running, wait_for};
-use crate::guests::NATIVE;
+use crate::guests::{NATIVE, NATIVE_AS_USER};
 use crate::world::{Container, OURS, RUNC, World};
 
 /// Prints `ready`, and has a process beside itself.
@@ -151,16 +151,15 @@ pub(super) fn a_program_that_is_not_there_is_told_as_by_runc(world: &World) -> O
 }
 
 pub(super) fn stdio_and_processes_work(world: &World) -> Outcome {
-    shell(
-        world,
-        OURS,
-        "busybox cat; echo done >/dev/stderr; echo out >/dev/stdout",
-    )
-    .options(&["--user", "1000:1000"])
-    .run_with_stdin(b"hello\n")?
-    .expect_code(0)?
-    .expect_stdout("hello\nout\n")?
-    .expect_stderr(&["done"])?;
+    // A user other than root may open its own output by name.
+    let script = "busybox cat; echo done >/dev/stderr; echo out >/dev/stdout";
+    world
+        .container(NATIVE_AS_USER)
+        .arguments(&["sh", "-c", script])
+        .run_with_stdin(b"hello\n")?
+        .expect_code(0)?
+        .expect_stdout("hello\nout\n")?
+        .expect_stderr(&["done"])?;
 
     let container = shell(world, OURS, IDLE);
     container.detach()?;
