@@ -77,7 +77,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api ends::a_trap_is_told_from_a_kill: "a trap is exit code 134, and the log says what trapped",
     Shared Api ends::describe_says_what_trapped: "kubectl describe has the reason of a trap, under every terminationMessagePolicy",
     Shared Api ends::a_failed_start_says_why: "kubectl describe says why a container could not start",
-    Shared Api ends::exec_and_attach_answer_in_words: "kubectl exec is refused in words",
+    Shared Api ends::exec_answers_in_words: "kubectl exec is refused in words",
     Shared Api ends::a_pod_that_must_not_be_root_is_refused: "runAsNonRoot refuses an image that runs as root",
     Shared Api files::secrets_and_projections_are_files: "Secret and projected volumes are read-only files",
     Shared Api files::an_empty_dir_is_shared_and_limited: "an emptyDir is shared by the pod's containers, each with the rights of its mount",
