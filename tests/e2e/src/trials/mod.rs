@@ -94,7 +94,6 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api native::liveness_starts_a_sidecar_again: "a failed liveness probe starts the sidecar again, and only it",
     Shared Api native::a_native_init_container_prepares: "a native init container prepares what a script reads",
     Shared Api native::an_out_of_memory_kill_has_its_reason: "kubectl describe says OOMKilled",
-    Shared Api limits::kubectl_top_knows_the_pod: "kubectl top and the kubelet's summary know what a pod uses",
     Shared Nodes registry::a_private_image_is_pulled_with_its_secret: "an image of a private registry is pulled with its secret, and not without",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
     Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
