@@ -106,7 +106,7 @@ pub(super) fn a_failed_start_says_why(world: &World) -> Outcome {
     Ok(())
 }
 
-pub(super) fn exec_and_attach_answer_in_words(world: &World) -> Outcome {
+pub(super) fn exec_answers_in_words(world: &World) -> Outcome {
     let namespace = world.namespace(None)?;
     namespace.python("idle", "import time; print('ready'); time.sleep(3600)")?;
     namespace.until_printed("idle", "ready")?;

@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use k8s_openapi::serde_json::{Value, from_str, json};
+use k8s_openapi::serde_json::json;
 
 use super::expect;
 use crate::Outcome;
-use crate::command::wait_for;
 use crate::world::{World, python};
 
 pub(super) fn a_memory_limit_is_a_memory_error(world: &World) -> Outcome {
@@ -90,48 +89,4 @@ pub(super) fn a_read_only_root_cannot_be_written(world: &World) -> Outcome {
         expect(&namespace.succeeded(name)?, &told.to_owned())?;
     }
     Ok(())
-}
-
-pub(super) fn kubectl_top_knows_the_pod(world: &World) -> Outcome {
-    let namespace = world.namespace(None)?;
-    namespace.python("busy", "print('ready')\nwhile True: pass")?;
-    namespace.until_printed("busy", "ready")?;
-    let numbers = |text: &str| -> Vec<u64> {
-        let words = text.split_whitespace().skip(1);
-        words
-            .filter_map(|word| word.trim_end_matches(char::is_alphabetic).parse().ok())
-            .collect()
-    };
-    wait_for("kubectl top to know of processor and memory", || {
-        let top = namespace.kubectl(&["top", "pod", "busy", "--no-headers"])?;
-        // Thousandths of a processor, and MiB.
-        Ok(
-            matches!(numbers(&top.stdout)[..], [cpu, memory] if cpu > 10 && memory > 3)
-                .then_some(()),
-        )
-    })?;
-    let node = namespace
-        .get("busy")?
-        .spec
-        .and_then(|spec| spec.node_name)
-        .unwrap_or_default();
-    let summary = world
-        .kubectl(&[
-            "get",
-            "--raw",
-            &format!("/api/v1/nodes/{node}/proxy/stats/summary"),
-        ])?
-        .expect_code(0)?;
-    let summary: Value = from_str(&summary.stdout)?;
-    let used = summary["pods"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|pod| {
-            pod["podRef"]["name"] == "busy" && pod["podRef"]["namespace"] == namespace.name.as_str()
-        });
-    let memory = used.and_then(|pod| pod["containers"][0]["memory"]["workingSetBytes"].as_u64());
-    expect(&memory.is_some_and(|bytes| bytes > 1 << 20), &true)
-        .map_err(|_| format!("the summary has no memory of the container: {used:?}"))?;
-    namespace.delete("busy")
 }
