@@ -57,10 +57,3 @@ nodeAffinity:
 {{- end -}}
 {{ toJson $names }}
 {{- end }}
-
-{{/* Annotations of what the uninstall hook's Job needs before it and not after it. */}}
-{{- define "wasm-interp.hookAccount" -}}
-helm.sh/hook: pre-delete
-helm.sh/hook-weight: "-1"
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
-{{- end }}
