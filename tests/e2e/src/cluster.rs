@@ -339,6 +339,7 @@ fn control_plane(settings: &Settings, authority: &Authority) -> Outcome<PathBuf>
         .args([
             "--kubelet-preferred-address-types=InternalIP",
             "--metric-resolution=10s",
+            "--kubelet-request-timeout=5s",
         ]);
     start("metrics-server", metrics)?;
     Ok(kubeconfig)
