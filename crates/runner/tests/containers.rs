@@ -697,6 +697,7 @@ fn a_working_directory_that_cannot_be_made_fails_the_create() {
         container.spec["process"]["cwd"] = json!(path);
         let text = container.create().expect_err("must fail").to_string();
         assert!(text.contains(path) && text.contains(cause), "{text}");
+        assert!(!text.contains("cleaning up"), "{text}");
         container.assert_nothing_left();
     }
     assert_eq!(fs::read_dir(outside.path()).expect("read").count(), 0);
