@@ -38,7 +38,7 @@ pub(crate) enum PolicyWanted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
     #[error(
-        "the node has no systemd ({} is not there): install by hand as docs/install.md says, and keep the chart \
+        "the node has no systemd ({} is not there): install by hand as docs/install-node.md says, and keep the chart \
          off this node with its value nodeSelector", .0.display()
     )]
     NoSystemd(PathBuf),

@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::report::Reverts;
 
 /// On containerd's PATH everywhere, and writable.
-const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
+pub(super) const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
 /// Wait before the second time that a reverted file is written again; doubles each time …
 const BACK_OFF: u64 = 60;
 /// … up to this.
@@ -33,11 +33,11 @@ impl Work<'_> {
         );
         let wants = Some(&plan.shim);
         if self.restart == Restart::Never {
-            self.link(&plan.shim, &shim)?;
             let changed = !plan.change.is_none();
             if changed {
                 self.apply(&plan.change, wants)?;
             }
+            self.link(&shim)?;
             return Ok(Done {
                 changed,
                 restarted: false,
@@ -60,7 +60,9 @@ impl Work<'_> {
                 })?;
             self.step("try-release", "the release runs a program on this node");
         }
-        self.link(&plan.shim, &shim)?;
+        if plan.shim == Shim::Link {
+            self.link(&shim)?;
+        }
         if done.changed {
             self.write_reverts(reverts)?;
             self.apply(&plan.change, wants)?;
@@ -75,6 +77,8 @@ impl Work<'_> {
                 "containerd runs with the configuration that was there",
             );
         }
+        // Where containerd has the path, only when that holds: what is rolled back leaves no link.
+        self.link(&shim)?;
         self.verify()?;
         self.before("prune");
         self.prune(folder)?;
@@ -142,11 +146,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes the link for a containerd that does not know paths of shims.
-    fn link(&mut self, how: &Shim, shim: &Path) -> Result<(), WorkError> {
-        if *how != Shim::Link {
-            return Ok(());
-        }
+    /// Puts the shim on containerd's `PATH`, also where the table names its path: 1.6 looks there all
+    /// the same, 2.x when it starts again under running containers (decision 0017).
+    fn link(&mut self, shim: &Path) -> Result<(), WorkError> {
         let mut record = Record::load(self.host)?;
         let link = PathBuf::from(LINK);
         if record.link.as_ref() != Some(&link) {

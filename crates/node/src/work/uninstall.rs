@@ -1,5 +1,8 @@
 //! uninstall: as if it had never been there.
 
+use std::path::Path;
+
+use super::install::LINK;
 use super::{Done, Restart, Work, WorkError};
 use crate::files;
 use crate::in_use::{self, InUse};
@@ -44,11 +47,12 @@ impl Work<'_> {
             done.restarted = true;
         }
         self.before("clear");
-        if let Some(link) = &record.link {
-            let here = self.host.at(link);
-            if std::fs::read_link(&here).is_ok_and(|target| target.starts_with(self.host.base())) {
-                files::remove(&here)?;
-            }
+        // Also without a record.
+        let link = self
+            .host
+            .at(record.link.as_deref().unwrap_or(Path::new(LINK)));
+        if std::fs::read_link(&link).is_ok_and(|target| target.starts_with(self.host.base())) {
+            files::remove(&link)?;
         }
         self.before("remove-releases");
         for release in in_use::releases(self.host, &in_use)? {
