@@ -186,8 +186,22 @@ impl Launcher {
             })
         })?;
         let made = self.adopt(wish, &hold, pid, &spec, termination_log)?;
+        self.tell_of_selinux(&wish.id, &spec);
         self.tell(wish, pid, &work, artifact.as_ref(), began.elapsed());
         Ok(made)
+    }
+
+    /// libcontainer sets no label (its 0.7). A container is not refused for that: nodes with SELinux
+    /// would run none.
+    fn tell_of_selinux(&self, id: &str, spec: &Spec) {
+        let label = spec
+            .process()
+            .as_ref()
+            .and_then(|p| p.selinux_label().as_deref());
+        if let Some(label) = label.filter(|label| !label.is_empty()) {
+            let namespace = self.namespace.as_str();
+            warn!(id, namespace, label; "runs without the SELinux label of its spec: labels are not supported");
+        }
     }
 
     fn tell(
