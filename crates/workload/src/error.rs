@@ -22,7 +22,7 @@ pub enum ErrorKind {
     FailedPrecondition,
 }
 
-/// Why [`crate::plan()`] has no plan for a container.
+/// Why [`crate::decide()`] has no plan for a container.
 #[derive(Debug, Error)]
 pub enum PlanError {
     /// `process` is absent.

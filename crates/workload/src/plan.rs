@@ -1,6 +1,6 @@
 //! The fully resolved form of a container: what the runner does, with nothing left to decide.
 //!
-//! Made by [`crate::plan()`], printed by `wasm-interp inspect`, read by the runner.
+//! Made by [`crate::decide()`], printed by `wasm-interp inspect`, read by the runner.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 //! What the node's administrator decided: defaults and ceilings for every Wasm container of the
-//! node. Read once by the shim and the command line, used only in [`crate::plan()`].
+//! node. Read once by the shim and the command line, used only in [`crate::decide()`].
 
 use std::fs;
 use std::io;

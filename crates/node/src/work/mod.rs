@@ -1,5 +1,5 @@
 //! What a job does, step by step. Each step is safe to repeat, and whatever kills the job between
-//! two steps, the next job (or systemd, which runs [`settle`] after every one) brings the node back
+//! two steps, the next job (or systemd, which runs `settle` after every one) brings the node back
 //! to the old bytes or on to the new ones, with a running containerd either way.
 //!
 //! Called by [`crate::job`]. containerd and its service are behind [`Daemon`], the host's files behind
