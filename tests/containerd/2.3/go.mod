@@ -1,6 +1,6 @@
 module wasm-interp.test/containerd-2.3
 
-go 1.26.6
+go 1.26.8
 
 tool (
 	github.com/containerd/containerd/v2/cmd/containerd
