@@ -37,8 +37,10 @@ impl InUse {
         found.containers.sort();
         let own = std::process::id().to_string();
         for process in list(&host.at("/proc"))? {
-            // Processes end while we look, and kernel threads have no executable.
-            if process.ends_with(&own) {
+            // Processes end while we look, and kernel threads have no executable. `self` and `thread-self` are this
+            // one, which runs from the release that it takes away.
+            let name = name(&process);
+            if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
             if let Ok(executable) = fs::read_link(process.join("exe")) {
@@ -158,6 +160,12 @@ mod tests {
             host.at("/proc/77/exe"),
         )
         .unwrap();
+        // The job itself, which runs from what it takes away, by each of its names.
+        for own in [&std::process::id().to_string(), "self", "thread-self"] {
+            let process = host.at("/proc").join(own);
+            fs::create_dir_all(&process).unwrap();
+            symlink("/opt/wasm-interp/3/wasm-interp", process.join("exe")).unwrap();
+        }
         for release in ["1", "2", "3", ".copying-x"] {
             fs::create_dir_all(host.at("/opt/wasm-interp").join(release)).unwrap();
         }

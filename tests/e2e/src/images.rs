@@ -17,7 +17,8 @@ const PAUSE: &str = "localhost/test/pause:1";
 /// Writes them all into `folder`.
 pub(crate) fn write(settings: &Settings, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
-    let archives = guests::write(folder, &settings.dist, &settings.busybox)?;
+    let mut archives = guests::write(folder, &settings.dist, &settings.busybox)?;
+    archives.push(settings.dist.join("images/installer.tar"));
     // Those of `make images` are where they are; the node sees only one folder.
     for archive in archives
         .iter()

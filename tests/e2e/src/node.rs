@@ -27,7 +27,6 @@ pub(crate) enum Series {
 /// A node that runs.
 pub(crate) struct Node {
     pub(crate) name: &'static str,
-    pub(crate) series: Series,
     /// Its first process, as this program's namespace numbers it.
     pid: i32,
     nspawn: Child,
@@ -77,7 +76,6 @@ impl Node {
         let nspawn = spawn(settings, plan, &folder, &root)?;
         let mut node = Self {
             name: plan.name,
-            series: plan.series,
             pid: 0,
             nspawn,
         };
@@ -304,6 +302,8 @@ fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcom
             "--resolv-conf=off",
             "--timezone=off",
             "--link-journal=no",
+            // Else runc finds no keyrings, and no pod of it starts.
+            "--system-call-filter=@keyring",
         ])
         .arg(format!("--network-bridge={BRIDGE}"))
         .arg("--bind=/dev/kmsg")

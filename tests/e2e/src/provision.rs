@@ -1,73 +1,85 @@
-//! Puts this project onto a node: the one place that knows how a node comes to run Wasm pods.
+//! Puts this project onto a node as people do, with the Helm chart: the one place that knows how a node comes
+//! to run Wasm pods.
 
 use std::fs;
-
-use k8s_openapi::serde_json::json;
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::Outcome;
 use crate::cluster::Cluster;
-use crate::command::wait_for;
-use crate::node::{Node, Series};
+use crate::command::{self, Finished, wait_for};
+use crate::node::Node;
 
-/// Folder of the release on the node.
-const RELEASE: &str = "/opt/wasm-interp/e2e";
+/// Namespace and name of the release.
+pub(crate) const RELEASE: &str = "wasm-interp";
+/// The node's configuration of containerd.
+pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+/// The chart of this checkout.
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/wasm-interp");
 
-/// Makes the node run Wasm pods, and says so by the label that the RuntimeClass asks for.
+/// Waits until the node runs Wasm pods. The first one has the chart installed; to one that joins later its
+/// DaemonSet comes by itself.
 pub(crate) fn provision(cluster: &Cluster, node: &Node) -> Outcome {
-    node.must(&["mkdir", "-p", RELEASE])?;
-    for program in [
-        "containerd-shim-wasm-interp-v1",
-        "wasm-interp-runner",
-        "wasm-interp",
-    ] {
-        let from = format!("/opt/e2e/dist/{program}");
-        node.must(&["install", "-m755", &from, RELEASE])?;
+    fs::copy(node.path(CONFIG), original(cluster, node))?;
+    if helm(cluster, &["status", RELEASE])?.code != 0 {
+        cluster
+            .kubectl(&["create", "namespace", RELEASE])?
+            .expect_code(0)?;
+        let level = "pod-security.kubernetes.io/enforce=privileged";
+        cluster
+            .kubectl(&["label", "namespace", RELEASE, level])?
+            .expect_code(0)?;
+        install(cluster)?;
     }
-    let shim = format!("{RELEASE}/containerd-shim-wasm-interp-v1");
-    // Also where `runtime_path` is read: containerd 2.4 forgets it for a pod's containers when it starts
-    // again, and loses those whose shim is not on its PATH.
-    node.must(&["ln", "-s", &shim, "/usr/local/bin/"])?;
-    let (plugin, path_of_shim) = match node.series {
-        // 1.6 reads it and looks on its PATH nevertheless.
-        Series::Distribution => ("io.containerd.grpc.v1.cri", String::new()),
-        Series::Newest => (
-            "io.containerd.cri.v1.runtime",
-            format!("  runtime_path = \"{shim}\"\n"),
-        ),
-    };
-    let path = node.path("/etc/containerd/config.toml");
-    let table = format!(
-        r#"
-[plugins."{plugin}".containerd.runtimes.wasm-interp]
-  runtime_type = "io.containerd.wasm-interp.v1"
-{path_of_shim}  pod_annotations = ["wasm-interp.io/*"]
-  container_annotations = ["wasm-interp.io/*"]
-"#
-    );
-    fs::write(&path, fs::read_to_string(&path)? + &table)?;
-    node.must(&["systemctl", "restart", "containerd"])?;
-    wait_for("containerd to answer", || {
-        Ok((node.run(&["ctr", "version"])?.code == 0).then_some(()))
-    })?;
+    wait_for(&format!("the node {} to be provisioned", node.name), || {
+        Ok((label(cluster, node)? == "true").then_some(()))
+    })
+    .map_err(|error| explained(cluster, error.message()))
+}
 
-    let class = cluster.settings.folder().join("runtime-class.json");
-    fs::write(
-        &class,
-        json!({
-            "apiVersion": "node.k8s.io/v1",
-            "kind": "RuntimeClass",
-            "metadata": { "name": "wasm-interp" },
-            "handler": "wasm-interp",
-            "scheduling": { "nodeSelector": { "wasm-interp.io/ready": "true" } },
-        })
-        .to_string(),
-    )?;
-    let class = class.display().to_string();
-    cluster
-        .kubectl(&["apply", "--filename", &class])?
-        .expect_code(0)?;
-    cluster
-        .kubectl(&["label", "node", node.name, "wasm-interp.io/ready=true"])?
-        .expect_code(0)?;
-    Ok(())
+/// `helm install`, which returns when every node runs Wasm pods.
+pub(crate) fn install(cluster: &Cluster) -> Outcome {
+    let words = ["install", RELEASE, CHART, "--wait", "--timeout=3m"];
+    let installed = helm(cluster, &words)?.expect_code(0);
+    installed
+        .map(drop)
+        .map_err(|error| explained(cluster, error.message()))
+}
+
+/// The failure, with what the agents' pods and logs say of it.
+fn explained(cluster: &Cluster, error: Option<&str>) -> libtest_mimic::Failed {
+    let mut text = error.unwrap_or_default().to_owned();
+    let all = "--selector=app.kubernetes.io/name=wasm-interp";
+    for words in [&["describe", "pods", all][..], &["logs", all, "--tail=100"]] {
+        let words = [&["--namespace", RELEASE], words].concat();
+        match cluster.kubectl(&words) {
+            Ok(said) => text += &format!("\n{}{}", said.stdout, said.stderr),
+            Err(error) => text += &format!("\n{}", error.message().unwrap_or_default()),
+        }
+    }
+    text.into()
+}
+
+/// `helm WORDS …` in the release's namespace, as the administrator.
+pub(crate) fn helm(cluster: &Cluster, words: &[&str]) -> Outcome<Finished> {
+    let mut command = Command::new(cluster.settings.components.join("helm"));
+    command
+        .args(words)
+        .args(["--namespace", RELEASE, "--kubeconfig"])
+        .arg(&cluster.kubeconfig)
+        .env("HOME", cluster.settings.folder());
+    command::run(command, None)
+}
+
+/// What containerd's configuration was before anything of ours was there.
+pub(crate) fn original(cluster: &Cluster, node: &Node) -> PathBuf {
+    let folder = cluster.settings.folder();
+    folder.join(format!("{}-config.toml", node.name))
+}
+
+/// The node's label, or nothing.
+pub(crate) fn label(cluster: &Cluster, node: &Node) -> Outcome<String> {
+    let label = r"-o=jsonpath={.metadata.labels.wasm-interp\.io/ready}";
+    let read = cluster.kubectl(&["get", "node", node.name, label])?;
+    Ok(read.expect_code(0)?.stdout)
 }

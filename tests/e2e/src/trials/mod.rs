@@ -1,5 +1,6 @@
 //! The trials, by what they are about. Each is a function; [`ALL`] lists them.
 
+mod chart;
 mod ends;
 mod files;
 mod limits;
@@ -101,5 +102,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone Nodes nodes::pods_outlive_a_restart_of_containerd: "a restart of containerd leaves running pods alone, and no line of their logs is lost",
     Alone Nodes nodes::pods_outlive_a_kill_of_containerd: "so does a kill -9 of containerd",
     Alone Nodes nodes::a_hundred_pods_run_at_once: "a hundred pods run on one node at once",
+    Alone Nodes chart::helm_test_runs_a_script: "helm test runs a script in a pod of the class",
+    Alone Nodes chart::uninstalling_waits_for_no_pod: "helm uninstall is refused while a pod uses the runtime, and names it",
+    Alone Nodes chart::uninstalling_leaves_nodes_as_they_were: "helm uninstall leaves nodes as they were, and a second installation works",
     Alone Api run::a_job_of_100_completes: "a Job of a hundred completions completes",
 ];
