@@ -1,5 +1,5 @@
-# Targets for people and for CI; `make help` lists them. Everything that is kept between runs is
-# beneath $XDG_CACHE_HOME/wasm-interp, results are in dist/.
+# Targets for people and for CI; `make help` lists them. What is kept between runs is beneath
+# $XDG_CACHE_HOME/wasm-interp (sources from registries where cargo and go keep them), results are in dist/.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
