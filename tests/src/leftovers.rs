@@ -75,7 +75,11 @@ impl Leftovers {
             .chain(
                 cgroups(&self.run)
                     .into_iter()
-                    .filter(|at| at.file_name().is_none_or(|name| name != self.run.as_str()))
+                    .filter(|at| {
+                        at.file_name().is_none_or(|name| {
+                            name != self.run.as_str() && name != slice(&self.run).as_str()
+                        })
+                    })
                     .map(|at| format!("cgroup {}", at.display())),
             )
             // One that is answered has a process; if that is of this run, it is in the list above.
@@ -181,22 +185,29 @@ fn mounts(run: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Cgroups of the run. The one that has the run's own name is containerd's namespace: every runtime
-/// leaves that one, and so it is removed here.
+/// A slice of the run's own, for containers whose cgroup a driver of systemd's form names. Without
+/// dashes: each of them would put it beneath another slice.
+pub(crate) fn slice(run: &str) -> String {
+    format!("{}.slice", run.replace('-', "_"))
+}
+
+/// Cgroups of the run. The one that has the run's own name is containerd's namespace, and its slice is
+/// no container's either: every runtime leaves these, and so they are removed here.
 fn cgroups(run: &str) -> BTreeSet<PathBuf> {
-    fn search(folder: &Path, run: &str, found: &mut BTreeSet<PathBuf>) {
+    fn search(folder: &Path, names: &[&str], found: &mut BTreeSet<PathBuf>) {
         for child in children(folder)
             .into_iter()
             .filter(|child| child.is_dir() && !child.is_symlink())
         {
-            if child.to_string_lossy().contains(run) {
+            let path = child.to_string_lossy();
+            if names.iter().any(|name| path.contains(name)) {
                 found.insert(child.clone());
             }
-            search(&child, run, found);
+            search(&child, names, found);
         }
     }
     let mut found = BTreeSet::new();
-    search(Path::new("/sys/fs/cgroup"), run, &mut found);
+    search(Path::new("/sys/fs/cgroup"), &[run, &slice(run)], &mut found);
     found
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::command::{Running, wait_for};
 use crate::guests::{FILL, IDLE, LOOP};
+use crate::leftovers::slice;
 use crate::world::{Container, World};
 
 const LIMIT: u64 = 32 << 20;
@@ -19,7 +20,7 @@ fn forms(world: &World, id: &str) -> [String; 2] {
     let run = world.name();
     [
         format!("/{run}/form-{id}"),
-        format!("system.slice:{run}:form-{id}"),
+        format!("{}:{run}:form-{id}", slice(run)),
     ]
 }
 

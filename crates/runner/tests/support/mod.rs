@@ -258,30 +258,34 @@ impl Drop for Container {
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
-        let _nobody_makes_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
-        // Like any runtime, the runner leaves the parents of a cgroup to whoever named them. On version 2
-        // the slices are systemd's, which removes them once they are empty.
-        let hierarchies: Vec<PathBuf> = if unified() {
-            vec!["/sys/fs/cgroup".into()]
-        } else {
-            fs::read_dir("/sys/fs/cgroup")
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .collect()
-        };
-        let parent = self.parent();
-        for hierarchy in hierarchies {
-            for directory in [
-                format!("{parent}.slice/{parent}-pod1.slice"),
-                format!("{parent}.slice"),
-                parent.clone(),
-                // Made by a test where no systemd is; where it is, it is never empty.
-                "system.slice".to_owned(),
-            ] {
-                let _ = fs::remove_dir(hierarchy.join(directory));
-            }
+        remove_parents(&self.id);
+    }
+}
+
+/// Removes what lies above the cgroup of the container: like any runtime, the runner leaves that to
+/// whoever named it. On version 2 the slices are systemd's, which removes them once they are empty.
+pub(crate) fn remove_parents(id: &str) {
+    let _nobody_makes_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
+    let hierarchies: Vec<PathBuf> = if unified() {
+        vec!["/sys/fs/cgroup".into()]
+    } else {
+        fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect()
+    };
+    let parent = parent(id);
+    for hierarchy in hierarchies {
+        for directory in [
+            format!("{parent}.slice/{parent}-pod1.slice"),
+            format!("{parent}.slice"),
+            parent.clone(),
+            // Made by a test where no systemd is; where it is, it is never empty.
+            "system.slice".to_owned(),
+        ] {
+            let _ = fs::remove_dir(hierarchy.join(directory));
         }
     }
 }
