@@ -8,11 +8,11 @@ use containerd_shim_protos::protobuf;
 use containerd_shim_protos::ttrpc::{self, Code};
 use wasm_interp_artifact::ArtifactError;
 use wasm_interp_runner::client::RunnerError;
+use wasm_interp_snapshot::MountError;
 use wasm_interp_workload::{ErrorKind, PlanError, PolicyError, with_causes};
 
 use crate::bundle::BundleError;
 use crate::cgroup::CgroupError;
-use crate::mount::MountError;
 use crate::stdio::StdioError;
 
 /// Why a verb failed.

@@ -17,13 +17,13 @@ use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
 use wasm_interp_runner::client::{Creation, Runner, Workload};
+use wasm_interp_snapshot::{mount_all, unmount_all};
 use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView, Work, with_causes};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
 use crate::exits::{Exits, Hold, Init};
-use crate::mount;
 use crate::stdio::{Held, Names, Stdio};
 use crate::termination_log::TerminationLog;
 
@@ -146,7 +146,8 @@ impl Launcher {
         let began = Instant::now();
         cgroup::expect_move();
         step(&wish.id, "mount", || {
-            mount::mount_all(&wish.rootfs, &wish.bundle.rootfs())
+            let mounts: Vec<_> = wish.rootfs.iter().map(described).collect();
+            mount_all(&mounts, &wish.bundle.rootfs())
         })?;
         let spec = wish.bundle.spec()?;
         let root = wish.bundle.root_of(&spec);
@@ -388,7 +389,7 @@ pub(crate) fn remove(
     } else {
         Ok(Vec::new())
     };
-    let unmounted = mount::unmount_all(&bundle.rootfs()).map_err(Error::from);
+    let unmounted = unmount_all(&bundle.rootfs()).map_err(Error::from);
     let warnings = removed?;
     unmounted?;
     bundle.remove_own()?;
@@ -399,6 +400,15 @@ fn from_env(name: &str, default: &str) -> PathBuf {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
         .map_or_else(|| default.into(), PathBuf::from)
+}
+
+fn described(mount: &Mount) -> wasm_interp_snapshot::Mount {
+    wasm_interp_snapshot::Mount {
+        kind: mount.type_.clone(),
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        options: mount.options.clone(),
+    }
 }
 
 /// The runner's bundle is not containerd's: a relative root would mean another directory there.

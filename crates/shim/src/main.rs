@@ -24,7 +24,6 @@ mod exits;
 mod info;
 mod launch;
 mod logger;
-mod mount;
 mod oom;
 mod serve;
 mod service;

@@ -1,7 +1,8 @@
 //! Mounts the root filesystem that containerd's snapshotter describes, and unmounts it.
 //!
-//! Called by `launch`, `task` and `cleanup`. The option names are those of containerd's
-//! `core/mount`; what is no flag goes to the file system as data.
+//! Called by the shim for a container and by `crates/node` to look into an image. A crate of its own
+//! because those two share nothing else: the one speaks ttrpc and the other gRPC. The option names are those
+//! of containerd's `core/mount`; what is no flag goes to the file system as data.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -10,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use containerd_shim_protos::api::Mount;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -24,41 +24,86 @@ const LOWERDIR: &str = "lowerdir=";
 const BUSY_TRIES: u32 = 25;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// One mount, as `containerd.types.Mount` describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Type of the file system, `overlay` or `bind` mostly.
+    pub kind: String,
+    /// What is mounted.
+    pub source: String,
+    /// Where beneath the root filesystem; empty for the root itself.
+    pub target: String,
+    /// As fstab(5) has them.
+    pub options: Vec<String>,
+}
+
+/// A root filesystem cannot be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MountError {
+pub enum MountError {
+    /// There is no directory to mount on.
     #[error("make the mount point {path}: {source}")]
-    MountPoint { path: PathBuf, source: io::Error },
+    MountPoint {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// mount(2) failed.
     #[error("mount {kind} {source_name:?} on {target} with {options:?}: {errno}")]
     Mount {
+        /// Type of the file system.
         kind: String,
+        /// What was to be mounted.
         source_name: String,
+        /// Where.
         target: PathBuf,
+        /// Its options.
         options: String,
+        /// The cause.
         errno: Errno,
     },
+    /// umount(2) failed.
     #[error("unmount {target}: {errno}")]
-    Unmount { target: PathBuf, errno: Errno },
+    Unmount {
+        /// Where.
+        target: PathBuf,
+        /// The cause.
+        errno: Errno,
+    },
+    /// Too many layers.
     #[error(
         "options of the overlay on {target} take {length} bytes, the kernel takes {DATA_MAX}: use \
          an image with fewer layers"
     )]
-    TooLong { target: PathBuf, length: usize },
+    TooLong {
+        /// Where.
+        target: PathBuf,
+        /// How long.
+        length: usize,
+    },
+    /// Something that this version cannot do.
     #[error(
         "mount option {0:?} of the snapshotter is not supported: use the overlayfs or native snapshotter"
     )]
     Unsupported(String),
+    /// No thread.
     #[error("start a thread for a mount: {0}")]
     Thread(#[source] io::Error),
 }
 
 impl MountError {
-    pub(crate) fn is_unsupported(&self) -> bool {
+    /// Whether it is a matter of what is supported, not of this node.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Unsupported(_))
     }
 }
 
-/// Mounts all on the bundle's rootfs, in order. On an error nothing stays mounted.
-pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
+/// Mounts all on `rootfs`, in order; the directory is made if there is none. On an error nothing stays mounted.
+///
+/// # Errors
+/// If one cannot be mounted.
+pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     if mounts.is_empty() {
         return Ok(());
     }
@@ -81,8 +126,11 @@ pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountErro
     Ok(())
 }
 
-/// Removes every mount on the bundle's rootfs. None there: done.
-pub(crate) fn unmount_all(rootfs: &Path) -> Result<(), MountError> {
+/// Removes every mount on `rootfs`. None there: done.
+///
+/// # Errors
+/// If one stays.
+pub fn unmount_all(rootfs: &Path) -> Result<(), MountError> {
     let mut busy = 0;
     loop {
         let flags = if busy < BUSY_TRIES {
@@ -114,7 +162,7 @@ fn mount_one(one: &Mount, rootfs: &Path) -> Result<(), MountError> {
     }
     let options = Options::parse(&one.options)?;
     let failed = |errno| MountError::Mount {
-        kind: one.type_.clone(),
+        kind: one.kind.clone(),
         source_name: one.source.clone(),
         target: rootfs.to_owned(),
         options: one.options.join(","),
@@ -152,7 +200,7 @@ fn call(one: &Mount, rootfs: &Path, flags: MsFlags, data: &str) -> nix::Result<(
     mount(
         Some(one.source.as_str()),
         rootfs,
-        Some(one.type_.as_str()),
+        Some(one.kind.as_str()),
         flags,
         data,
     )
@@ -355,7 +403,7 @@ mod tests {
             .collect();
         let rootfs = dir.path().join("rootfs");
         let overlay = Mount {
-            type_: "overlay".into(),
+            kind: "overlay".into(),
             source: "overlay".into(),
             options: vec![format!("lowerdir={}", lower.join(":"))],
             ..Mount::default()
@@ -373,7 +421,7 @@ mod tests {
     fn a_failed_mount_says_what_and_leaves_nothing() {
         let dir = tempfile::tempdir().expect("tempdir");
         let wrong = Mount {
-            type_: "bind".into(),
+            kind: "bind".into(),
             source: "/nonexistent/source".into(),
             options: strings(&["rbind"]),
             ..Mount::default()
