@@ -22,6 +22,7 @@ mod explain;
 #[cfg(test)]
 mod golden;
 mod grants;
+mod interpreters;
 mod kind;
 mod magic;
 mod mounts;
@@ -39,6 +40,7 @@ pub use causes::with_causes;
 pub use container::{container_spec, native_spec, sandbox_spec};
 pub use error::{ErrorKind, PlanError};
 pub use explain::{explain, explain_native};
+pub use interpreters::{InterpretersError, Module, interpreters};
 pub use kind::{Kind, kind};
 pub use plan::{
     DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, Native, PLAN_VERSION, Plan, Tmp,

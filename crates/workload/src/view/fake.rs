@@ -1,7 +1,8 @@
 //! The view of the golden tests: files from a JSON description, laid over one another by the same
 //! code as real ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +128,10 @@ impl View for FakeView {
         self.layers.open(path)
     }
 
+    fn names(&self, path: &Path, most: usize) -> Result<Vec<OsString>, ViewError> {
+        self.layers.names(path, most)
+    }
+
     fn mounts(&self) -> &[MountPoint] {
         &self.mounts
     }
@@ -169,5 +174,16 @@ impl Tree for FakeTree {
             _ => return Ok(None),
         };
         Ok(Some(Cursor::new(bytes.to_vec())))
+    }
+
+    fn names(&self, path: &Path, most: usize) -> io::Result<Vec<OsString>> {
+        let beneath = self
+            .0
+            .keys()
+            .filter_map(|known| known.strip_prefix(path).ok());
+        let names: BTreeSet<_> = beneath
+            .filter_map(|beneath| Some(beneath.iter().next()?.to_owned()))
+            .collect();
+        Ok(names.into_iter().take(most).collect())
     }
 }

@@ -5,6 +5,7 @@
 //! for reading only once it has shown itself to be a regular file: opening a FIFO would wait, and
 //! opening a device may act.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -93,6 +94,10 @@ impl View for RootfsView {
 
     fn open(&self, path: &Path) -> Result<File, ViewError> {
         self.layers.open(path)
+    }
+
+    fn names(&self, path: &Path, most: usize) -> Result<Vec<OsString>, ViewError> {
+        self.layers.names(path, most)
     }
 
     fn mounts(&self) -> &[MountPoint] {
@@ -188,6 +193,16 @@ impl Tree for HostTree {
         }
         // The descriptor, not the path, is opened again: it is the file that was looked at.
         File::open(descriptor_path(&name)).map(Some)
+    }
+
+    fn names(&self, path: &Path, most: usize) -> io::Result<Vec<OsString>> {
+        let Some(name) = self.name(path)? else {
+            return Ok(Vec::new());
+        };
+        fs::read_dir(descriptor_path(&name))?
+            .take(most)
+            .map(|entry| Ok(entry?.file_name()))
+            .collect()
     }
 }
 

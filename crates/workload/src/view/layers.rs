@@ -20,6 +20,9 @@ pub(crate) trait Tree {
 
     /// Opens the regular file at `path`; `None` if it is none, or none any more.
     fn open(&self, path: &Path) -> io::Result<Option<Self::File>>;
+
+    /// At most `most` names of the directory at `path`, in any order.
+    fn names(&self, path: &Path, most: usize) -> io::Result<Vec<OsString>>;
 }
 
 /// What a name in a [`Tree`] stands for.
@@ -103,6 +106,25 @@ impl<T: Tree> Layers<T> {
             })?
             .flatten()
             .ok_or_else(not_regular)
+    }
+
+    pub(crate) fn names(&self, path: &Path, most: usize) -> Result<Vec<OsString>, ViewError> {
+        let resolved = self.resolve(path)?;
+        if resolved.kind != FileKind::Directory {
+            return Err(ViewError::NotFound {
+                path: path.to_owned(),
+            });
+        }
+        let (_, layer, beneath) = self.cover(&resolved.path);
+        let Some(tree) = &layer.tree else {
+            return Ok(Vec::new());
+        };
+        let mut names = tree.names(beneath, most).map_err(|source| ViewError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        names.sort();
+        Ok(names)
     }
 
     fn walk(&self, path: &Path, missing: Missing) -> Result<Resolved, ViewError> {

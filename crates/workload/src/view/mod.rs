@@ -10,6 +10,7 @@ pub(crate) mod fake;
 mod host;
 mod layers;
 
+use std::ffi::OsString;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,13 @@ pub trait View {
     /// # Errors
     /// As [`View::resolve`], and [`ViewError::NotRegular`].
     fn open(&self, path: &Path) -> Result<Self::File, ViewError>;
+
+    /// The names in the directory at `path`, sorted; no more than `most` of them, as the file system
+    /// gives them. Names that are only there because a mount of the spec is are not among them.
+    ///
+    /// # Errors
+    /// As [`View::resolve`], and [`ViewError::NotFound`] if it is no directory.
+    fn names(&self, path: &Path, most: usize) -> Result<Vec<OsString>, ViewError>;
 
     /// What each mount of the spec becomes, in the spec's order.
     fn mounts(&self) -> &[MountPoint];

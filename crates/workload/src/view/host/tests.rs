@@ -101,6 +101,22 @@ fn an_absolute_symlink_stays_beneath_the_root() {
 }
 
 #[test]
+fn a_directory_that_is_listed_is_the_images_own() {
+    let host = Host::new();
+    host.write("rootfs/bin/a", "");
+    host.write("rootfs/bin/b", "");
+    host.link("/bin", "rootfs/here");
+    host.link(host.path(""), "rootfs/out");
+    let names = |path: &str, most| host.view().names(Path::new(path), most);
+    assert_eq!(names("/here", 9).unwrap(), ["a", "b"]);
+    assert_eq!(names("/bin", 1).unwrap().len(), 1);
+    for path in ["/out", "/bin/a", "/nowhere"] {
+        let error = names(path, 9).unwrap_err();
+        assert!(matches!(error, ViewError::NotFound { .. }), "{error}");
+    }
+}
+
+#[test]
 fn climbing_ends_at_the_root() {
     let host = Host::new();
     host.write("rootfs/etc/passwd", "of the image");
