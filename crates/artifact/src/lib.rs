@@ -23,6 +23,7 @@ mod key;
 mod known;
 #[cfg(feature = "load")]
 pub mod load;
+mod place;
 mod publish;
 pub mod recipe;
 mod stamp;
@@ -30,6 +31,7 @@ mod store;
 
 pub use failure::{ArtifactError, Failure, Refusal};
 pub use key::{Digest, Key};
+pub use place::{CACHE_ENV, cache_dir};
 pub use publish::publisher;
 pub use store::{
     Artifact, Entry, Origin, Progress, Pruned, Stage, Store, StoreConfig, StoreError, Unusable,

@@ -5,28 +5,19 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use wasm_interp_artifact::{CACHE_ENV, cache_dir};
+
 /// Names another policy file.
 pub(crate) const POLICY_ENV: &str = "WASM_INTERP_POLICY";
-/// Names another directory for native code.
-pub(crate) const CACHE_ENV: &str = "WASM_INTERP_CACHE_DIR";
 
 /// The node's policy file, which need not exist.
 pub(crate) fn policy_file() -> PathBuf {
-    from_env(POLICY_ENV, "/etc/wasm-interp/policy.json")
-}
-
-/// The artifact store's directory.
-pub(crate) fn cache_dir() -> PathBuf {
-    from_env(CACHE_ENV, "/var/lib/wasm-interp/cache")
+    env::var_os(POLICY_ENV)
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| "/etc/wasm-interp/policy.json".into(), PathBuf::from)
 }
 
 /// The executable that compiles: this one.
 pub(crate) fn compiler() -> io::Result<PathBuf> {
     env::current_exe()
-}
-
-fn from_env(name: &str, default: &str) -> PathBuf {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map_or_else(|| default.into(), PathBuf::from)
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use containerd_shim_protos::api::Mount;
 use log::{debug, info, warn};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig};
+use wasm_interp_artifact::{Artifact, Origin, Progress, Store, StoreConfig, cache_dir};
 use wasm_interp_runner::client::{Creation, Runner, Workload};
 use wasm_interp_snapshot::{mount_all, unmount_all};
 use wasm_interp_workload::{self as workload, Kind, Plan, Policy, RootfsView, Work, with_causes};
@@ -29,8 +29,6 @@ use crate::termination_log::TerminationLog;
 
 const POLICY_FILE: &str = "/etc/wasm-interp/policy.json";
 const POLICY_ENV: &str = "WASM_INTERP_POLICY";
-const CACHE_DIR: &str = "/var/lib/wasm-interp/cache";
-const CACHE_ENV: &str = "WASM_INTERP_CACHE_DIR";
 /// The program that compiles, beside ours.
 const COMPILER: &str = "wasm-interp";
 
@@ -318,7 +316,7 @@ impl Launcher {
     fn compiled(&self, wish: &Wish, plan: &Plan, interpreter: &File) -> Result<Artifact, Error> {
         let store = self
             .store
-            .get_or_init(|| Store::open(&from_env(CACHE_ENV, CACHE_DIR), StoreConfig::default()));
+            .get_or_init(|| Store::open(&cache_dir(), StoreConfig::default()));
         let name = plan.interpreter.path.as_str();
         // The store waits for what it starts, by pid.
         let _hold = self.exits.hold();
@@ -349,7 +347,7 @@ impl Launcher {
 
 /// What the container runs.
 fn decide(wish: &Wish, spec: &Spec, root: &Path) -> Result<Work<File>, Error> {
-    let policy = Policy::load(&from_env(POLICY_ENV, POLICY_FILE))?;
+    let policy = Policy::load(&policy_file())?;
     Ok(step(&wish.id, "plan", || {
         let view = RootfsView::new(root, spec)?;
         workload::decide(spec, &policy, &view)
@@ -396,10 +394,10 @@ pub(crate) fn remove(
     Ok(warnings)
 }
 
-fn from_env(name: &str, default: &str) -> PathBuf {
-    std::env::var_os(name)
+fn policy_file() -> PathBuf {
+    std::env::var_os(POLICY_ENV)
         .filter(|value| !value.is_empty())
-        .map_or_else(|| default.into(), PathBuf::from)
+        .map_or_else(|| POLICY_FILE.into(), PathBuf::from)
 }
 
 fn described(mount: &Mount) -> wasm_interp_snapshot::Mount {

@@ -2,7 +2,7 @@
 //! is a container, by `wasm-interp node prewarm`; the rules are those of [`crate::decide()`].
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::Spec;
 use thiserror::Error;
@@ -136,12 +136,12 @@ fn on_path<V: View>(
 }
 
 /// The file, if it is a Wasm module.
-fn module<V: View>(path: &PathBuf, view: &V) -> Result<Option<V::File>, InterpretersError> {
+fn module<V: View>(path: &Path, view: &V) -> Result<Option<V::File>, InterpretersError> {
     let Some(mut file) = there(view.open(path))? else {
         return Ok(None);
     };
     let head = magic::read(&mut file).map_err(|source| PlanError::Read {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })?;
     Ok((head == Head::Module).then_some(file))
