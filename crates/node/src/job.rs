@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::host::Host;
-use crate::names::{COMMAND, UNIT};
+use crate::names::{COMMAND, KUBERNETES, PREWARM_UNIT, UNIT};
 use crate::release::Placed;
 use crate::report::Report;
 use crate::systemd::{self, Systemd, SystemdError, Transient};
 
 /// A job may take this long: two restarts of containerd, and programs that run through it.
 const LIMIT: Duration = Duration::from_secs(600);
+/// And this long the one that pulls images and compiles.
+const PREWARM_LIMIT: Duration = Duration::from_secs(7200);
 /// Between two looks for the report.
 const POLL: Duration = Duration::from_millis(100);
 /// Looks without a unit and without a report, before the job counts as lost. A unit may end between
@@ -38,6 +40,33 @@ pub enum Action {
     },
     /// Say what holds.
     Status,
+    /// Compile the interpreters of images before anybody starts one.
+    Prewarm(Prewarm),
+}
+
+/// What to prewarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Prewarm {
+    /// Names of images, as pods have them.
+    pub images: Vec<String>,
+    /// containerd's namespace in which they are looked for; into [`KUBERNETES`] they are pulled too.
+    pub namespace: String,
+    /// containerd's socket, if not the one of the node's layout.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+}
+
+impl Prewarm {
+    /// These images, for pods.
+    #[must_use]
+    pub fn new(images: Vec<String>) -> Self {
+        Self {
+            images,
+            namespace: KUBERNETES.to_owned(),
+            socket: None,
+        }
+    }
 }
 
 impl Action {
@@ -49,6 +78,32 @@ impl Action {
             Self::Verify => "verify",
             Self::Uninstall { .. } => "uninstall",
             Self::Status => "status",
+            Self::Prewarm(_) => "prewarm",
+        }
+    }
+
+    /// What the unit of such a job is about.
+    fn description(&self) -> String {
+        match self {
+            Self::Prewarm(_) => "wasm-interp: compile the interpreters of images".to_owned(),
+            _ => format!("wasm-interp: {} the container runtime", self.name()),
+        }
+    }
+
+    /// The unit that it runs as. Those that change the node share one, so that only one of them runs.
+    fn unit(&self) -> &'static str {
+        match self {
+            Self::Prewarm(_) => PREWARM_UNIT,
+            _ => UNIT,
+        }
+    }
+
+    /// The longest that such a job may take.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        match self {
+            Self::Prewarm(_) => PREWARM_LIMIT,
+            _ => LIMIT,
         }
     }
 }
@@ -97,14 +152,17 @@ pub struct Job {
 
 /// A job that was started.
 #[derive(Clone, Debug)]
-pub struct Ticket(String);
+pub struct Ticket {
+    id: String,
+    unit: &'static str,
+}
 
 /// A job did not run, or its report is not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// Another job runs on this node.
-    #[error("another job of {UNIT} runs on this node: wait for it, see systemctl status {UNIT}")]
-    Busy,
+    #[error("another job of {0} runs on this node: wait for it, see systemctl status {0}")]
+    Busy(&'static str),
     /// There is no systemd.
     #[error(
         "this node has no systemd at {socket}: run {command} node {action} --no-restart on the node \
@@ -125,14 +183,19 @@ pub enum JobError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The unit ended without a report.
-    #[error("the job ended without a report: see journalctl -u {UNIT} on the node")]
-    Lost,
+    #[error("the job ended without a report: see journalctl -u {0} on the node")]
+    Lost(&'static str),
     /// It takes too long.
     #[error(
-        "the job did not report within {} s; it goes on: see journalctl -fu {UNIT} on the node",
-        .0.as_secs()
+        "the job did not report within {} s; it goes on: see journalctl -fu {unit} on the node",
+        .after.as_secs()
     )]
-    Slow(Duration),
+    Slow {
+        /// Its unit.
+        unit: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The report is not one.
     #[error("the report {path} cannot be read: {source}")]
     Report {
@@ -142,7 +205,7 @@ pub enum JobError {
         source: serde_json::Error,
     },
     /// The argument is not a job.
-    #[error("the argument of {UNIT} is not a job: {0}")]
+    #[error("the argument of the job's unit is not a job: {0}")]
     Decode(#[source] serde_json::Error),
     /// The job cannot be told what to do.
     #[error("cannot write the job down: {0}")]
@@ -197,16 +260,24 @@ impl Host {
             let words = [&command.to_string_lossy(), "node", verb, &argument];
             words.map(str::to_owned).to_vec()
         };
+        let name = job.action.unit();
         let unit = Transient {
-            unit: UNIT,
-            description: &format!("wasm-interp: {} the container runtime", job.action.name()),
+            unit: name,
+            description: &job.action.description(),
             command: words("__job"),
-            afterwards: words("__settle"),
-            limit: LIMIT,
+            afterwards: match job.action {
+                // It leaves nothing that needs an end.
+                Action::Prewarm(_) => None,
+                _ => Some(words("__settle")),
+            },
+            limit: job.action.limit(),
         };
         match Systemd::new(self.systemd()).start_transient(&unit) {
-            Ok(()) => Ok(Ticket(job.ticket.clone())),
-            Err(error) if systemd::is_busy(&error) => Err(JobError::Busy),
+            Ok(()) => Ok(Ticket {
+                id: job.ticket.clone(),
+                unit: name,
+            }),
+            Err(error) if systemd::is_busy(&error) => Err(JobError::Busy(name)),
             Err(error) => Err(error.into()),
         }
     }
@@ -217,7 +288,7 @@ impl Host {
     /// [`JobError::Lost`] if its process ended without one (it was killed, or could not start),
     /// [`JobError::Slow`] after `limit`.
     pub fn wait(&self, ticket: &Ticket, limit: Duration) -> Result<Report, JobError> {
-        let path = self.report_file(&ticket.0);
+        let path = self.report_file(&ticket.id);
         let systemd = Systemd::new(self.systemd());
         let until = Instant::now() + limit;
         let mut looks_without_unit = 0;
@@ -231,7 +302,7 @@ impl Host {
                 return Ok(report);
             }
             // systemd may be busy re-executing itself; the report is what counts.
-            match systemd.state(UNIT) {
+            match systemd.state(ticket.unit) {
                 Ok(state)
                     if !state.has_job && matches!(state.active.as_str(), "inactive" | "failed") =>
                 {
@@ -240,10 +311,13 @@ impl Host {
                 _ => looks_without_unit = 0,
             }
             if looks_without_unit > LOST_AFTER {
-                return Err(JobError::Lost);
+                return Err(JobError::Lost(ticket.unit));
             }
             if Instant::now() > until {
-                return Err(JobError::Slow(limit));
+                return Err(JobError::Slow {
+                    unit: ticket.unit,
+                    after: limit,
+                });
             }
             std::thread::sleep(POLL);
         }

@@ -1,6 +1,6 @@
 //! What this crate owns: bringing a release onto a node, and off it again. Where containerd's
 //! configuration is and how it is changed, which runtime is configured, who still uses a release,
-//! the restart and its way back. Called by `wasm-interp node` and by the Kubernetes agent. It must
+//! the restart and its way back; and filling the node's store with native code of images. Called by `wasm-interp node` and by the Kubernetes agent. It must
 //! not know Kubernetes' API or Wasmtime.
 //!
 //! Two sides, which share nothing but files and one argument:
@@ -42,7 +42,9 @@ pub mod job;
 mod layout;
 mod live;
 mod names;
+mod oci;
 mod plan;
+mod prewarm;
 mod process;
 mod record;
 mod release;
@@ -51,10 +53,13 @@ mod systemd;
 mod work;
 
 pub use host::Host;
-pub use job::{Action, Choice, Distribution, Job, JobError, Ticket};
-pub use names::{BASE, HANDLER, RUNTIME_TYPE};
+pub use job::{Action, Choice, Distribution, Job, JobError, Prewarm, Ticket};
+pub use names::{BASE, HANDLER, KUBERNETES, RUNTIME_TYPE};
 pub use process::{Restart, SettleError};
 pub use release::{Placed, Release, ReleaseError};
-pub use report::{Container, InstalledRelease, Outcome, Report, Reverts, Status, Step};
+pub use report::{
+    Container, InstalledRelease, Outcome, Prewarmed, PrewarmedInterpreter, Report, Reverts, Status,
+    Step,
+};
 pub use systemd::{PeerError, SystemdError};
 pub use work::WorkError;

@@ -7,6 +7,9 @@ pub const RUNTIME_TYPE: &str = "io.containerd.wasm-interp.v1";
 /// Where releases lie, one folder each, unless somebody says otherwise.
 pub const BASE: &str = "/opt/wasm-interp";
 
+/// containerd's namespace of Kubernetes: of the images that its CRI pulls, and of the pods.
+pub const KUBERNETES: &str = "k8s.io";
+
 /// The shim in a release's folder.
 pub(crate) const SHIM: &str = "containerd-shim-wasm-interp-v1";
 /// The command line in a release's folder: the job runs from it.
@@ -19,6 +22,8 @@ pub(crate) const ANNOTATIONS: &str = "wasm-interp.io/*";
 
 /// The job's unit. One name: so that two jobs cannot run at once.
 pub(crate) const UNIT: &str = "wasm-interp-node.service";
+/// That of the job that changes nothing but the store: it may take long, and nobody waits for it.
+pub(crate) const PREWARM_UNIT: &str = "wasm-interp-prewarm.service";
 /// Reports and the lock; gone after a reboot, as it should be.
 pub(crate) const RUN: &str = "/run/wasm-interp/node";
 /// What must outlive a reboot: the record of what was changed, and the bytes from before.

@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::job::{Action, Choice, Job, JobError};
 use crate::layout::{self, Layout};
 use crate::live::Live;
+use crate::prewarm;
 use crate::record::Record;
 use crate::report::{Outcome, Report, Status, Step};
 use crate::work::{Done, Pace, Work, WorkError};
@@ -24,10 +25,23 @@ pub enum Restart {
 impl Job {
     /// Does it, in this process, and says what came of it: whatever goes wrong is in the report.
     ///
-    /// Waits for other jobs on this host to end.
+    /// Waits for other jobs on this host to end, unless it changes nothing that they do.
     #[must_use]
     pub fn run(&self, host: &Host, restart: Restart) -> Report {
         let host = &host.clone().with_base(&self.base);
+        if let Action::Prewarm(wish) = &self.action {
+            let done = prewarm::run(host, self.distribution, wish);
+            return Report {
+                ticket: self.ticket.clone(),
+                action: self.action.name().to_owned(),
+                version: self.version.clone(),
+                outcome: done.outcome,
+                message: done.message,
+                steps: done.steps,
+                status: None,
+                images: done.images,
+            };
+        }
         let mut steps = Vec::new();
         let mut status = None;
         let result = self.attempt(host, restart, &mut steps, &mut status);
@@ -46,6 +60,7 @@ impl Job {
             message,
             steps,
             status,
+            images: Vec::new(),
         }
     }
 
@@ -68,7 +83,8 @@ impl Job {
             Action::Install => work.install(&self.folder),
             Action::Verify => work.verify().map(|()| nothing),
             Action::Uninstall { force } => work.uninstall(force),
-            Action::Status => work.is_listed().map(|()| nothing),
+            // `run` has seen to prewarming.
+            Action::Status | Action::Prewarm(_) => work.is_listed().map(|()| nothing),
         };
         *status = Some(work.status());
         steps.append(&mut work.steps);
@@ -96,7 +112,7 @@ impl Job {
                 "uninstalled: containerd runs without the runtime"
             }
             (Action::Uninstall { .. }, false, _) => "nothing of the runtime was configured",
-            (Action::Status, ..) => "containerd has the handler wasm-interp",
+            (Action::Status | Action::Prewarm(_), ..) => "containerd has the handler wasm-interp",
         }
     }
 }

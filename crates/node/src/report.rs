@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::job::Distribution;
 
 /// The outcome of one job, and how it came about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
     /// Which job this is about.
     pub ticket: String,
-    /// `install`, `verify`, `uninstall` or `status`.
+    /// `install`, `verify`, `uninstall`, `status` or `prewarm`.
     pub action: String,
     /// Version of the release that did it.
     pub version: String,
@@ -30,6 +30,9 @@ pub struct Report {
     /// What holds on the node afterwards, as far as it could be found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// What came of each image that was to be prewarmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Prewarmed>,
 }
 
 impl Report {
@@ -110,6 +113,32 @@ pub struct Status {
     /// Present while something keeps changing the file back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts: Option<Reverts>,
+}
+
+/// An image that was to be prewarmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Prewarmed {
+    /// Its name, as it was asked for.
+    pub image: String,
+    /// Its Wasm programs whose native code is in the node's store now.
+    pub interpreters: Vec<PrewarmedInterpreter>,
+    /// Why there is nothing, or not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A Wasm program of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PrewarmedInterpreter {
+    /// Its path in the image.
+    pub path: String,
+    /// The entry in the node's store, as `wasm-interp cache ls` has it.
+    pub key: String,
+    /// What it cost; absent where it was there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_seconds: Option<f64>,
 }
 
 /// A file that was changed back.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use thiserror::Error;
 use wasm_interp_node::{
-    Action, BASE, Choice, Distribution, Host, Job, JobError, Outcome, Placed, Release,
-    ReleaseError, Report, Restart, SettleError,
+    Action, BASE, Choice, Distribution, Host, Job, JobError, KUBERNETES, Outcome, Placed, Prewarm,
+    Release, ReleaseError, Report, Restart, SettleError,
 };
 
 /// How long to wait for the job; it has limits of its own.
@@ -46,6 +46,9 @@ Examples:
 
   In a script:
     wasm-interp node verify --json | jq -r .message
+
+  Before the first pod of an image:
+    wasm-interp node prewarm registry.example.com/team/app:1.0
 
 Files:
   /opt/wasm-interp/VERSION      the three executables; older ones stay while a container uses them
@@ -123,6 +126,22 @@ enum Act {
     },
     /// Say what is installed, configured, running and in use.
     Status,
+    /// Compile the interpreters of images into the node's cache, before the first container of them.
+    ///
+    /// An image that containerd does not have yet is pulled by its CRI: mirrors and credentials of its
+    /// configuration count, pull secrets of pods do not. Compiled is what the image's ENTRYPOINT and CMD
+    /// run; where that is no Wasm, every Wasm program on its PATH. Nothing is compiled twice.
+    Prewarm {
+        /// Names of images, as pods have them.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// containerd's namespace of the images; into another than k8s.io none is pulled.
+        #[arg(long, value_name = "NAME", default_value = KUBERNETES)]
+        namespace: String,
+        /// containerd's socket, instead of the one of this node's layout.
+        #[arg(long, value_name = "PATH")]
+        address: Option<PathBuf>,
+    },
     /// The unit's process.
     #[command(name = "__job", hide = true)]
     Job { job: String },
@@ -159,6 +178,18 @@ pub(crate) fn node(args: &Args) -> Result<ExitCode, NodeError> {
             (Action::Uninstall { force: *force }, restart(*no_restart))
         }
         Act::Status => (Action::Status, Restart::Never),
+        Act::Prewarm {
+            images,
+            namespace,
+            address,
+        } => {
+            let wish = Prewarm {
+                images: images.clone(),
+                namespace: namespace.clone(),
+                socket: address.clone(),
+            };
+            (Action::Prewarm(wish), Restart::Never)
+        }
         Act::Job { job } => {
             let report = Host::new("/").run_unit(job)?;
             print::lines(&report)?;
@@ -227,6 +258,7 @@ fn failed(action: &Action, error: &NodeError) -> Report {
         message: wasm_interp_workload::with_causes(error),
         steps: Vec::new(),
         status: None,
+        images: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::daemon::Running;
 use crate::names::{HANDLER, RUNTIME_TYPE};
 
 pub(super) fn running(socket: &Path) -> Result<Running, LiveError> {
-    let answer: StatusResponse = rpc::talk(socket, None, async |containerd| {
+    let answer: StatusResponse = rpc::talk(socket, None, rpc::LIMIT, async |containerd| {
         let question = StatusRequest { verbose: true };
         let answer = containerd
             .call("/runtime.v1.RuntimeService/Status", question)

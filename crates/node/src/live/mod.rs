@@ -2,6 +2,7 @@
 //! [`Daemon`]; decides nothing.
 
 mod cri;
+mod image;
 mod rpc;
 mod trial;
 
@@ -15,7 +16,10 @@ use crate::daemon::{Daemon, Running};
 use crate::files::FileError;
 use crate::host::Host;
 use crate::layout::{Layout, Place};
+use crate::names::PREWARM_UNIT;
 use crate::systemd::{Systemd, SystemdError};
+
+pub(crate) use image::{Found, ImageError, Images};
 
 /// The longest that systemd waits for a service by default, and some.
 const RESTART: Duration = Duration::from_secs(120);
@@ -109,6 +113,9 @@ pub enum LiveError {
     Runtime(#[source] io::Error),
 }
 
+/// The longest that a compiler takes to be killed, and some.
+const STOP: Duration = Duration::from_secs(60);
+
 /// A node's own containerd.
 pub(crate) struct Live<'a> {
     host: &'a Host,
@@ -126,7 +133,7 @@ impl<'a> Live<'a> {
     }
 
     /// containerd's socket, from here.
-    fn socket(&self) -> Result<PathBuf, LiveError> {
+    pub(crate) fn socket(&self) -> Result<PathBuf, LiveError> {
         let socket = match &self.layout.socket {
             Some(socket) => socket.clone(),
             None => self
@@ -204,5 +211,13 @@ impl Daemon for Live<'_> {
 
     fn trial(&self, shim: &Shim) -> Result<(), LiveError> {
         trial::run(self.host, &self.socket()?, shim)
+    }
+
+    fn end_prewarming(&self) -> Result<(), LiveError> {
+        // Without systemd there are no units.
+        if !self.host.systemd().exists() {
+            return Ok(());
+        }
+        Ok(self.systemd.stop(PREWARM_UNIT, STOP)?)
     }
 }

@@ -1,5 +1,5 @@
 //! Calls over containerd's gRPC socket, and the few messages that are needed, by their numbers in
-//! containerd's and Kubernetes' own definitions. Called by `cri` and `trial`.
+//! containerd's and Kubernetes' own definitions. Called by `cri`, `trial` and `image`.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,29 +9,34 @@ use std::time::Duration;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Extensions, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::LiveError;
 
 /// One call; a trial's longest is the wait for its end.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// An open connection.
 pub(super) struct Containerd {
     channel: Channel,
     socket: PathBuf,
-    namespace: Option<&'static str>,
+    metadata: MetadataMap,
 }
 
-/// Connects and has the conversation.
+/// Connects and has the conversation. No call of it takes longer than `limit`.
 pub(super) fn talk<R>(
     socket: &Path,
-    namespace: Option<&'static str>,
+    namespace: Option<&str>,
+    limit: Duration,
     conversation: impl AsyncFnOnce(&Containerd) -> Result<R, LiveError>,
 ) -> Result<R, LiveError> {
+    let mut metadata = MetadataMap::new();
+    if let Some(namespace) = namespace {
+        set(&mut metadata, "containerd-namespace", namespace)?;
+    }
     block_on(async {
         let unreachable = |error: &dyn std::error::Error| LiveError::Unreachable {
             socket: socket.to_owned(),
@@ -40,18 +45,27 @@ pub(super) fn talk<R>(
         let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(LIMIT)
-            .timeout(LIMIT)
+            .timeout(limit)
             .connect()
             .await
             .map_err(|error| unreachable(&error))?;
         conversation(&Containerd {
             channel,
             socket: socket.to_owned(),
-            namespace,
+            metadata,
         })
         .await
     })
     .map_err(LiveError::Runtime)?
+}
+
+fn set(metadata: &mut MetadataMap, name: &'static str, value: &str) -> Result<(), LiveError> {
+    let value = MetadataValue::try_from(value).map_err(|_| LiveError::Refused {
+        act: "be asked",
+        said: format!("{value:?} cannot be the value of {name}"),
+    })?;
+    metadata.insert(name, value);
+    Ok(())
 }
 
 /// Runs one conversation to its end on this thread.
@@ -76,27 +90,70 @@ impl Containerd {
         &self.socket
     }
 
+    /// The same connection; what its calls make belongs to that lease.
+    pub(super) fn with_lease(&self, lease: &str) -> Result<Self, LiveError> {
+        let mut metadata = self.metadata.clone();
+        set(&mut metadata, "containerd-lease", lease)?;
+        Ok(Self {
+            channel: self.channel.clone(),
+            socket: self.socket.clone(),
+            metadata,
+        })
+    }
+
     /// One call, as containerd answers it.
     pub(super) async fn call<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
+        let path = PathAndQuery::from_static(path);
+        let answer = self
+            .client()
+            .await?
+            .unary(self.request(question), path, ProstCodec::<Q, A>::default())
+            .await?;
+        Ok(answer.into_inner())
+    }
+
+    /// A blob of the content store, if it has no more bytes than that.
+    pub(super) async fn read(&self, digest: &str, most: u64) -> Result<Vec<u8>, Status> {
+        let question = ReadContentRequest {
+            digest: digest.to_owned(),
+        };
+        let path = PathAndQuery::from_static("/containerd.services.content.v1.Content/Read");
+        let mut answers = self
+            .client()
+            .await?
+            .server_streaming(
+                self.request(question),
+                path,
+                ProstCodec::<ReadContentRequest, ReadContentResponse>::default(),
+            )
+            .await?
+            .into_inner();
+        let mut bytes = Vec::new();
+        while let Some(answer) = answers.message().await? {
+            bytes.extend_from_slice(&answer.data);
+            if bytes.len() as u64 > most {
+                let said = format!("{digest} is larger than {most} bytes");
+                return Err(Status::out_of_range(said));
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn client(&self) -> Result<Grpc<Channel>, Status> {
         let mut client = Grpc::new(self.channel.clone());
         client
             .ready()
             .await
             .map_err(|error| Status::unavailable(causes(&error)))?;
-        let mut request = Request::new(question);
-        if let Some(namespace) = self.namespace {
-            let value = MetadataValue::from_static(namespace);
-            request.metadata_mut().insert("containerd-namespace", value);
-        }
-        let path = PathAndQuery::from_static(path);
-        let answer = client
-            .unary(request, path, ProstCodec::<Q, A>::default())
-            .await?;
-        Ok(answer.into_inner())
+        Ok(client)
+    }
+
+    fn request<Q>(&self, question: Q) -> Request<Q> {
+        Request::from_parts(self.metadata.clone(), Extensions::default(), question)
     }
 
     /// One call that has to succeed.
@@ -190,7 +247,8 @@ pub(super) struct CreateContainerRequest {
 }
 
 /// Requests that hold nothing but an id as their first field: `DeleteContainerRequest`,
-/// `DeleteNamespaceRequest`, and those of tasks about the init process.
+/// `DeleteNamespaceRequest`, those of tasks about the init process, of images by name, of content by
+/// digest and of leases.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Id {
     #[prost(string, tag = "1")]
@@ -241,4 +299,107 @@ pub(super) struct KillRequest {
 pub(super) struct WaitResponse {
     #[prost(uint32, tag = "1")]
     pub(super) exit_status: u32,
+}
+
+/// `runtime.v1.ImageSpec`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ImageSpec {
+    #[prost(string, tag = "1")]
+    pub(super) image: String,
+}
+
+/// `runtime.v1.PullImageRequest`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PullImageRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<ImageSpec>,
+}
+
+/// `containerd.types.Descriptor`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Descriptor {
+    #[prost(string, tag = "1")]
+    pub(super) media_type: String,
+    #[prost(string, tag = "2")]
+    pub(super) digest: String,
+    #[prost(int64, tag = "3")]
+    pub(super) size: i64,
+}
+
+/// `containerd.services.images.v1.Image`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Image {
+    #[prost(message, optional, tag = "3")]
+    pub(super) target: Option<Descriptor>,
+}
+
+/// `containerd.services.images.v1.GetImageResponse`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetImageResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<Image>,
+}
+
+/// `containerd.services.content.v1.ReadContentRequest`; without offset and size it is all of it.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ReadContentRequest {
+    #[prost(string, tag = "1")]
+    pub(super) digest: String,
+}
+
+/// `containerd.services.content.v1.ReadContentResponse`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ReadContentResponse {
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) data: Vec<u8>,
+}
+
+/// `containerd.services.content.v1.Info`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Info {
+    #[prost(map = "string, string", tag = "5")]
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// `containerd.services.content.v1.InfoResponse`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InfoResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) info: Option<Info>,
+}
+
+/// `containerd.services.leases.v1.CreateRequest`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CreateLeaseRequest {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(map = "string, string", tag = "3")]
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// `containerd.services.snapshots.v1.ViewSnapshotRequest`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ViewSnapshotRequest {
+    #[prost(string, tag = "1")]
+    pub(super) snapshotter: String,
+    #[prost(string, tag = "2")]
+    pub(super) key: String,
+    #[prost(string, tag = "3")]
+    pub(super) parent: String,
+}
+
+/// `containerd.services.snapshots.v1.ViewSnapshotResponse`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ViewSnapshotResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) mounts: Vec<Mount>,
+}
+
+/// `containerd.services.snapshots.v1.RemoveSnapshotRequest`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RemoveSnapshotRequest {
+    #[prost(string, tag = "1")]
+    pub(super) snapshotter: String,
+    #[prost(string, tag = "2")]
+    pub(super) key: String,
 }

@@ -32,7 +32,7 @@ const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const GONE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(host: &Host, socket: &Path, shim: &Shim) -> Result<(), LiveError> {
-    rpc::talk(socket, Some(NAMESPACE), async |containerd| {
+    rpc::talk(socket, Some(NAMESPACE), rpc::LIMIT, async |containerd| {
         let place = Place {
             host,
             path: Path::new(RUN).join("trial"),

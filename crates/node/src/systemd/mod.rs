@@ -24,6 +24,8 @@ const MANAGER: (&str, &str) = (
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
+/// What is run after a unit, or ends it, may restart containerd.
+const STOP: Duration = Duration::from_secs(600);
 /// Between two looks at a job.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -94,7 +96,7 @@ pub(crate) struct Transient<'a> {
     pub(crate) description: &'a str,
     pub(crate) command: Vec<String>,
     /// Run after it, however it ended: also when it was killed.
-    pub(crate) afterwards: Vec<String>,
+    pub(crate) afterwards: Option<Vec<String>>,
     pub(crate) limit: Duration,
 }
 
@@ -113,16 +115,18 @@ impl Systemd {
             vec![(words[0], words, false)]
         }
         let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
-        let properties: Vec<(&str, Variant<'_>)> = vec![
+        let mut properties: Vec<(&str, Variant<'_>)> = vec![
             ("Description", unit.description.into()),
             ("Type", "oneshot".into()),
             // Unloaded when it has ended, also when it failed: its name is free again.
             ("CollectMode", "inactive-or-failed".into()),
             ("ExecStart", exec(&unit.command).into()),
-            ("ExecStopPost", exec(&unit.afterwards).into()),
             ("TimeoutStartUSec", micros(unit.limit).into()),
-            ("TimeoutStopUSec", micros(unit.limit).into()),
+            ("TimeoutStopUSec", micros(unit.limit.min(STOP)).into()),
         ];
+        if let Some(command) = &unit.afterwards {
+            properties.push(("ExecStopPost", exec(command).into()));
+        }
         let auxiliary: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         let _: OwnedObjectPath = self.manager(
             &format!("start {}", unit.unit),
@@ -157,6 +161,24 @@ impl Systemd {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Ends the unit, with all its processes, and waits until that has been done. One that does not run is
+    /// left as it is.
+    pub(crate) fn stop(&self, unit: &str, limit: Duration) -> Result<(), SystemdError> {
+        let act = format!("stop {unit}");
+        match self.manager::<_, OwnedObjectPath>(&act, "StopUnit", &(unit, "replace")) {
+            Err(error) if is_no_such_unit(&error) => return Ok(()),
+            stopped => drop(stopped?),
+        }
+        let until = Instant::now() + limit;
+        while !self.state(unit)?.is_settled() {
+            if Instant::now() > until {
+                return Err(SystemdError::Slow { act, after: limit });
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// What the unit is doing. A unit that does not exist is `not-found`.

@@ -22,6 +22,10 @@ impl Work<'_> {
         if !in_use.containers.is_empty() && !force {
             return Err(WorkError::InUse(in_use.containers));
         }
+        // What fills the store meanwhile would make it anew behind us, and run from a release.
+        self.before("end-prewarming");
+        self.daemon.end_prewarming()?;
+        let in_use = InUse::find(self.host, &self.state())?;
         self.before("plan");
         let record = Record::load(self.host)?;
         let changes = self.removals(&record)?;

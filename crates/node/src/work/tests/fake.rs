@@ -193,6 +193,10 @@ pub(super) struct FakeContainerd<'a> {
 }
 
 impl Daemon for FakeContainerd<'_> {
+    fn end_prewarming(&self) -> Result<(), LiveError> {
+        Ok(())
+    }
+
     fn dump(&self, config: &Path) -> Result<Dump, LiveError> {
         let rejected = |said: String| LiveError::Rejected {
             config: config.to_owned(),
