@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::runtime::events::EventType;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,7 @@ use wasm_interp_workload::with_causes;
 
 use crate::cluster::{Cluster, ClusterError, Label};
 use crate::host::{HostError, NodeHost, PolicyWanted, Ran, Runtime};
+use crate::prewarm::{News, Prewarming};
 use crate::ready::Readiness;
 use crate::slots::{Slot, Slots};
 use crate::state::{Phase, State, is_labelled};
@@ -68,6 +70,9 @@ pub(crate) struct Args {
     /// Seconds between two checks of the node.
     #[arg(long, value_name = "N", default_value_t = 300)]
     verify_seconds: u64,
+    /// Image whose interpreter is compiled before the first pod asks; repeat it for more.
+    #[arg(long, value_name = "IMAGE")]
+    prewarm: Vec<String>,
     /// Port that is open while the node runs Wasm pods.
     #[arg(long, value_name = "PORT", default_value_t = 8086)]
     ready_port: u16,
@@ -126,6 +131,7 @@ pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
         verify: Duration::from_secs(args.verify_seconds),
         failures: 0,
         installed: false,
+        prewarming: Prewarming::new(args.prewarm),
     };
     tokio::select! {
         () = watch(maps, args.wanted, agent.changed.clone()) => {}
@@ -157,6 +163,7 @@ struct Agent<R> {
     failures: u32,
     /// Whether this agent's own release was installed by this process.
     installed: bool,
+    prewarming: Prewarming,
 }
 
 impl<R: Runtime> Agent<R> {
@@ -293,10 +300,34 @@ impl<R: Runtime> Agent<R> {
 
     async fn ready(&mut self, node: &Node) -> Result<Duration, ClusterError> {
         self.failures = 0;
-        let state = State::new(Phase::Ready, "runs Wasm pods");
-        self.cluster.say(node, &state, Label::Set).await?;
+        self.say_ready(node).await?;
         self.readiness.set(true).await;
+        // Only now, and beside everything else: pods run without it, and compile for themselves.
+        let news = self
+            .prewarming
+            .look(&self.runtime, &self.changed, self.verify);
+        let (kind, reason, note) = match &news {
+            None => return Ok(self.verify),
+            Some(News::Done(note)) => (EventType::Normal, "WasmInterpPrewarmed", note),
+            Some(News::Failed(note)) => {
+                warn!("{note}");
+                (EventType::Warning, "WasmInterpPrewarmFailed", note)
+            }
+        };
+        self.cluster.publish(node, kind, reason, note).await;
+        let node = &self.cluster.node().await?;
+        self.say_ready(node).await?;
         Ok(self.verify)
+    }
+
+    async fn say_ready(&self, node: &Node) -> Result<(), ClusterError> {
+        let runs = "runs Wasm pods";
+        let message = match self.prewarming.complaint() {
+            None => runs.to_owned(),
+            Some(complaint) => format!("{runs}; {complaint}"),
+        };
+        let state = State::new(Phase::Ready, message);
+        self.cluster.say(node, &state, Label::Set).await
     }
 
     async fn failed(
@@ -362,6 +393,7 @@ impl<R: Runtime> Agent<R> {
             return Err(error);
         }
         self.installed = false;
+        self.prewarming.forget();
         // The policy first: the job removes its folder if nothing else is in it. A round of `install` brings it back.
         let outcome = match self.settle_policy(PolicyWanted::None).await {
             Ok(()) => self.job(Action::Uninstall { force: false }).await,

@@ -48,6 +48,10 @@ struct Play {
     most_at_once: u32,
     held: bool,
     policies: Vec<PolicyWanted>,
+    /// What prewarming says; without a text it works.
+    cannot_prewarm: Option<&'static str>,
+    prewarming_held: bool,
+    prewarmed: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +81,7 @@ impl PlayedNode {
             message: message.into(),
             steps: Vec::new(),
             status: Some(status),
+            images: Vec::new(),
         }
     }
 }
@@ -117,6 +122,16 @@ impl Runtime for PlayedNode {
                 (done, "uninstalled")
             }
             Action::Status => (done, "so it is"),
+            Action::Prewarm(ref wish) => {
+                play = changed
+                    .wait_while(play, |play| play.prewarming_held)
+                    .unwrap();
+                play.prewarmed.push(wish.images.clone());
+                match play.cannot_prewarm {
+                    Some(message) => (Outcome::Failed, message),
+                    None => (done, "2 images prewarmed: compiled 1 interpreter"),
+                }
+            }
         };
         Ok(Ran {
             report: Self::report(&play, &action, outcome, message),
@@ -145,7 +160,8 @@ struct Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.play.set(|play| play.held = false);
+        self.play
+            .set(|play| (play.held, play.prewarming_held) = (false, false));
         self.task.abort();
     }
 }
@@ -276,6 +292,11 @@ impl Server {
     }
 
     async fn start_on(&self, name: String, play: PlayedNode) -> Agent {
+        self.start_with(name, play, &[]).await
+    }
+
+    /// An agent whose command line has more words.
+    async fn start_with(&self, name: String, play: PlayedNode, more: &[&str]) -> Agent {
         let client = self.client_on(&name, "wasm-interp-agent").await;
         let words = [
             "run",
@@ -292,7 +313,7 @@ impl Server {
             "--ready-port",
             "0",
         ];
-        let args = RunArgs::parse_from(words).args;
+        let args = RunArgs::parse_from(words.iter().chain(more)).args;
         Agent {
             task: tokio::spawn(agent::serve(client, args, play.clone())),
             name,
@@ -614,6 +635,58 @@ async fn a_node_that_breaks_loses_its_label_and_is_mended() {
     play.set(|play| play.held = false);
     server.until_ready(&agent.name).await;
     assert_eq!(play.set(|play| play.installs), 2);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_node_is_ready_before_its_images_are_and_though_they_fail() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    play.set(|play| {
+        play.prewarming_held = true;
+        play.cannot_prewarm = Some("cannot prewarm 1 of 2 images: b: no such image");
+    });
+    let name = server.add_node("True").await;
+    let images = ["--prewarm", "a", "--prewarm", "b"];
+    let agent = server.start_with(name, play.clone(), &images).await;
+    server.until_ready(&agent.name).await;
+    let message = |node: &Node| State::of(node).unwrap().message;
+
+    play.set(|play| play.prewarming_held = false);
+    let complains = |node: &Node| message(node).contains("b: no such image");
+    let node = server
+        .until(&agent.name, "told what failed", complains)
+        .await;
+    assert!(is_labelled(&node), "it takes the label off no node");
+    assert_eq!(phase(&node), Some(Phase::Ready));
+
+    // It is tried again by itself, until it works.
+    play.set(|play| play.cannot_prewarm = None);
+    let node = server
+        .until(&agent.name, "without complaint", |node| !complains(node))
+        .await;
+    assert_eq!(message(&node), "runs Wasm pods");
+    let tried = play.set(|play| play.prewarmed.clone());
+    assert!(tried.len() > 1 && tried.iter().all(|images| images == &["a", "b"]));
+    let events = server.events(&agent.name).await;
+    for reason in ["WasmInterpPrewarmFailed", "WasmInterpPrewarmed"] {
+        assert!(
+            events.iter().any(|event| event == reason),
+            "{reason} in {events:?}"
+        );
+    }
+
+    // Done once; but anew after an uninstallation, which takes the native code away.
+    server.uninstall("one", 60, false).await.unwrap();
+    server
+        .patch_map(json!({ "data": { "uninstall": null } }))
+        .await;
+    server.until_ready(&agent.name).await;
+    let began = Instant::now();
+    while play.set(|play| play.prewarmed.len()) == tried.len() {
+        assert!(began.elapsed() < PATIENCE, "it is not prewarmed again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

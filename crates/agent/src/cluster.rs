@@ -168,7 +168,7 @@ impl Cluster {
     }
 
     /// An event is for people: that it cannot be written stops nothing.
-    async fn publish(&self, node: &Node, kind: EventType, reason: &str, note: &str) {
+    pub(crate) async fn publish(&self, node: &Node, kind: EventType, reason: &str, note: &str) {
         let regarding = ObjectReference {
             namespace: None,
             ..node.object_ref(&())

@@ -8,8 +8,8 @@ use wasm_interp_node::{Action, Choice, Host, Job, JobError, Release, ReleaseErro
 
 use crate::policy::{self, PolicyFile, PolicyFileError};
 
-/// Longer than any job may take.
-const LIMIT: Duration = Duration::from_secs(660);
+/// A job's own limit ends it; this much later nobody need wait for its report.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// What the agent has done on its node. One implementation, [`NodeHost`]; the tests against an API server have
 /// another.
@@ -53,7 +53,7 @@ pub(crate) enum HostError {
 impl HostError {
     /// Whether it is a matter of waiting a little.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Job(JobError::Busy))
+        matches!(self, Self::Job(JobError::Busy(_)))
     }
 
     /// Whether nothing of ours can be on the node, because nothing can run there.
@@ -94,11 +94,12 @@ impl Runtime for NodeHost {
             return Err(HostError::NoSystemd(self.host.systemd().to_owned()));
         }
         let placed = self.host.place(&self.release)?;
+        let limit = action.limit() + GRACE;
         let ticket = self
             .host
             .start(&Job::new(action, &placed).on(self.distribution))?;
         Ok(Ran {
-            report: self.host.wait(&ticket, LIMIT)?,
+            report: self.host.wait(&ticket, limit)?,
             shim: placed.shim(),
         })
     }

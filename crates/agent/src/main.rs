@@ -10,6 +10,7 @@ mod cluster;
 mod host;
 mod names;
 mod policy;
+mod prewarm;
 mod ready;
 mod slots;
 mod state;
