@@ -116,6 +116,11 @@ level = "debug"
         Ok(())
     }
 
+    /// Where it answers.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("containerd.sock")
+    }
+
     /// The node's policy of its shims; there is none until somebody writes it.
     pub(crate) fn policy(&self) -> PathBuf {
         self.folder.join("policy.json")
@@ -131,7 +136,7 @@ level = "debug"
         let mut command = Command::new(self.programs.join("ctr"));
         command
             .arg("--address")
-            .arg(self.folder.join("containerd.sock"))
+            .arg(self.socket())
             .args(["--namespace", &self.namespace])
             .args(arguments);
         command

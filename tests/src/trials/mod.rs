@@ -5,6 +5,7 @@ mod cgroups;
 mod failures;
 mod lifecycle;
 mod native;
+mod prewarm;
 mod run;
 mod sharing;
 mod signals;
@@ -56,6 +57,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared run::nothing_of_the_host_is_seen,
     Shared by_hand::run_does_what_the_shim_does,
     Shared by_hand::inspect_says_what_run_would_do,
+    Alone prewarm::the_first_container_of_a_prewarmed_image_compiles_nothing,
+    Shared prewarm::what_cannot_be_prewarmed_is_named_and_the_rest_is_done,
     Shared failures::a_trap_is_not_a_kill,
     Shared failures::a_missing_interpreter_is_named,
     Shared failures::a_missing_script_is_named,
