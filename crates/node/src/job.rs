@@ -197,11 +197,18 @@ impl Host {
             let words = [&command.to_string_lossy(), "node", verb, &argument];
             words.map(str::to_owned).to_vec()
         };
+        // An uninstallation removes what it runs from; then nothing is left to be settled.
+        let mut afterwards = vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            r#"[ ! -x "$0" ] || exec "$0" "$@""#.to_owned(),
+        ];
+        afterwards.extend(words("__settle"));
         let unit = Transient {
             unit: UNIT,
             description: &format!("wasm-interp: {} the container runtime", job.action.name()),
             command: words("__job"),
-            afterwards: words("__settle"),
+            afterwards,
             limit: LIMIT,
         };
         match Systemd::new(self.systemd()).start_transient(&unit) {
@@ -227,6 +234,8 @@ impl Host {
                     path: path.clone(),
                     source,
                 })?;
+                // The report is all that lies there, unless another job has begun.
+                let _folder = files::lock(&self.run_dir())?;
                 files::remove(&path)?;
                 return Ok(report);
             }
@@ -258,7 +267,7 @@ impl Host {
     pub(crate) fn write_report(&self, report: &Report) -> Result<(), JobError> {
         const KEPT: Duration = Duration::from_secs(3600);
         let folder = self.run_dir();
-        fs::create_dir_all(&folder).map_err(FileError::new("make directory", &folder))?;
+        let _folder_stays = files::lock(&folder)?;
         let entries = fs::read_dir(&folder).map_err(FileError::new("list", &folder))?;
         for entry in entries.flatten() {
             let is_old = entry
