@@ -266,6 +266,10 @@ impl Host {
     /// Writes the report for the asker, and clears away those that nobody fetched.
     pub(crate) fn write_report(&self, report: &Report) -> Result<(), JobError> {
         const KEPT: Duration = Duration::from_secs(3600);
+        // An uninstallation leaves nothing: whoever waits for an earlier report has had many looks.
+        let uninstalled =
+            report.holds() && report.action == (Action::Uninstall { force: false }).name();
+        let kept = if uninstalled { 10 * POLL } else { KEPT };
         let folder = self.run_dir();
         let _folder_stays = files::lock(&folder)?;
         let entries = fs::read_dir(&folder).map_err(FileError::new("list", &folder))?;
@@ -273,7 +277,7 @@ impl Host {
             let is_old = entry
                 .metadata()
                 .and_then(|data| data.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > kept));
             if is_old && entry.file_name().to_string_lossy().starts_with("report-") {
                 files::remove(&entry.path())?;
             }
