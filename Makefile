@@ -85,6 +85,7 @@ chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, file
 
 .PHONY: test-node
 test-node: build ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
+	@scripts/bootstrap e2e
 	@for series in 1.6 2.4; do scripts/test-node "$$series"; done
 
 .PHONY: e2e

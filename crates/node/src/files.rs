@@ -139,10 +139,103 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits for the lock, which is the folder itself; the kernel lets go of it however its holder ends.
-pub(crate) fn lock(folder: &Path) -> Result<Flock<File>, FileError> {
-    fs::create_dir_all(folder).map_err(FileError::new("make directory", folder))?;
-    let file = File::open(folder).map_err(FileError::new("open", folder))?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| FileError::new("lock", folder)(errno.into()))
+/// The only one to hold a folder, which is there for that long only: it goes with the lock, unless
+/// something lies in it.
+pub(crate) struct Lock {
+    folder: PathBuf,
+    /// The kernel lets go of it however its holder ends.
+    _held: Flock<File>,
+}
+
+/// Waits for the lock, which is the folder itself.
+pub(crate) fn lock(folder: &Path) -> Result<Lock, FileError> {
+    let mut patience = 1000_u32;
+    loop {
+        let file = match fs::create_dir_all(folder).and_then(|()| File::open(folder)) {
+            // Gone with another's lock in between, or the folder above it.
+            Err(error)
+                if patience > 0
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                    ) =>
+            {
+                patience -= 1;
+                continue;
+            }
+            opened => opened.map_err(FileError::new("make and open", folder))?,
+        };
+        let held = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| FileError::new("lock", folder)(errno.into()))?;
+        // Whoever held it before may have taken it away: then this is a lock on nothing.
+        let locked = held.metadata().map_err(FileError::new("look at", folder))?;
+        match fs::metadata(folder) {
+            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
+                return Ok(Lock {
+                    folder: folder.to_owned(),
+                    _held: held,
+                });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::new("look at", folder)(error));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        for folder in self.folder.ancestors().take(2) {
+            match remove_if_empty(folder) {
+                // In a pod it is a mount of the host's, which the host keeps.
+                Err(error) if error.source.kind() != io::ErrorKind::ResourceBusy => {
+                    eprintln!("{error}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_goes_with_its_lock_unless_something_lies_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("ours/locked");
+        drop(lock(&folder).unwrap());
+        assert!(!root.path().join("ours").exists());
+        let held = lock(&folder).unwrap();
+        fs::write(folder.join("report"), "").unwrap();
+        drop(held);
+        assert!(folder.join("report").exists());
+    }
+
+    /// Those who wait get a lock on the folder that is there, not on the one that went.
+    #[test]
+    fn one_at_a_time_holds_the_lock_though_the_folder_comes_and_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("ours/locked");
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let held = lock(&folder).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert!(!root.path().join("ours").exists());
+    }
 }

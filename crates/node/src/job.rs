@@ -260,6 +260,13 @@ impl Host {
             let words = [&command.to_string_lossy(), "node", verb, &argument];
             words.map(str::to_owned).to_vec()
         };
+        // An uninstallation removes what it runs from; then nothing is left to be settled.
+        let mut afterwards = vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            r#"[ ! -x "$0" ] || exec "$0" "$@""#.to_owned(),
+        ];
+        afterwards.extend(words("__settle"));
         let name = job.action.unit();
         let unit = Transient {
             unit: name,
@@ -268,7 +275,7 @@ impl Host {
             afterwards: match job.action {
                 // It leaves nothing that needs an end.
                 Action::Prewarm(_) => None,
-                _ => Some(words("__settle")),
+                _ => Some(afterwards),
             },
             limit: job.action.limit(),
         };
@@ -298,6 +305,8 @@ impl Host {
                     path: path.clone(),
                     source,
                 })?;
+                // The report is all that lies there, unless another job has begun.
+                let _folder = files::lock(&self.run_dir())?;
                 files::remove(&path)?;
                 return Ok(report);
             }
@@ -331,14 +340,18 @@ impl Host {
     /// Writes the report for the asker, and clears away those that nobody fetched.
     pub(crate) fn write_report(&self, report: &Report) -> Result<(), JobError> {
         const KEPT: Duration = Duration::from_secs(3600);
+        // An uninstallation leaves nothing: whoever waits for an earlier report has had many looks.
+        let uninstalled =
+            report.holds() && report.action == (Action::Uninstall { force: false }).name();
+        let kept = if uninstalled { 10 * POLL } else { KEPT };
         let folder = self.run_dir();
-        fs::create_dir_all(&folder).map_err(FileError::new("make directory", &folder))?;
+        let _folder_stays = files::lock(&folder)?;
         let entries = fs::read_dir(&folder).map_err(FileError::new("list", &folder))?;
         for entry in entries.flatten() {
             let is_old = entry
                 .metadata()
                 .and_then(|data| data.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > kept));
             if is_old && entry.file_name().to_string_lossy().starts_with("report-") {
                 files::remove(&entry.path())?;
             }

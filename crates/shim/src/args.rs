@@ -25,6 +25,8 @@ pub(crate) struct Flags {
 /// What the shim is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// `-h`
+    Help,
     /// `-v`
     Version,
     /// `-info`
@@ -41,7 +43,7 @@ pub(crate) enum Action {
 /// The command line is not one of containerd's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ArgsError {
-    #[error("unknown flag {0:?}: this program is called by containerd, see -v for its version")]
+    #[error("unknown flag {0:?}: this program is called by containerd, see -h")]
     UnknownFlag(String),
     #[error("flag {0:?} needs a value")]
     MissingValue(String),
@@ -59,7 +61,7 @@ impl Flags {
     /// Reads `-flag value`, `-flag=value` and the same with two dashes, as Go's `flag` does.
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, ArgsError> {
         let mut flags = Flags::default();
-        let (mut version, mut info) = (false, false);
+        let (mut help, mut version, mut info) = (false, false, false);
         let mut action = None;
         let mut args = args;
         while let Some(arg) = args.next() {
@@ -73,6 +75,7 @@ impl Flags {
                 None => (flag, None),
             };
             match name {
+                "h" | "help" => help = boolean(name, inline.as_deref())?,
                 "v" | "version" => version = boolean(name, inline.as_deref())?,
                 "info" => info = boolean(name, inline.as_deref())?,
                 "debug" => flags.debug = boolean(name, inline.as_deref())?,
@@ -98,6 +101,7 @@ impl Flags {
             }
         }
         flags.action = match action.as_deref() {
+            _ if help => Action::Help,
             _ if version => Action::Version,
             _ if info => Action::Info,
             None => Action::Serve,
@@ -164,7 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn version_and_info_need_nothing_else() {
+    fn help_version_and_info_need_nothing_else() {
+        assert_eq!(parse("--help").expect("parse").action, Action::Help);
         assert_eq!(parse("-v").expect("parse").action, Action::Version);
         assert_eq!(parse("-info").expect("parse").action, Action::Info);
     }

@@ -1,4 +1,4 @@
-//! `-v` and `-info`: what this program is, for people and for containerd.
+//! `-h`, `-v` and `-info`: what this program is, for people and for containerd.
 //!
 //! containerd 2 asks `-info` of every runtime handler and shows the features in the Node's
 //! `status.runtimeHandlers`.
@@ -28,6 +28,25 @@ pub(crate) enum InfoError {
     EncodeJson(#[from] serde_json::Error),
     #[error("print: {0}")]
     Output(#[from] io::Error),
+}
+
+/// `-h`
+pub(crate) fn help() -> Result<(), InfoError> {
+    const HELP: &str = "\
+containerd's shim for interpreted WebAssembly: Python and other languages as sandboxed containers.
+
+containerd starts it, people do not. Have containerd use it with
+
+    wasm-interp node install
+    ctr run --rm --runtime io.containerd.wasm-interp.v1 IMAGE ID
+
+What containerd calls:
+    -namespace NS -id ID [-address SOCKET] [-debug] start      prints the address of the pod's server
+    -namespace NS -id ID [-bundle DIR] delete                  removes what a dead server left
+    -info                                                      describes the runtime, in protobuf
+    -v                                                         prints the version
+";
+    Ok(io::stdout().lock().write_all(HELP.as_bytes())?)
 }
 
 /// `-v`

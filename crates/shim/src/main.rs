@@ -4,7 +4,7 @@
 //!
 //! | call | module | does |
 //! |---|---|---|
-//! | `-v`, `-info` | [`info`] | says what this is |
+//! | `-h`, `-v`, `-info` | [`info`] | says what this is |
 //! | `… start` | [`start`] | answers with the address of a server, starting one if need be |
 //! | (no action) | [`serve`] | is that server: the Task API on a socket |
 //! | `… delete` | [`cleanup`] | removes what a dead server left behind |
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse(std::env::args().skip(1))?;
     match flags.action {
+        Action::Help => info::help()?,
         Action::Version => info::version()?,
         Action::Info => info::describe()?,
         Action::Start => start::run(&flags)?,

@@ -152,8 +152,9 @@ impl Systemd {
         let until = Instant::now() + limit;
         loop {
             let state = self.state(unit)?;
-            // A unit that systemd restarts by itself after a failure has no end of its own.
-            if state.is_settled() || state.sub == "auto-restart" {
+            // A unit that systemd restarts by itself after a failure has no end of its own. While a job
+            // is queued, that state is the one from before the restart.
+            if state.is_settled() || state.sub == "auto-restart" && !state.has_job {
                 return Ok(state);
             }
             if Instant::now() > until {
