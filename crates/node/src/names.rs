@@ -19,7 +19,7 @@ pub(crate) const ANNOTATIONS: &str = "wasm-interp.io/*";
 
 /// The job's unit. One name: so that two jobs cannot run at once.
 pub(crate) const UNIT: &str = "wasm-interp-node.service";
-/// Reports and the lock; gone after a reboot, as it should be.
+/// Reports and the lock. There only while a job runs or its report waits for somebody.
 pub(crate) const RUN: &str = "/run/wasm-interp/node";
 /// What must outlive a reboot: the record of what was changed, and the bytes from before.
 pub(crate) const STATE: &str = "/var/lib/wasm-interp/node";
