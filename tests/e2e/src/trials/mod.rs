@@ -13,6 +13,7 @@ mod run;
 use std::fmt::Debug;
 
 use crate::Outcome;
+pub(crate) use crate::run::Kind;
 use crate::world::World;
 
 /// One trial.
@@ -30,16 +31,8 @@ pub(crate) struct Trial {
 pub(crate) enum Needs {
     /// The API server: it can run on any cluster that has the RuntimeClass and the images.
     Api,
-    /// The nodes themselves.
+    /// The nodes themselves, or names in the cluster that are no trial's own.
     Nodes,
-}
-
-/// Whether others may run at the same time.
-pub(crate) enum Kind {
-    /// Yes.
-    Shared,
-    /// No: it restarts what others use, or takes a whole node.
-    Alone,
 }
 
 /// Fails, with both, unless `got` is `wanted`.
@@ -105,5 +98,5 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone Nodes chart::helm_test_runs_a_script: "helm test runs a script in a pod of the class",
     Alone Nodes chart::uninstalling_waits_for_no_pod: "helm uninstall is refused while a pod uses the runtime, and names it",
     Alone Nodes chart::uninstalling_leaves_nodes_as_they_were: "helm uninstall leaves nodes as they were, and a second installation works",
-    Alone Api run::a_job_of_100_completes: "a Job of a hundred completions completes",
+    Alone Api run::a_job_of_many_completes: "a Job of a hundred completions (E2E_COMPLETIONS) completes",
 ];
