@@ -4,6 +4,7 @@ mod chart;
 mod ends;
 mod examples;
 mod files;
+mod hooks;
 mod limits;
 mod logs;
 mod metrics;
@@ -76,6 +77,12 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api ends::a_failed_start_says_why: "kubectl describe says why a container could not start",
     Shared Api ends::exec_answers_in_words: "kubectl exec is refused in words",
     Shared Api ends::a_pod_that_must_not_be_root_is_refused: "runAsNonRoot refuses an image that runs as root",
+    Shared Api hooks::attach_streams_both_ways: "kubectl attach -i feeds a script and prints its answers; the end of the input is the script's",
+    Shared Api hooks::attach_prints_what_comes: "kubectl attach prints what a running script prints",
+    Shared Api hooks::a_terminal_is_refused_in_words: "a container that wants a terminal is refused in words",
+    Shared Api hooks::an_exec_probe_is_refused_in_words: "an exec probe is refused in words: never ready, never killed",
+    Shared Api hooks::exec_hooks_are_refused_in_words: "an exec hook is refused in words, after the start and before the end",
+    Shared Api hooks::http_hooks_and_probes_ask_a_sidecar: "httpGet and tcpSocket of a script's container reach a native sidecar, and sleep hooks sleep",
     Shared Api files::secrets_and_projections_are_files: "Secret and projected volumes are read-only files",
     Shared Api files::an_empty_dir_is_shared_and_limited: "an emptyDir is shared by the pod's containers, each with the rights of its mount",
     Shared Api files::the_downward_api_is_variables_and_files: "variables of the downward API, ConfigMaps and Secrets, and a downwardAPI volume",
