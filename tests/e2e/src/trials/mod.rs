@@ -99,6 +99,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api native::a_native_init_container_prepares: "a native init container prepares what a script reads",
     Shared Api native::an_out_of_memory_kill_has_its_reason: "kubectl describe says OOMKilled",
     Shared Nodes registry::a_private_image_is_pulled_with_its_secret: "an image of a private registry is pulled with its secret, and not without",
+    Shared Nodes registry::a_tag_moves_and_a_digest_does_not: "a tag with Always is what it means now, a digest what it meant",
     Shared Nodes examples::all_work_as_they_are: "kubectl apply -f deployments/: everything completes or gets ready, and goes again",
     Alone Nodes metrics::kubectl_top_and_the_kubelet_know_what_a_pod_uses: "kubectl top and the kubelet's metrics know what a pod uses",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
