@@ -4,6 +4,7 @@ mod chart;
 mod ends;
 mod examples;
 mod files;
+mod given;
 mod hooks;
 mod limits;
 mod logs;
@@ -102,6 +103,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Nodes registry::a_tag_moves_and_a_digest_does_not: "a tag with Always is what it means now, a digest what it meant",
     Shared Nodes examples::all_work_as_they_are: "kubectl apply -f deployments/: everything completes or gets ready, and goes again",
     Alone Nodes metrics::kubectl_top_and_the_kubelet_know_what_a_pod_uses: "kubectl top and the kubelet's metrics know what a pod uses",
+    Shared Api given::a_cluster_is_named_twice_or_not_touched: "E2E_KUBECONFIG and E2E_CONTEXT have to name the same cluster",
+    Shared Api given::what_needs_no_node_runs_on_a_given_cluster: "what needs no node runs on a given cluster, the rest says why not",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
     Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
     Alone Nodes nodes::pods_outlive_the_kubelet: "a restart of the kubelet leaves running pods alone",
