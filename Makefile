@@ -92,6 +92,10 @@ test-node: build ## Run the node installer on booted nodes with systemd, contain
 e2e: build images ## Run the tests on a real Kubernetes cluster of two nodes (or on E2E_KUBECONFIG with E2E_CONTEXT)
 	@scripts/e2e
 
+.PHONY: e2e-full
+e2e-full: export E2E_COMPLETIONS ?= 500
+e2e-full: e2e ## The same with a Job of 500 completions instead of 100 (or of E2E_COMPLETIONS)
+
 .PHONY: cluster
 cluster: build images ## Bring up the cluster of the tests and keep it until Ctrl-C
 	@scripts/e2e --keep

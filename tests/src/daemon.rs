@@ -49,7 +49,7 @@ level = "debug"
         search.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let daemon = Self {
             programs: settings.programs.clone(),
-            namespace: settings.name().to_owned(),
+            namespace: settings.run().name().to_owned(),
             search: env::join_paths(search)?,
             folder,
             cache,

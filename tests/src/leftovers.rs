@@ -15,7 +15,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::Settings;
+use crate::run::Run;
 
 /// Folders outside the run's own in which containerd, the shims or runtimes make something.
 const WATCHED: [&str; 7] = [
@@ -99,8 +99,8 @@ impl Leftovers {
 }
 
 /// Ends and removes everything of the run, in whatever state it is.
-pub(crate) fn sweep(settings: &Settings) {
-    let run = settings.name();
+pub(crate) fn sweep(run: &Run) {
+    let (run, folder) = (run.name(), run.folder());
     // New ones may be made while the old ones are ended.
     for _ in 0..50 {
         let living = processes(run);
@@ -129,7 +129,7 @@ pub(crate) fn sweep(settings: &Settings) {
         report("remove the cgroup", cgroup, fs::remove_dir(cgroup));
     }
     let runc = Path::new("/run/containerd/runc").join(run);
-    for folder in [settings.folder(), runc.as_path()] {
+    for folder in [folder, runc.as_path()] {
         if folder.exists() {
             report("remove", folder, fs::remove_dir_all(folder));
         }

@@ -15,6 +15,7 @@ mod guests;
 )]
 mod image;
 mod leftovers;
+mod run;
 mod trials;
 mod world;
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         println!("skipped: no containerd is named, run scripts/test-containerd SERIES");
         return ExitCode::SUCCESS;
     };
-    let before = Leftovers::record(settings.name());
+    let before = Leftovers::record(settings.run().name());
     let sweeper = settings.clone();
     if let Err(error) = end_on_signal(sweeper) {
         eprintln!("cannot watch for signals: {error}");
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         Ok(world) => Arc::new(world),
         Err(error) => {
             eprintln!("cannot start: {}", error.message().unwrap_or("unknown"));
-            leftovers::sweep(&settings);
+            leftovers::sweep(settings.run());
             return ExitCode::FAILURE;
         }
     };
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     let ending = Trial::test("nothing_is_left_behind", move || {
         let tasks = world.stop();
         let left = before.what_is_new();
-        leftovers::sweep(&settings);
+        leftovers::sweep(settings.run());
         tasks?;
         if left.is_empty() {
             return Ok(());
@@ -90,7 +91,7 @@ fn end_on_signal(settings: Settings) -> std::io::Result<()> {
         if let Some(signal) = signals.forever().next() {
             // Not eprintln, which panics where the terminal is gone: that is one of the reasons to be here.
             let _ = writeln!(std::io::stderr(), "signal {signal}: cleaning up");
-            leftovers::sweep(&settings);
+            leftovers::sweep(settings.run());
             std::process::exit(128 + signal);
         }
     });

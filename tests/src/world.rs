@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{PoisonError, RwLock};
 
 use serde_json::Value;
 
 use crate::command::{self, Finished, Running, wait_for};
 use crate::daemon::Daemon;
-use crate::trials::{Kind, Trial};
+use crate::run::{Run, Turns};
+use crate::trials::Trial;
 use crate::{Outcome, guests, repository};
 
 /// The runtime under test.
@@ -27,8 +27,7 @@ pub(crate) struct Settings {
     pub(crate) programs: PathBuf,
     dist: PathBuf,
     busybox: PathBuf,
-    folder: PathBuf,
-    name: String,
+    run: Run,
 }
 
 impl Settings {
@@ -37,29 +36,22 @@ impl Settings {
         let programs = PathBuf::from(env::var_os("WASM_INTERP_TEST_PROGRAMS")?);
         let path =
             |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
-        // Also containerd's namespace, and so in the path of every cgroup.
-        let name = format!("wasm-interp-test-{}", std::process::id());
         Some(Self {
             programs,
             dist: path("WASM_INTERP_TEST_DIST", repository().join("dist")),
             busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
-            folder: env::temp_dir().join(&name),
-            name,
+            // Also containerd's namespace, and so in the path of every cgroup.
+            run: Run::new(format!("wasm-interp-test-{}", std::process::id())),
         })
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Everything of the run is in there.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
     }
 
     /// The executables under test, where their path tells whose they are.
     pub(crate) fn bin(&self) -> PathBuf {
-        self.folder.join("bin")
+        self.run.folder().join("bin")
     }
 }
 
@@ -68,13 +60,13 @@ pub(crate) struct World {
     settings: Settings,
     daemon: Daemon,
     counter: AtomicU32,
-    alone: RwLock<()>,
+    turns: Turns,
 }
 
 impl World {
     /// Starts containerd and imports the images.
     pub(crate) fn start(settings: Settings) -> Outcome<Self> {
-        let folder = settings.folder();
+        let folder = settings.run.folder();
         fs::create_dir(folder)
             .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         fs::create_dir(settings.bin())?;
@@ -97,27 +89,18 @@ impl World {
             settings,
             daemon,
             counter: AtomicU32::new(0),
-            alone: RwLock::new(()),
+            turns: Turns::default(),
         })
     }
 
     /// Runs one trial, beside others or alone.
     pub(crate) fn run_trial(&self, trial: &Trial) -> Outcome {
-        match trial.kind {
-            Kind::Shared => {
-                let _beside_others = self.alone.read().unwrap_or_else(PoisonError::into_inner);
-                (trial.run)(self)
-            }
-            Kind::Alone => {
-                let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
-                (trial.run)(self)
-            }
-        }
+        self.turns.take(trial.kind, || (trial.run)(self))
     }
 
     /// Of the run: in the path of everything that it makes.
     pub(crate) fn name(&self) -> &str {
-        self.settings.name()
+        self.settings.run.name()
     }
 
     pub(crate) fn daemon(&self) -> &Daemon {
@@ -146,7 +129,7 @@ impl World {
             settings: self.settings.clone(),
             daemon,
             counter: AtomicU32::new(self.number() * 1000),
-            alone: RwLock::new(()),
+            turns: Turns::default(),
         };
         let outcome = trial(&second);
         if outcome.is_err() {
@@ -202,6 +185,7 @@ impl World {
         use std::os::unix::fs::PermissionsExt;
         let folder = self
             .settings
+            .run
             .folder()
             .join(format!("{what}-{}", self.number()));
         fs::create_dir(&folder)?;
@@ -359,6 +343,7 @@ impl Container<'_> {
     fn log_path(&self) -> PathBuf {
         self.world
             .settings
+            .run
             .folder()
             .join(format!("{}.output", self.id))
     }
@@ -441,7 +426,7 @@ impl Container<'_> {
                 .is_some_and(|word| word.windows(15).any(|part| part == b"containerd-shim"));
             if shim
                 && words.contains(&wanted.as_encoded_bytes())
-                && words.contains(&self.world.settings.name.as_bytes())
+                && words.contains(&self.world.settings.run.name().as_bytes())
             {
                 return Ok(pid);
             }

@@ -5,7 +5,7 @@
 //! (no answer from the node) changes nothing.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -243,7 +243,8 @@ impl<R: Runtime> Agent<R> {
                 let status = report.status.as_ref();
                 let is_ours = self.installed
                     || status.is_some_and(|status| status.running.as_ref() == Some(&shim));
-                if report.holds() && is_ours {
+                let lingers = status.is_some_and(|status| lingers(status, &shim));
+                if report.holds() && is_ours && !lingers {
                     return self.ready(node).await;
                 }
                 info!("to be installed: {}", report.message);
@@ -494,6 +495,14 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Whether an older release is on the node that nobody uses any more: installing ours once more takes it away.
+fn lingers(status: &Status, shim: &Path) -> bool {
+    status
+        .releases
+        .iter()
+        .any(|release| !release.in_use && !shim.starts_with(&release.folder))
 }
 
 /// Whether pods of the runtime can start, with whichever release.

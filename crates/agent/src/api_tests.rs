@@ -19,7 +19,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use wasm_interp_node::{Action, Container, Outcome, Report, Status};
+use wasm_interp_node::{Action, Container, InstalledRelease, Outcome, Report, Status};
 
 use crate::agent;
 use crate::host::{HostError, PolicyWanted, Ran, Runtime};
@@ -43,6 +43,8 @@ struct Play {
     /// Whose shim is configured, if it is another release's.
     release: Option<std::path::PathBuf>,
     containers: Vec<Container>,
+    /// Older releases on the node, which an installation removes unless they are in use.
+    older: Vec<InstalledRelease>,
     installs: u32,
     at_once: u32,
     most_at_once: u32,
@@ -71,6 +73,7 @@ impl PlayedNode {
             running: (play.configured && !play.broken)
                 .then(|| play.release.clone().unwrap_or_else(|| SHIM.into())),
             containers: play.containers.clone(),
+            releases: play.older.clone(),
             ..Status::default()
         };
         Report {
@@ -110,6 +113,7 @@ impl Runtime for PlayedNode {
                     play.configured = true;
                     play.broken = false;
                     play.release = None;
+                    play.older.retain(|release| release.in_use);
                     (done, "installed")
                 }
             }
@@ -713,6 +717,29 @@ async fn an_upgrade_installs_while_the_older_release_serves() {
         play.set(|play| (play.installs, play.release.clone())),
         (1, None)
     );
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_older_release_goes_once_nobody_uses_it() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    let older = |in_use| {
+        let folder = "/opt/wasm-interp/1".into();
+        vec![InstalledRelease { folder, in_use }]
+    };
+    play.set(|play| play.older = older(true));
+    let agent = server.start(play.clone()).await;
+    server.until_ready(&agent.name).await;
+    assert_eq!(play.set(|play| (play.installs, play.older.len())), (1, 1));
+    play.set(|play| play.older = older(false));
+    let began = Instant::now();
+    while play.set(|play| !play.older.is_empty()) {
+        assert!(began.elapsed() < PATIENCE, "the older release stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.until_ready(&agent.name).await;
+    assert_eq!(play.set(|play| play.installs), 2, "and is the last one");
 }
 
 #[tokio::test]

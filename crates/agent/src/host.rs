@@ -1,9 +1,12 @@
 //! Jobs on the node, through `crates/node`: the release is put there, and a unit of the host's systemd does the
 //! rest. Called by `agent`; knows nothing of Kubernetes.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::warn;
 use wasm_interp_node::{Action, Choice, Host, Job, JobError, Release, ReleaseError, Report};
 
 use crate::policy::{self, PolicyFile, PolicyFileError};
@@ -93,6 +96,15 @@ impl Runtime for NodeHost {
         if !self.host.systemd().exists() {
             return Err(HostError::NoSystemd(self.host.systemd().to_owned()));
         }
+        let base = self.host.at(self.host.base());
+        if is_removed(&base) {
+            // A pod keeps the folder that was there when it started; its next process gets the one that is there then.
+            warn!(
+                "{} was removed from the node, with the runtime: starting again",
+                self.host.base().display()
+            );
+            std::process::exit(1);
+        }
         let placed = self.host.place(&self.release)?;
         let limit = action.limit() + GRACE;
         let ticket = self
@@ -114,5 +126,32 @@ impl Runtime for NodeHost {
             PolicyWanted::None => None,
         };
         Ok(policy.settle(wanted)?)
+    }
+}
+
+/// Whether a folder that can still be reached has no name any more.
+fn is_removed(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|folder| folder.nlink() == 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_lost_its_name_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("releases");
+        fs::create_dir(&folder).unwrap();
+        let held = fs::File::open(&folder).unwrap();
+        // As a mount holds it.
+        let reached = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        assert!(!is_removed(&reached));
+        fs::remove_dir(&folder).unwrap();
+        assert!(is_removed(&reached));
+        assert!(!is_removed(&folder), "what is not there is made");
     }
 }

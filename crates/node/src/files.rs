@@ -3,10 +3,10 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use sha2::{Digest, Sha256};
 
 /// A file of the host's cannot be read or changed.
@@ -77,7 +77,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 /// Removes the file; that there is none is success.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_folder(path.parent().unwrap_or(Path::new("/"))),
+        Ok(()) => match sync_folder(path.parent().unwrap_or(Path::new("/"))) {
+            // Its folder went with it.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(FileError::new("remove", path)(error)),
     }
@@ -139,62 +143,71 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The only one to hold a folder, which is there for that long only: it goes with the lock, unless
-/// something lies in it.
+/// A lock that is a folder itself; the kernel lets go of it however its holder ends. Dropped, it takes
+/// the folder away if nothing is in it.
+#[derive(Debug)]
 pub(crate) struct Lock {
     folder: PathBuf,
-    /// The kernel lets go of it however its holder ends.
-    _held: Flock<File>,
+    _file: Flock<File>,
 }
 
-/// Waits for the lock, which is the folder itself.
+/// Waits for the lock.
 pub(crate) fn lock(folder: &Path) -> Result<Lock, FileError> {
-    let mut patience = 1000_u32;
     loop {
-        let file = match fs::create_dir_all(folder).and_then(|()| File::open(folder)) {
-            // Gone with another's lock in between, or the folder above it.
-            Err(error)
-                if patience > 0
-                    && matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
-                    ) =>
-            {
-                patience -= 1;
-                continue;
-            }
-            opened => opened.map_err(FileError::new("make and open", folder))?,
-        };
-        let held = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| FileError::new("lock", folder)(errno.into()))?;
-        // Whoever held it before may have taken it away: then this is a lock on nothing.
-        let locked = held.metadata().map_err(FileError::new("look at", folder))?;
-        match fs::metadata(folder) {
-            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
-                return Ok(Lock {
-                    folder: folder.to_owned(),
-                    _held: held,
-                });
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::new("look at", folder)(error));
+        match fs::create_dir_all(folder) {
+            // It was there when it was made, and gone when it was looked at.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(FileError::new("make directory", folder)(error));
             }
             _ => {}
         }
+        match try_lock(folder, FlockArg::LockExclusive) {
+            Ok(Some(lock)) => return Ok(lock),
+            // Whoever had it before has taken the folder away.
+            Ok(None) => {}
+            Err(error) => return Err(FileError::new("lock", folder)(error)),
+        }
+    }
+}
+
+/// Removes the lock's folder if nothing is in it. Whoever holds the lock does that at the end.
+pub(crate) fn forget_lock(folder: &Path) -> Result<(), FileError> {
+    match try_lock(folder, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => drop(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(FileError::new("lock", folder)(error)),
+    }
+    Ok(())
+}
+
+/// `None` if the folder is not there, or no longer.
+fn try_lock(folder: &Path, how: FlockArg) -> io::Result<Option<Lock>> {
+    let gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(None),
+        _ => Err(error),
+    };
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_DIRECTORY.bits());
+    let file = match options.open(folder) {
+        Ok(file) => Flock::lock(file, how).map_err(|(_, errno)| io::Error::from(errno))?,
+        Err(error) => return gone(error),
+    };
+    let locked = file.metadata()?;
+    match fs::metadata(folder) {
+        Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => Ok(Some(Lock {
+            folder: folder.to_owned(),
+            _file: file,
+        })),
+        Ok(_) => Ok(None),
+        Err(error) => gone(error),
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        for folder in self.folder.ancestors().take(2) {
-            match remove_if_empty(folder) {
-                // In a pod it is a mount of the host's, which the host keeps.
-                Err(error) if error.source.kind() != io::ErrorKind::ResourceBusy => {
-                    eprintln!("{error}");
-                }
-                _ => {}
-            }
-        }
+        // Still under the lock: whoever waits for it sees that the folder is gone, and makes a new one. Where a
+        // report is in it, it stays.
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 
@@ -206,36 +219,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_goes_with_its_lock_unless_something_lies_in_it() {
+    fn a_lock_leaves_no_folder_and_is_held_by_one() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("ours/locked");
-        drop(lock(&folder).unwrap());
-        assert!(!root.path().join("ours").exists());
-        let held = lock(&folder).unwrap();
-        fs::write(folder.join("report"), "").unwrap();
-        drop(held);
-        assert!(folder.join("report").exists());
-    }
-
-    /// Those who wait get a lock on the folder that is there, not on the one that went.
-    #[test]
-    fn one_at_a_time_holds_the_lock_though_the_folder_comes_and_goes() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("ours/locked");
+        let folder = root.path().join("run/node");
         let inside = AtomicU32::new(0);
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..8 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
-                        let held = lock(&folder).unwrap();
+                    for _ in 0..100 {
+                        let _lock = lock(&folder).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        std::thread::yield_now();
+                        assert!(folder.exists());
+                        forget_lock(&folder).unwrap();
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        drop(held);
                     }
                 });
             }
         });
-        assert!(!root.path().join("ours").exists());
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_lock_leaves_what_is_in_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("node");
+        let held = lock(&folder).unwrap();
+        let report = folder.join("report");
+        fs::write(&report, "{}").unwrap();
+        drop(held);
+        forget_lock(&folder).unwrap();
+        assert!(report.exists());
+        fs::remove_file(&report).unwrap();
+        forget_lock(&folder).unwrap();
+        assert!(!folder.exists());
+        forget_lock(&folder).unwrap();
+        fs::write(&folder, "no folder").unwrap();
+        let error = lock(&folder).unwrap_err().to_string();
+        assert!(error.starts_with("cannot lock"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 //! runs. The two share [`Job`], as one argument, and the report's file.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -305,9 +306,8 @@ impl Host {
                     path: path.clone(),
                     source,
                 })?;
-                // The report is all that lies there, unless another job has begun.
-                let _folder = files::lock(&self.run_dir())?;
                 files::remove(&path)?;
+                files::forget_lock(&self.run_dir())?;
                 return Ok(report);
             }
             // systemd may be busy re-executing itself; the report is what counts.
@@ -340,27 +340,33 @@ impl Host {
     /// Writes the report for the asker, and clears away those that nobody fetched.
     pub(crate) fn write_report(&self, report: &Report) -> Result<(), JobError> {
         const KEPT: Duration = Duration::from_secs(3600);
-        // An uninstallation leaves nothing: whoever waits for an earlier report has had many looks.
-        let uninstalled =
-            report.holds() && report.action == (Action::Uninstall { force: false }).name();
-        let kept = if uninstalled { 10 * POLL } else { KEPT };
-        let folder = self.run_dir();
-        let _folder_stays = files::lock(&folder)?;
-        let entries = fs::read_dir(&folder).map_err(FileError::new("list", &folder))?;
-        for entry in entries.flatten() {
-            let is_old = entry
-                .metadata()
-                .and_then(|data| data.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > kept));
-            if is_old && entry.file_name().to_string_lossy().starts_with("report-") {
-                files::remove(&entry.path())?;
-            }
-        }
+        // Who takes another report must not take the folder away under this one.
+        let _lock = files::lock(&self.run_dir())?;
+        self.forget_reports(KEPT)?;
         let text = serde_json::to_vec_pretty(report).map_err(JobError::Encode)?;
         Ok(files::write(
             &self.report_file(&report.ticket),
             &text,
             0o600,
         )?)
+    }
+
+    /// Removes reports that nobody has fetched for so long: who asked was killed.
+    pub(crate) fn forget_reports(&self, kept: Duration) -> Result<(), FileError> {
+        let folder = self.run_dir();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(FileError::new("list", &folder))?,
+        };
+        for entry in entries.flatten() {
+            let is_old = entry
+                .metadata()
+                .and_then(|data| data.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= kept));
+            if is_old && entry.file_name().to_string_lossy().starts_with("report-") {
+                files::remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const ANNOTATIONS: &str = "wasm-interp.io/*";
 pub(crate) const UNIT: &str = "wasm-interp-node.service";
 /// That of the job that changes nothing but the store: it may take long, and nobody waits for it.
 pub(crate) const PREWARM_UNIT: &str = "wasm-interp-prewarm.service";
-/// Reports and the lock; there only while there is one.
+/// Reports and the lock. There only while a job runs or its report waits for somebody.
 pub(crate) const RUN: &str = "/run/wasm-interp/node";
 /// What must outlive a reboot: the record of what was changed, and the bytes from before.
 pub(crate) const STATE: &str = "/var/lib/wasm-interp/node";

@@ -58,7 +58,7 @@ impl Cluster {
     /// Brings up the control plane and the first node. A node is ready when the kubelet says so; what
     /// runs on it is provisioned.
     pub(crate) fn start(settings: &Settings) -> Outcome<Self> {
-        let folder = settings.folder();
+        let folder = settings.run.folder();
         fs::create_dir_all(folder.join("logs"))?;
         network()?;
         // Nothing inside reaches the sockets and states of the machine's own services.
@@ -72,7 +72,7 @@ impl Cluster {
         images::write(settings, &folder.join("images"))?;
         let authority = Authority::create(&folder.join("pki"))?;
         let kubeconfig = control_plane(settings, &authority)?;
-        registry::fill(settings, &images::archive_of_a_trap(settings)?)?;
+        registry::fill(settings)?;
         let cluster = Self {
             settings: settings.clone(),
             kubeconfig,
@@ -81,9 +81,6 @@ impl Cluster {
             joining: Mutex::new(()),
         };
         cluster.node(0)?;
-        cluster
-            .kubectl_with(&["apply", "--filename=-"], &metrics())?
-            .expect_code(0)?;
         wait_for("the service account of the default namespace", || {
             let account = cluster.kubectl(&["get", "serviceaccount", "default"])?;
             Ok((account.code == 0).then_some(()))
@@ -135,8 +132,45 @@ impl Cluster {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(words)
-            .env("HOME", self.settings.folder());
+            .env("HOME", self.settings.run.folder());
         command
+    }
+
+    /// Does something while metrics-server runs. Its API is part of what the API server offers: nobody else may
+    /// work meanwhile.
+    pub(crate) fn with_metrics<T>(&self, act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let shown = |path: &Path| path.display().to_string();
+        let user = "system:metrics-server";
+        let config = self.authority.kubeconfig(SERVER, user, "system:masters")?;
+        let folder = self.settings.run.folder().join("metrics-server");
+        let mut server = Command::new(self.settings.components.join("metrics-server"));
+        server
+            .arg(format!("--kubeconfig={}", shown(&config)))
+            .arg(format!("--authentication-kubeconfig={}", shown(&config)))
+            .arg(format!("--authorization-kubeconfig={}", shown(&config)))
+            .arg(format!("--secure-port={METRICS}"))
+            .arg(format!("--cert-dir={}", shown(&folder)))
+            .arg(format!(
+                "--kubelet-certificate-authority={}",
+                shown(&self.authority.certificate())
+            ))
+            .args([
+                "--kubelet-preferred-address-types=InternalIP",
+                // A request may not take longer than one round.
+                "--metric-resolution=10s",
+                "--kubelet-request-timeout=5s",
+            ]);
+        let mut server = start(&self.settings, "metrics-server", server)?;
+        let way = way_to_metrics();
+        let outcome = self
+            .kubectl_with(&["apply", "--filename=-"], &way)
+            .and_then(|applied| applied.expect_code(0))
+            .and_then(|_| act());
+        let deleted = self.kubectl_with(&["delete", "--filename=-"], &way);
+        server.kill()?;
+        server.wait()?;
+        deleted?.expect_code(0)?;
+        outcome
     }
 }
 
@@ -183,20 +217,29 @@ fn network() -> Outcome {
     Ok(())
 }
 
-/// Starts what has no node, each with a log of its name; it ends with the namespace. Returns the
-/// administrator's kubeconfig.
+/// Starts a program with a log of its name; it ends with the namespace.
+fn start(settings: &Settings, name: &str, mut command: Command) -> Outcome<Child> {
+    let log = File::create(
+        settings
+            .run
+            .folder()
+            .join("logs")
+            .join(format!("{name}.log")),
+    )?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("cannot start {name}: {error}").into())
+}
+
+/// Starts what has no node. Returns the administrator's kubeconfig.
 fn control_plane(settings: &Settings, authority: &Authority) -> Outcome<PathBuf> {
-    let folder = settings.folder();
-    let start = |name: &'static str, mut command: Command| -> Outcome<(&'static str, Child)> {
-        let log = File::create(folder.join("logs").join(format!("{name}.log")))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("cannot start {name}: {error}"))?;
-        Ok((name, child))
+    let folder = settings.run.folder();
+    let start = |name: &'static str, command: Command| -> Outcome<(&'static str, Child)> {
+        Ok((name, start(settings, name, command)?))
     };
     let component = |name: &str| Command::new(settings.components.join(name));
     let shown = |path: &Path| path.display().to_string();
@@ -324,24 +367,6 @@ fn control_plane(settings: &Settings, authority: &Authority) -> Outcome<PathBuf>
     // These give up where the API server has not made its own roles yet.
     start("kube-controller-manager", controllers)?;
     start("kube-scheduler", scheduler)?;
-    let config = authority.kubeconfig(SERVER, "system:metrics-server", "system:masters")?;
-    let mut metrics = component("metrics-server");
-    metrics
-        .arg(format!("--kubeconfig={}", shown(&config)))
-        .arg(format!("--authentication-kubeconfig={}", shown(&config)))
-        .arg(format!("--authorization-kubeconfig={}", shown(&config)))
-        .arg(format!("--secure-port={METRICS}"))
-        .arg(format!(
-            "--cert-dir={}",
-            shown(&folder.join("metrics-server"))
-        ))
-        .arg(format!("--kubelet-certificate-authority={ca}"))
-        .args([
-            "--kubelet-preferred-address-types=InternalIP",
-            "--metric-resolution=10s",
-            "--kubelet-request-timeout=5s",
-        ]);
-    start("metrics-server", metrics)?;
     Ok(kubeconfig)
 }
 
@@ -349,7 +374,7 @@ fn control_plane(settings: &Settings, authority: &Authority) -> Outcome<PathBuf>
 const METRICS: u16 = 4443;
 
 /// Leads the API server to metrics-server, which is no pod here.
-fn metrics() -> Value {
+fn way_to_metrics() -> Value {
     let name = json!({ "name": "metrics-server", "namespace": "kube-system" });
     json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "Service", "metadata": name,

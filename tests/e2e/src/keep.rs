@@ -9,18 +9,25 @@ use std::thread;
 use std::time::Duration;
 
 use crate::settings::Settings;
+use crate::world::{CONTEXT, World};
 
 /// File with the number that the machine gives the first process inside.
 const PID: &str = "pid";
 
 /// Writes programs that reach into the cluster, says where they are, and waits for the signal that
 /// ends it all from outside.
-pub(crate) fn until_the_end(settings: &Settings) -> ExitCode {
+pub(crate) fn until_the_end(settings: &Settings, world: &World) -> ExitCode {
+    // People expect what the trials have.
+    if let Err(error) = world.cluster().and_then(|cluster| cluster.node(1)) {
+        let error = error.message().unwrap_or("unknown").to_owned();
+        eprintln!("cannot boot the second node: {error}");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = write_programs(settings) {
         eprintln!("cannot write how the cluster is reached: {error}");
         return ExitCode::FAILURE;
     }
-    let bin = settings.folder().join("bin");
+    let bin = settings.run.folder().join("bin");
     println!(
         "
 the cluster runs until Ctrl-C or `make cluster-down`; in another shell:
@@ -30,9 +37,11 @@ the cluster runs until Ctrl-C or `make cluster-down`; in another shell:
     on-node first journalctl --follow     # a command on a node: first (containerd 1.6), second (2.4)
     kubectl run --rm -i hello --image=localhost/wasm-interp/hello:latest --image-pull-policy=Never \\
         --restart=Never --overrides='{{\"spec\":{{\"runtimeClassName\":\"wasm-interp\"}}}}'
+    in-cluster env E2E_KUBECONFIG='{kubeconfig}' E2E_CONTEXT={CONTEXT} scripts/e2e    # trials that need no node
 
 nothing of this machine's network is touched; the registry is {registry} on the nodes",
         bin = bin.display(),
+        kubeconfig = kubeconfig(settings).display(),
         registry = crate::cluster::REGISTRY,
     );
     loop {
@@ -41,25 +50,36 @@ nothing of this machine's network is touched; the registry is {registry} on the 
 }
 
 fn write_programs(settings: &Settings) -> io::Result<()> {
-    let bin = settings.folder().join("bin");
+    let bin = settings.run.folder().join("bin");
     fs::create_dir_all(&bin)?;
-    let folder = settings.folder().display();
+    let folder = settings.run.folder().display();
     let components = settings.components.display();
     let enter = format!("nsenter --target \"$(cat '{folder}/{PID}')\"");
     for program in ["kubectl", "helm"] {
         write_program(
             &bin.join(program),
             &format!(
-                "export KUBECONFIG='{folder}/pki/admin.kubeconfig'\nexec {enter} --net '{components}/{program}' \"$@\"\n"
+                "export KUBECONFIG='{}'\nexec {enter} --net '{components}/{program}' \"$@\"\n",
+                kubeconfig(settings).display()
             ),
         )?;
     }
+    // Anything else of the machine, in the cluster's network.
+    write_program(
+        &bin.join("in-cluster"),
+        &format!("exec {enter} --net \"$@\"\n"),
+    )?;
     write_program(
         &bin.join("on-node"),
         &format!(
             "node=$1\nshift\nexec {enter} --net --mount --pid sh -c 'exec nsenter --target \"$(cat \"$0\")\" --all -- \"$@\"' '{folder}'/\"$node\"/pid \"$@\"\n"
         ),
     )
+}
+
+/// The administrator's.
+fn kubeconfig(settings: &Settings) -> PathBuf {
+    settings.run.folder().join("pki/admin.kubeconfig")
 }
 
 fn write_program(path: &Path, text: &str) -> io::Result<()> {
@@ -91,7 +111,7 @@ pub(crate) fn write_pids(settings: &Settings, parent: u32) -> io::Result<()> {
     loop {
         let inside = fs::read_to_string(&children)?;
         if !inside.trim().is_empty() {
-            return fs::write(settings.folder().join(PID), inside.trim());
+            return fs::write(settings.run.folder().join(PID), inside.trim());
         }
         thread::sleep(Duration::from_millis(20));
     }

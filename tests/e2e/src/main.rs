@@ -7,10 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
-#[expect(
-    dead_code,
-    reason = "shared with the tests against containerd, which use more of it"
-)]
 #[path = "../../src/command.rs"]
 mod command;
 #[path = "../../src/guests.rs"]
@@ -26,6 +22,8 @@ mod outside;
 mod pki;
 mod provision;
 mod registry;
+#[path = "../../src/run.rs"]
+mod run;
 mod settings;
 mod trials;
 mod world;
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
         // The first process of a namespace is the one that was started for the cluster.
         Ok(Target::Own(settings)) if std::process::id() != 1 => outside::run(&settings),
         Ok(Target::Own(settings)) => match World::own(&settings) {
-            Ok(_) if settings.keep => keep::until_the_end(&settings),
+            Ok(world) if settings.keep => keep::until_the_end(&settings, &world),
             world => run(&arguments, world),
         },
         Ok(Target::Given {

@@ -51,6 +51,9 @@ impl Plan {
     }
 }
 
+/// Where a node sees the archives of the images.
+const IMAGES: &str = "/opt/e2e/images";
+
 /// Sysctls that the kubelet wants: what it reads there. They are the whole machine's, so they are
 /// shown to it as it wants them, and not set.
 const SYSCTLS: [(&str, &str); 6] = [
@@ -70,7 +73,7 @@ impl Node {
         authority: &Authority,
         server: &str,
     ) -> Outcome<Self> {
-        let folder = settings.folder().join(plan.name);
+        let folder = settings.run.folder().join(plan.name);
         let root = lay_root(settings, plan, &folder)?;
         write_files(settings, plan, authority, server, &root)?;
         let nspawn = spawn(settings, plan, &folder, &root)?;
@@ -125,10 +128,19 @@ impl Node {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
 
-    /// Imports the archives of a folder that the node sees as `/opt/e2e/images`.
+    /// Imports all archives of [`crate::images`].
     pub(crate) fn import_images(&self) -> Outcome {
-        let script = "for archive in /opt/e2e/images/*.tar; do ctr --namespace k8s.io image import \"$archive\" >/dev/null || exit 1; done";
-        self.must(&["sh", "-c", script]).map(drop)
+        for archive in fs::read_dir(self.path(IMAGES))? {
+            self.import_image(&archive?.file_name().to_string_lossy())?;
+        }
+        Ok(())
+    }
+
+    /// Imports one of them.
+    pub(crate) fn import_image(&self, archive: &str) -> Outcome {
+        let archive = format!("{IMAGES}/{archive}");
+        self.must(&["ctr", "--namespace=k8s.io", "image", "import", &archive])
+            .map(drop)
     }
 
     /// What every unit of the node has logged since `since` (seconds since the epoch).
@@ -287,7 +299,7 @@ fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcom
     // Its own cgroup in every hierarchy, which is the root of what the node sees of it.
     let mut command = Command::new("sh");
     command
-        .args(["-euc", ENTER_CGROUPS, "sh", settings.name(), plan.name])
+        .args(["-euc", ENTER_CGROUPS, "sh", settings.run.name(), plan.name])
         .arg(nspawn.get_program())
         .args(nspawn.get_args())
         .args([
@@ -317,7 +329,7 @@ fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcom
         ))
         .arg(format!(
             "--bind-ro={}",
-            bind(&settings.folder().join("images"), "/opt/e2e/images")
+            bind(&settings.run.folder().join("images"), IMAGES)
         ))
         .arg(format!(
             "--bind-ro={}",

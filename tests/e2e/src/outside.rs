@@ -25,9 +25,9 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Runs this program again, inside, and looks at what is left.
 pub(crate) fn run(settings: &Settings) -> ExitCode {
-    let before = Leftovers::record(settings.name());
-    if let Err(error) = std::fs::create_dir(settings.folder()) {
-        eprintln!("cannot make {}: {error}", settings.folder().display());
+    let before = Leftovers::record(settings.run.name());
+    if let Err(error) = std::fs::create_dir(settings.run.folder()) {
+        eprintln!("cannot make {}: {error}", settings.run.folder().display());
         return ExitCode::FAILURE;
     }
     let started = end_on_signal(settings.clone()).and_then(|()| start(settings));
@@ -35,7 +35,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         Ok(child) => child,
         Err(error) => {
             eprintln!("cannot start in namespaces: {error}");
-            leftovers::sweep(settings);
+            leftovers::sweep(&settings.run);
             return ExitCode::FAILURE;
         }
     };
@@ -57,8 +57,8 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         remove_cgroups(&settings);
         let mut left = before.what_is_new();
         // Inside has a /run of its own: what is new in the machine's, without our name, is others'.
-        left.retain(|line| line.contains(settings.name()));
-        leftovers::sweep(&settings);
+        left.retain(|line| line.contains(settings.run.name()));
+        leftovers::sweep(&settings.run);
         if left.is_empty() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ fn start(settings: &Settings) -> std::io::Result<Child> {
         .args(["--kill-child", "--mount-proc", "--propagation", "private"])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .env("WASM_INTERP_E2E_NAME", settings.name())
+        .env("WASM_INTERP_E2E_NAME", settings.run.name())
         .spawn()
 }
 
@@ -96,7 +96,7 @@ fn end_on_signal(settings: Settings) -> std::io::Result<()> {
                 std::io::stderr(),
                 "signal {signal}: taking the cluster away"
             );
-            leftovers::sweep(&settings);
+            leftovers::sweep(&settings.run);
             keep::forget(&settings);
             std::process::exit(128 + signal);
         }
@@ -115,6 +115,6 @@ fn remove_cgroups(settings: &Settings) {
         let _ = std::fs::remove_dir(folder);
     }
     for hierarchy in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
-        remove(&hierarchy.path().join(settings.name()));
+        remove(&hierarchy.path().join(settings.run.name()));
     }
 }

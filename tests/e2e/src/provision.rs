@@ -39,9 +39,26 @@ pub(crate) fn provision(cluster: &Cluster, node: &Node) -> Outcome {
 
 /// `helm install`, which returns when every node runs Wasm pods.
 pub(crate) fn install(cluster: &Cluster) -> Outcome {
-    let words = ["install", RELEASE, CHART, "--wait", "--timeout=3m"];
-    let installed = helm(cluster, &words)?.expect_code(0);
-    installed
+    settled(cluster, &["install", RELEASE, CHART])
+}
+
+/// `helm upgrade`, with options like `--set`; returns when every node has the new release.
+pub(crate) fn upgrade(cluster: &Cluster, options: &[&str]) -> Outcome {
+    settled(
+        cluster,
+        &[&["upgrade", RELEASE, CHART][..], options].concat(),
+    )
+}
+
+/// `helm rollback`, back to the release before.
+pub(crate) fn roll_back(cluster: &Cluster) -> Outcome {
+    settled(cluster, &["rollback", RELEASE])
+}
+
+fn settled(cluster: &Cluster, words: &[&str]) -> Outcome {
+    let words = [words, &["--wait", "--timeout=3m"]].concat();
+    let settled = helm(cluster, &words)?.expect_code(0);
+    settled
         .map(drop)
         .map_err(|error| explained(cluster, error.message()))
 }
@@ -67,13 +84,13 @@ pub(crate) fn helm(cluster: &Cluster, words: &[&str]) -> Outcome<Finished> {
         .args(words)
         .args(["--namespace", RELEASE, "--kubeconfig"])
         .arg(&cluster.kubeconfig)
-        .env("HOME", cluster.settings.folder());
+        .env("HOME", cluster.settings.run.folder());
     command::run(command, None)
 }
 
 /// What containerd's configuration was before anything of ours was there.
 pub(crate) fn original(cluster: &Cluster, node: &Node) -> PathBuf {
-    let folder = cluster.settings.folder();
+    let folder = cluster.settings.run.folder();
     folder.join(format!("{}-config.toml", node.name))
 }
 

@@ -1,15 +1,15 @@
 //! The registry of the cluster's network, and a door to it that asks for a name and a password.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use crate::Outcome;
 use crate::cluster::{PRIVATE_REGISTRY, REGISTRY};
-use crate::command::{self, wait_for};
+use crate::command::{self, Finished, wait_for};
+use crate::images;
 use crate::settings::Settings;
 
 /// Who may come in.
@@ -20,8 +20,8 @@ const CREDENTIALS: &str = "cHVsbGVyOnNlc2FtZQ==";
 /// An image that is only there, behind the door.
 pub(crate) const PRIVATE: &str = "10.213.0.1:5001/test/private:1";
 
-/// Opens the door and pushes [`PRIVATE`], which has the content of the archive named.
-pub(crate) fn fill(settings: &Settings, archive: &Path) -> Outcome {
+/// Opens the door and pushes [`PRIVATE`], which traps.
+pub(crate) fn fill(settings: &Settings) -> Outcome {
     let listener = TcpListener::bind(PRIVATE_REGISTRY)?;
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -31,19 +31,28 @@ pub(crate) fn fill(settings: &Settings, archive: &Path) -> Outcome {
             });
         }
     });
-    let layout = settings.folder().join("private");
-    fs::create_dir(&layout)?;
-    tar::Archive::new(File::open(archive)?).unpack(&layout)?;
-    let target = PRIVATE.replace(PRIVATE_REGISTRY, REGISTRY);
-    wait_for("the registry to take an image", || {
+    push(settings, PRIVATE, "unreachable")?;
+    Ok(())
+}
+
+/// Pushes an image that has a guest which begins with `start`, as `name` behind the door; returns its digest.
+pub(crate) fn push(settings: &Settings, name: &str, start: &str) -> Outcome<String> {
+    let layout = tempfile::tempdir_in(settings.run.folder())?;
+    let archive = images::archive_of(settings, "pushed", start)?;
+    tar::Archive::new(File::open(archive)?).unpack(layout.path())?;
+    let layout = layout.path().display().to_string();
+    let target = name.replace(PRIVATE_REGISTRY, REGISTRY);
+    let crane = |words: &[&str]| -> Outcome<Finished> {
         let mut crane = Command::new(settings.components.join("crane"));
-        crane
-            .args(["push", "--insecure"])
-            .arg(&layout)
-            .arg(&target)
-            .env("HOME", settings.folder());
-        Ok((command::run(crane, None)?.code == 0).then_some(()))
-    })
+        crane.args(words).env("HOME", settings.run.folder());
+        command::run(crane, None)
+    };
+    wait_for("the registry to take an image", || {
+        let pushed = crane(&["push", "--insecure", &layout, &target])?;
+        Ok((pushed.code == 0).then_some(()))
+    })?;
+    let digest = crane(&["digest", "--insecure", &target])?.expect_code(0)?;
+    Ok(digest.stdout.trim().to_owned())
 }
 
 /// One request, passed on if it has the credentials; the connection ends with the answer.

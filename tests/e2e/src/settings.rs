@@ -2,7 +2,9 @@
 //! `scripts/e2e` sets it; nothing else reads variables.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::run::Run;
 
 /// The cluster that the trials run on.
 pub(crate) enum Target {
@@ -41,6 +43,19 @@ impl Target {
     }
 }
 
+/// How often the Job of [`crate::trials`] has to complete.
+pub(crate) fn completions() -> Result<u32, String> {
+    let Ok(text) = env::var("E2E_COMPLETIONS") else {
+        return Ok(100);
+    };
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!(
+            "E2E_COMPLETIONS is {text:?}: give a number of completions, like 500"
+        )),
+    }
+}
+
 /// Where a cluster of our own comes from, and where it lives.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -58,8 +73,7 @@ pub(crate) struct Settings {
     pub(crate) logs: PathBuf,
     /// Keep the cluster for someone to play with instead of running trials.
     pub(crate) keep: bool,
-    name: String,
-    folder: PathBuf,
+    pub(crate) run: Run,
 }
 
 impl Settings {
@@ -76,18 +90,7 @@ impl Settings {
             busybox: path("WASM_INTERP_E2E_BUSYBOX")?,
             logs: path("WASM_INTERP_E2E_LOGS")?.join(&name),
             keep: env::var_os("WASM_INTERP_E2E_KEEP").is_some(),
-            folder: env::temp_dir().join(&name),
-            name,
+            run: Run::new(name),
         })
-    }
-
-    /// In the path of everything that the run makes: files, cgroups, command lines.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Everything of the run is in there, and goes with it.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 }

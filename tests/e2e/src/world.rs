@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -20,34 +19,41 @@ use tokio::runtime::Runtime;
 use crate::Outcome;
 use crate::cluster::Cluster;
 use crate::command::{self, Finished, Running, wait_for};
-pub(crate) use crate::settings::Settings;
-use crate::trials::{Kind, Trial};
+use crate::run::Turns;
+use crate::settings::Settings;
+use crate::trials::Trial;
+
+/// The context of a cluster of our own.
+pub(crate) const CONTEXT: &str = "e2e";
 
 /// The cluster that the trials share.
 pub(crate) struct World {
     runtime: Runtime,
     client: Client,
-    kubectl: Vec<String>,
+    /// How the cluster is reached.
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) context: String,
+    kubectl: PathBuf,
     home: PathBuf,
     /// `None` for a cluster that someone else made: its nodes are not ours to touch.
     cluster: Option<Cluster>,
     counter: AtomicU32,
-    alone: RwLock<()>,
+    turns: Turns,
 }
 
 impl World {
     /// A cluster of our own, brought up now.
     pub(crate) fn own(settings: &Settings) -> Outcome<Self> {
         let cluster = Cluster::start(settings).inspect_err(|_| {
-            keep(&settings.folder().join("logs"), &settings.logs);
+            keep(&settings.run.folder().join("logs"), &settings.logs);
         })?;
         let kubeconfig = cluster.kubeconfig.clone();
         let program = settings.components.join("kubectl");
         Self::new(
             &kubeconfig,
-            "e2e",
+            CONTEXT,
             &program,
-            settings.folder(),
+            settings.run.folder(),
             Some(cluster),
         )
     }
@@ -95,15 +101,13 @@ impl World {
         Ok(Self {
             runtime,
             client,
-            kubectl: vec![
-                program.display().to_string(),
-                format!("--kubeconfig={}", kubeconfig.display()),
-                format!("--context={context}"),
-            ],
+            kubeconfig: kubeconfig.to_owned(),
+            context: context.to_owned(),
+            kubectl: program.to_owned(),
             home: home.to_owned(),
             cluster,
             counter: AtomicU32::new(0),
-            alone: RwLock::new(()),
+            turns: Turns::default(),
         })
     }
 
@@ -111,21 +115,12 @@ impl World {
     pub(crate) fn run_trial(&self, trial: &Trial) -> Outcome {
         println!("{}: {}", trial.name, trial.about);
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let outcome = match trial.kind {
-            Kind::Shared => {
-                let _beside_others = self.alone.read().unwrap_or_else(PoisonError::into_inner);
-                (trial.run)(self)
-            }
-            Kind::Alone => {
-                let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
-                (trial.run)(self)
-            }
-        };
+        let outcome = self.turns.take(trial.kind, || (trial.run)(self));
         if outcome.is_err()
             && let Some(cluster) = &self.cluster
         {
             let folder = cluster.settings.logs.join(trial.name.replace("::", "-"));
-            keep(&cluster.settings.folder().join("logs"), &folder);
+            keep(&cluster.settings.run.folder().join("logs"), &folder);
             for node in cluster.nodes() {
                 let journal = node.journal(began).unwrap_or_else(|error| {
                     format!("no journal: {}", error.message().unwrap_or_default())
@@ -158,9 +153,10 @@ impl World {
 
     /// `kubectl WORDS …`, not yet run.
     pub(crate) fn kubectl_command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.kubectl[0]);
+        let mut command = Command::new(&self.kubectl);
         command
-            .args(&self.kubectl[1..])
+            .arg(format!("--kubeconfig={}", self.kubeconfig.display()))
+            .arg(format!("--context={}", self.context))
             .args(words)
             .env_remove("KUBECONFIG")
             .env("HOME", &self.home);
@@ -474,6 +470,12 @@ impl Process {
             .split_whitespace()
             .collect();
         Ok(words.join(" "))
+    }
+
+    /// The shim that the pod was started with, which is the process's parent: a path of the node.
+    pub(crate) fn shim(&self) -> Outcome<PathBuf> {
+        let parent = self.folder.with_file_name(self.status("PPid")?);
+        Ok(fs::read_link(parent.join("exe"))?)
     }
 
     /// A file of the container.

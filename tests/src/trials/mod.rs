@@ -12,6 +12,7 @@ mod signals;
 mod survival;
 
 use crate::Outcome;
+use crate::run::Kind;
 use crate::world::World;
 
 /// One trial.
@@ -19,14 +20,6 @@ pub(crate) struct Trial {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) run: fn(&World) -> Outcome,
-}
-
-/// Whether others may run at the same time.
-pub(crate) enum Kind {
-    /// Yes.
-    Shared,
-    /// No: it restarts containerd, or counts what the others would change.
-    Alone,
 }
 
 macro_rules! trials {

@@ -1,6 +1,7 @@
 //! uninstall: as if it had never been there.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::install::LINK;
 use super::{Done, Restart, Work, WorkError};
@@ -76,6 +77,8 @@ impl Work<'_> {
         files::remove_if_empty(&self.host.at(self.host.base()))?;
         files::remove_if_empty(&self.host.at(POLICY_FOLDER))?;
         self.before("forget");
+        // Jobs run one after another: those of earlier ones are fetched by now, or never.
+        self.host.forget_reports(Duration::ZERO)?;
         files::remove_all(&self.host.at(STATE))?;
         if in_use.containers.is_empty() {
             files::remove_all(&self.host.at(KEPT))?;

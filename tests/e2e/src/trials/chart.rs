@@ -2,22 +2,24 @@
 
 use std::fs;
 
-use k8s_openapi::serde_json::json;
+use k8s_openapi::serde_json::{Value, json};
 
 use super::expect;
+use super::nodes::on_node;
 use crate::Outcome;
 use crate::command::wait_for;
 use crate::node::Node;
 use crate::provision::{self, CONFIG, RELEASE, helm, label, original};
-use crate::world::{World, python};
+use crate::world::World;
 
 /// All that a node gets beside containerd's configuration.
-const PLACES: [&str; 5] = [
+const PLACES: [&str; 6] = [
     "/opt/wasm-interp",
     "/etc/wasm-interp",
     "/var/lib/wasm-interp",
     "/usr/local/bin/containerd-shim-wasm-interp-v1",
     "/run/systemd/transient/wasm-interp-node.service",
+    "/run/wasm-interp/node",
 ];
 
 pub(super) fn helm_test_runs_a_script(world: &World) -> Outcome {
@@ -52,16 +54,48 @@ pub(super) fn uninstalling_waits_for_no_pod(world: &World) -> Outcome {
     )
 }
 
+pub(super) fn a_removal_that_is_taken_back_is_mended(world: &World) -> Outcome {
+    let cluster = world.cluster()?;
+    cluster.node(1)?;
+    no_pod_is_left(world)?;
+    // As the hook asks for it, and takes it back when a node has failed it.
+    let map = format!("configmap/{RELEASE}-wanted");
+    let words = ["--namespace", RELEASE];
+    let revision = ["get", &map, "-o=jsonpath={.data.revision}"];
+    let revision = world.kubectl(&[&words[..], &revision].concat())?;
+    let revision = revision.expect_code(0)?.stdout;
+    let ask = |request: Value| -> Outcome {
+        let patch = json!({ "data": { "uninstall": request } }).to_string();
+        let patch = ["patch", &map, "--type=merge", "--patch", &patch];
+        world
+            .kubectl(&[&words[..], &patch].concat())?
+            .expect_code(0)
+            .map(drop)
+    };
+    let remove = json!({ "id": "test", "revision": revision, "step": "remove" });
+    ask(remove.to_string().into())?;
+    let removed = cluster.nodes().try_for_each(|node| {
+        wait_for(&format!("the runtime to be off {}", node.name), || {
+            Ok((state(world, node)?.is_empty()).then_some(()))
+        })
+    });
+    ask(Value::Null)?;
+    removed?;
+    let namespace = world.namespace(None)?;
+    for node in cluster.nodes() {
+        wait_for(&format!("the runtime to be on {} again", node.name), || {
+            Ok((label(cluster, node)? == "true").then_some(()))
+        })?;
+        on_node(&namespace, node.name, node.name, "print('again')")?;
+        expect(&namespace.succeeded(node.name)?, &"again\n".to_owned())?;
+    }
+    Ok(())
+}
+
 pub(super) fn uninstalling_leaves_nodes_as_they_were(world: &World) -> Outcome {
     let cluster = world.cluster()?;
     cluster.node(1)?;
-    // Those of earlier trials go without anybody's waiting, and hold the runtime until they are gone.
-    wait_for("no pod to use the runtime", || {
-        let pods =
-            r#"-o=jsonpath={.items[?(@.spec.runtimeClassName=="wasm-interp")].metadata.name}"#;
-        let pods = world.kubectl(&["get", "pods", "--all-namespaces", pods])?;
-        Ok(pods.expect_code(0)?.stdout.is_empty().then_some(()))
-    })?;
+    no_pod_is_left(world)?;
     helm(cluster, &["uninstall", RELEASE, "--wait", "--timeout=6m"])?.expect_code(0)?;
     for node in cluster.nodes() {
         is_as_it_was(world, node).map_err(|error| {
@@ -74,13 +108,20 @@ pub(super) fn uninstalling_leaves_nodes_as_they_were(world: &World) -> Outcome {
     let namespace = world.namespace(None)?;
     for node in cluster.nodes() {
         expect(&label(cluster, node)?, &"true".to_owned())?;
-        let spec = json!({
-            "nodeSelector": { "kubernetes.io/hostname": node.name }, "containers": [python("print('again')")],
-        });
-        namespace.pod(node.name, spec)?;
+        on_node(&namespace, node.name, node.name, "print('again')")?;
         expect(&namespace.succeeded(node.name)?, &"again\n".to_owned())?;
     }
     Ok(())
+}
+
+/// Those of earlier trials go without anybody's waiting, and hold the runtime until they are gone.
+fn no_pod_is_left(world: &World) -> Outcome {
+    wait_for("no pod to use the runtime", || {
+        let pods =
+            r#"-o=jsonpath={.items[?(@.spec.runtimeClassName=="wasm-interp")].metadata.name}"#;
+        let pods = world.kubectl(&["get", "pods", "--all-namespaces", pods])?;
+        Ok(pods.expect_code(0)?.stdout.is_empty().then_some(()))
+    })
 }
 
 fn is_as_it_was(world: &World, node: &Node) -> Outcome {
@@ -92,11 +133,12 @@ fn is_as_it_was(world: &World, node: &Node) -> Outcome {
         expect(&left, &String::new())?;
     }
     expect(&label(cluster, node)?, &String::new())?;
-    let annotations = "-o=jsonpath={.metadata.annotations}";
-    let annotations = world.kubectl(&["get", "node", node.name, annotations])?;
-    let annotations = annotations.expect_code(0)?.stdout;
-    if annotations.contains("wasm-interp.io/") {
-        return Err(format!("annotations are left: {annotations}").into());
-    }
-    Ok(())
+    expect(&state(world, node)?, &String::new())
+}
+
+/// What the agent says of the node, or nothing.
+fn state(world: &World, node: &Node) -> Outcome<String> {
+    let state = r"-o=jsonpath={.metadata.annotations.wasm-interp\.io/state}";
+    let state = world.kubectl(&["get", "node", node.name, state])?;
+    Ok(state.expect_code(0)?.stdout)
 }

@@ -2,17 +2,23 @@
 
 mod chart;
 mod ends;
+mod examples;
 mod files;
+mod given;
+mod hooks;
 mod limits;
 mod logs;
+mod metrics;
 mod native;
 mod nodes;
 mod registry;
 mod run;
+mod upgrade;
 
 use std::fmt::Debug;
 
 use crate::Outcome;
+pub(crate) use crate::run::Kind;
 use crate::world::World;
 
 /// One trial.
@@ -30,16 +36,8 @@ pub(crate) struct Trial {
 pub(crate) enum Needs {
     /// The API server: it can run on any cluster that has the RuntimeClass and the images.
     Api,
-    /// The nodes themselves.
+    /// The nodes themselves, or names in the cluster that are no trial's own.
     Nodes,
-}
-
-/// Whether others may run at the same time.
-pub(crate) enum Kind {
-    /// Yes.
-    Shared,
-    /// No: it restarts what others use, or takes a whole node.
-    Alone,
 }
 
 /// Fails, with both, unless `got` is `wanted`.
@@ -80,6 +78,12 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api ends::a_failed_start_says_why: "kubectl describe says why a container could not start",
     Shared Api ends::exec_answers_in_words: "kubectl exec is refused in words",
     Shared Api ends::a_pod_that_must_not_be_root_is_refused: "runAsNonRoot refuses an image that runs as root",
+    Shared Api hooks::attach_streams_both_ways: "kubectl attach -i feeds a script and prints its answers; the end of the input is the script's",
+    Shared Api hooks::attach_prints_what_comes: "kubectl attach prints what a running script prints",
+    Shared Api hooks::a_terminal_is_refused_in_words: "a container that wants a terminal is refused in words",
+    Shared Api hooks::an_exec_probe_is_refused_in_words: "an exec probe is refused in words: never ready, never killed",
+    Shared Api hooks::exec_hooks_are_refused_in_words: "an exec hook is refused in words, after the start and before the end",
+    Shared Api hooks::http_hooks_and_probes_ask_a_sidecar: "httpGet and tcpSocket of a script's container reach a native sidecar, and sleep hooks sleep",
     Shared Api files::secrets_and_projections_are_files: "Secret and projected volumes are read-only files",
     Shared Api files::an_empty_dir_is_shared_and_limited: "an emptyDir is shared by the pod's containers, each with the rights of its mount",
     Shared Api files::the_downward_api_is_variables_and_files: "variables of the downward API, ConfigMaps and Secrets, and a downwardAPI volume",
@@ -96,6 +100,11 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared Api native::a_native_init_container_prepares: "a native init container prepares what a script reads",
     Shared Api native::an_out_of_memory_kill_has_its_reason: "kubectl describe says OOMKilled",
     Shared Nodes registry::a_private_image_is_pulled_with_its_secret: "an image of a private registry is pulled with its secret, and not without",
+    Shared Nodes registry::a_tag_moves_and_a_digest_does_not: "a tag with Always is what it means now, a digest what it meant",
+    Shared Nodes examples::all_work_as_they_are: "kubectl apply -f deployments/: everything completes or gets ready, and goes again",
+    Alone Nodes metrics::kubectl_top_and_the_kubelet_know_what_a_pod_uses: "kubectl top and the kubelet's metrics know what a pod uses",
+    Shared Api given::a_cluster_is_named_twice_or_not_touched: "E2E_KUBECONFIG and E2E_CONTEXT have to name the same cluster",
+    Shared Api given::what_needs_no_node_runs_on_a_given_cluster: "what needs no node runs on a given cluster, the rest says why not",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods: "a node that joins late, with containerd 2.4, runs pods as the first does",
     Alone Nodes nodes::a_drained_node_gives_its_pods_up: "kubectl drain moves the pods, uncordon lets them back",
     Alone Nodes nodes::pods_outlive_the_kubelet: "a restart of the kubelet leaves running pods alone",
@@ -103,7 +112,9 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone Nodes nodes::pods_outlive_a_kill_of_containerd: "so does a kill -9 of containerd",
     Alone Nodes nodes::a_hundred_pods_run_at_once: "a hundred pods run on one node at once",
     Alone Nodes chart::helm_test_runs_a_script: "helm test runs a script in a pod of the class",
+    Alone Nodes upgrade::running_pods_keep_their_shim: "helm upgrade changes the shim under running pods, which keep theirs; the old release goes with the last of them",
     Alone Nodes chart::uninstalling_waits_for_no_pod: "helm uninstall is refused while a pod uses the runtime, and names it",
+    Alone Nodes chart::a_removal_that_is_taken_back_is_mended: "nodes that gave the runtime up before an uninstallation failed elsewhere get it back",
     Alone Nodes chart::uninstalling_leaves_nodes_as_they_were: "helm uninstall leaves nodes as they were, and a second installation works",
-    Alone Api run::a_job_of_100_completes: "a Job of a hundred completions completes",
+    Alone Api run::a_job_of_many_completes: "a Job of a hundred completions (E2E_COMPLETIONS) completes",
 ];

@@ -8,14 +8,14 @@ use crate::guests::NATIVE;
 use crate::world::{World, python};
 
 /// A native container that runs a script of BusyBox's shell.
-fn shell(name: &str, script: &str) -> Value {
+pub(super) fn shell(name: &str, script: &str) -> Value {
     json!({
         "name": name, "image": NATIVE, "imagePullPolicy": "Never", "command": ["sh", "-c", script],
         "volumeMounts": [{ "name": "shared", "mountPath": "/shared" }],
     })
 }
 
-fn with_shared(spec: &mut Value) {
+pub(super) fn with_shared(spec: &mut Value) {
     spec["volumes"] = json!([{ "name": "shared", "emptyDir": {} }]);
 }
 

@@ -11,7 +11,8 @@ use crate::node::Node;
 use crate::world::{Namespace, World, is_ready, python, restarts};
 
 /// Prints a growing number for ever.
-const COUNT: &str = "import itertools, time\nfor n in itertools.count(): print(n); time.sleep(0.2)";
+pub(super) const COUNT: &str =
+    "import itertools, time\nfor n in itertools.count(): print(n); time.sleep(0.2)";
 
 pub(super) fn a_second_node_joins_and_runs_pods(world: &World) -> Outcome {
     world.cluster()?.node(1)?;
@@ -149,30 +150,35 @@ fn under_running_pods(world: &World, act: impl Fn(&Node) -> Outcome) -> Outcome 
     for (number, plan) in NODES.iter().enumerate() {
         namespace.until_printed(plan.name, "3\n")?;
         act(world.cluster()?.node(number)?)?;
-        // The kubelet may be on its way up, and answer nothing yet.
-        let lines = || -> Outcome<Option<usize>> {
-            let logs = namespace.kubectl(&["logs", plan.name])?;
-            Ok((logs.code == 0).then(|| logs.stdout.lines().count()))
-        };
-        let before = wait_for("the kubelet to answer", lines)?;
-        wait_for(&format!("the pod on {} to print more", plan.name), || {
-            Ok(lines()?.filter(|&now| now > before + 10).map(drop))
-        })?;
-        let printed = namespace.logs(plan.name)?;
-        let in_order = printed
-            .lines()
-            .enumerate()
-            .all(|(n, line)| line == n.to_string());
-        expect(&in_order, &true).map_err(|_| format!("lines were lost or repeated:\n{printed}"))?;
-        namespace.ready(plan.name)?;
-        expect(&restarts(&namespace.get(plan.name)?), &0)?;
+        counts_on(&namespace, plan.name)?;
         namespace.delete(plan.name)?;
     }
     Ok(())
 }
 
+/// The pod, which runs [`COUNT`], has not been started again, has lost no line, and prints more.
+pub(super) fn counts_on(namespace: &Namespace<'_>, name: &str) -> Outcome {
+    // The kubelet may be on its way up, and answer nothing yet.
+    let lines = || -> Outcome<Option<usize>> {
+        let logs = namespace.kubectl(&["logs", name])?;
+        Ok((logs.code == 0).then(|| logs.stdout.lines().count()))
+    };
+    let before = wait_for("the kubelet to answer", lines)?;
+    wait_for(&format!("the pod {name} to print more"), || {
+        Ok(lines()?.filter(|&now| now > before + 10).map(drop))
+    })?;
+    let printed = namespace.logs(name)?;
+    let in_order = printed
+        .lines()
+        .enumerate()
+        .all(|(n, line)| line == n.to_string());
+    expect(&in_order, &true).map_err(|_| format!("lines were lost or repeated:\n{printed}"))?;
+    namespace.ready(name)?;
+    expect(&restarts(&namespace.get(name)?), &0)
+}
+
 /// A pod on one node.
-fn on_node(namespace: &Namespace<'_>, name: &str, node: &str, code: &str) -> Outcome {
+pub(super) fn on_node(namespace: &Namespace<'_>, name: &str, node: &str, code: &str) -> Outcome {
     namespace.pod(
         name,
         json!({ "nodeSelector": { "kubernetes.io/hostname": node }, "containers": [python(code)] }),

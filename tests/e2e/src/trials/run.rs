@@ -9,6 +9,7 @@ use crate::Outcome;
 use crate::command::wait_for;
 use crate::guests::{HELLO, PYTHON};
 use crate::images::CONFIGURED;
+use crate::settings;
 use crate::world::{World, exit_code, python, restarts, status};
 
 pub(super) fn a_script_of_an_image_runs(world: &World) -> Outcome {
@@ -156,14 +157,15 @@ pub(super) fn init_containers_run_in_order(world: &World) -> Outcome {
     expect(&started, &false)
 }
 
-pub(super) fn a_job_of_100_completes(world: &World) -> Outcome {
+pub(super) fn a_job_of_many_completes(world: &World) -> Outcome {
+    let completions = settings::completions()?;
     let namespace = world.namespace(None)?;
     let mut container = python("import os; print(os.environ['JOB_COMPLETION_INDEX'])");
     container["name"] = "main".into();
     namespace.create::<Job>(json!({
-        "metadata": { "name": "hundred" },
+        "metadata": { "name": "many" },
         "spec": {
-            "completions": 100, "parallelism": 20, "completionMode": "Indexed", "backoffLimit": 0,
+            "completions": completions, "parallelism": 20, "completionMode": "Indexed", "backoffLimit": 0,
             "template": { "spec": {
                 "runtimeClassName": "wasm-interp", "restartPolicy": "Never", "containers": [container],
             }},
@@ -171,12 +173,12 @@ pub(super) fn a_job_of_100_completes(world: &World) -> Outcome {
     }))?;
     // Moves on as long as completions are added.
     let mut last = 0;
-    while last < 100 {
+    while last < completions {
         last = wait_for("the next completion of the job", || {
             let job = namespace.kubectl(&[
                 "get",
                 "job",
-                "hundred",
+                "many",
                 "-o=jsonpath={.status.succeeded}/{.status.failed}",
             ])?;
             let (succeeded, failed) = job.stdout.split_once('/').unwrap_or_default();
@@ -188,10 +190,10 @@ pub(super) fn a_job_of_100_completes(world: &World) -> Outcome {
         })?;
     }
     let mut indices: Vec<u32> = Vec::new();
-    for pod in namespace.pods("job-name=hundred")? {
+    for pod in namespace.pods("job-name=many")? {
         let name = pod.metadata.name.unwrap_or_default();
         indices.push(namespace.logs(&name)?.trim().parse()?);
     }
     indices.sort_unstable();
-    expect(&indices, &(0..100).collect())
+    expect(&indices, &(0..completions).collect())
 }
