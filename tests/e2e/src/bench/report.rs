@@ -98,10 +98,10 @@ fn of(lives: &[Life], side: Side, figure: fn(&Life) -> f64) -> Vec<f64> {
     lives.map(figure).collect()
 }
 
-/// The second crowd of a side.
+/// The crowd of a side.
 fn crowd(measured: &Measured, side: Side) -> Option<&Crowd> {
     let mut crowds = measured.crowds.iter();
-    crowds.rfind(|crowd| crowd.side == side)
+    crowds.find(|crowd| crowd.side == side)
 }
 
 /// What it is called in a plot and in a table, and how it is read from what was measured.
@@ -194,8 +194,8 @@ there). Images are on the node; native code is not: containerd is restarted and 
 ### One pod after another
 
 {pods} pods of each kind in turn on the warm node, each gone before the next. A client's clock, the changes as its watch
-gets them. Ready waits for the kubelet, which looks at containers once a second; the script's first statement, by the
-script's own clock, does not.
+gets them: scheduler, kubelet and API server are part of it. Ready means that the container runs; the script's first
+statement, by the script's own clock, comes after the interpreter's start.
 
 "
     );
@@ -204,9 +204,9 @@ script's own clock, does not.
         "
 ### {pods} idle pods at once
 
-The difference that {pods} pods make, a pod, in MiB; each kind twice in turn, the second time counts. These are three
-measures of the same pods, not parts of a sum: what the machine has left (it runs the control plane too), what the node's
-cgroup is charged (kubelet and containerd included), and what the pods' own processes map, shim and pause included.
+The difference that {pods} pods make, a pod, in MiB; ours first, so that what the daemons of node and cluster grow by, once,
+counts against it. These are three measures of the same pods, not parts of a sum: what the machine has left (it
+runs the control plane too), what the node's cgroup is charged (kubelet and containerd included), and what the pods' own processes map, shim and pause included.
 
 "
     );
