@@ -74,7 +74,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// The number of pods whose figures are published.
+    /// As many as there are unless someone says otherwise.
     pub(crate) const PODS: usize = 100;
     /// As many as a node has room for, beside its agent.
     const MOST: usize = 140;

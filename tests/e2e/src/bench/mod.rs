@@ -22,7 +22,6 @@ use crate::command::wait_for;
 use crate::guests::PYTHON;
 use crate::node::Node;
 use crate::provision::{self, RELEASE, helm};
-use crate::settings::Bench;
 use crate::trials::{Kind, Needs, Trial};
 use crate::world::{Namespace, World, exit_code, is_ready};
 
@@ -145,7 +144,7 @@ fn run(world: &World) -> Outcome {
         namespace,
     };
 
-    let rounds = if pods < Bench::PODS { 1 } else { INSTALLATIONS };
+    let rounds = INSTALLATIONS.min(pods);
     let mut installations = Vec::new();
     for round in 1..=rounds {
         progress(&format!("installation {round} of {rounds}, from nothing"));
