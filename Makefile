@@ -160,6 +160,10 @@ bench: build images ## Measure against runc and the peer; writes docs/benchmarks
 	@CARGO_TARGET_DIR=$(CACHE)/peer cargo build --release --locked --manifest-path benches/peer/Cargo.toml
 	@benches/run --containerd "$$(scripts/containerd 2.4)" --peer $(CACHE)/peer/release/containerd-shim-peer-v1
 
+.PHONY: bench-cluster
+bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/benchmarks.md
+	@scripts/e2e --bench
+
 .PHONY: clean
 clean: ## Remove dist/ and the builds in the cache; toolchains and containerds stay
 	@rm -rf dist '$(CACHE)/target'

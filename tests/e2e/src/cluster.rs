@@ -80,7 +80,10 @@ impl Cluster {
             nodes: Default::default(),
             joining: Mutex::new(()),
         };
-        cluster.node(0)?;
+        // A benchmark boots the node that it measures, without this project on it.
+        if settings.bench.is_none() {
+            cluster.node(0)?;
+        }
         wait_for("the service account of the default namespace", || {
             let account = cluster.kubectl(&["get", "serviceaccount", "default"])?;
             Ok((account.code == 0).then_some(()))
@@ -88,8 +91,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The node of that number, booted now if nobody asked for it before.
+    /// The node of that number, booted and provisioned now if nobody asked for it before.
     pub(crate) fn node(&self, number: usize) -> Outcome<&Node> {
+        self.join(number, |node| provision::provision(self, node))
+    }
+
+    /// The same, with nothing of this project on it.
+    pub(crate) fn bare_node(&self, number: usize) -> Outcome<&Node> {
+        self.join(number, |_| Ok(()))
+    }
+
+    fn join(&self, number: usize, then: impl FnOnce(&Node) -> Outcome) -> Outcome<&Node> {
         let _one_at_a_time = self
             .joining
             .lock()
@@ -106,7 +118,7 @@ impl Cluster {
             let state = self.kubectl(&["get", "node", plan.name, ready])?;
             Ok((state.stdout == "True").then_some(()))
         })?;
-        provision::provision(self, &node)?;
+        then(&node)?;
         Ok(self.nodes[number].get_or_init(|| node))
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn write(settings: &Settings, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
     let mut archives = guests::write(folder, &settings.dist, &settings.busybox)?;
     archives.push(settings.dist.join("images/installer.tar"));
+    archives.extend(settings.bench.iter().map(|bench| bench.native.clone()));
     // Those of `make images` are where they are; the node sees only one folder.
     for archive in archives
         .iter()

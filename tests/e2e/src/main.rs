@@ -3,9 +3,10 @@
 //! `make e2e` runs them. This program starts itself again in namespaces of its own ([`outside`]), brings up
 //! a cluster there ([`cluster`], [`node`]), puts this project onto its nodes ([`provision`]), runs every trial
 //! of [`trials`], takes everything away again and fails if anything is left. `make cluster` does the same
-//! without the trials, for people.
+//! without the trials, for people, and `make bench-cluster` measures there ([`bench`]).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cluster;
 #[path = "../../src/command.rs"]
 mod command;
@@ -79,7 +80,12 @@ fn run(arguments: &Arguments, world: Outcome<World>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = trials::ALL.iter().map(|trial| {
+    let all = if world.measures() {
+        bench::ALL
+    } else {
+        trials::ALL
+    };
+    let trials = all.iter().map(|trial| {
         let beyond_reach = trial.needs == Needs::Nodes && !world.has_nodes();
         if beyond_reach {
             println!("{}: skipped, it needs access to the nodes", trial.name);

@@ -15,26 +15,32 @@ pub(crate) const RELEASE: &str = "wasm-interp";
 /// The node's configuration of containerd.
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 /// The chart of this checkout.
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/wasm-interp");
+pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/wasm-interp");
 
 /// Waits until the node runs Wasm pods. The first one has the chart installed; to one that joins later its
 /// DaemonSet comes by itself.
 pub(crate) fn provision(cluster: &Cluster, node: &Node) -> Outcome {
     fs::copy(node.path(CONFIG), original(cluster, node))?;
     if helm(cluster, &["status", RELEASE])?.code != 0 {
-        cluster
-            .kubectl(&["create", "namespace", RELEASE])?
-            .expect_code(0)?;
-        let level = "pod-security.kubernetes.io/enforce=privileged";
-        cluster
-            .kubectl(&["label", "namespace", RELEASE, level])?
-            .expect_code(0)?;
+        make_namespace(cluster)?;
         install(cluster)?;
     }
     wait_for(&format!("the node {} to be provisioned", node.name), || {
         Ok((label(cluster, node)? == "true").then_some(()))
     })
     .map_err(|error| explained(cluster, error.message()))
+}
+
+/// The release's namespace, where the agent may reach the node.
+pub(crate) fn make_namespace(cluster: &Cluster) -> Outcome {
+    cluster
+        .kubectl(&["create", "namespace", RELEASE])?
+        .expect_code(0)?;
+    let level = "pod-security.kubernetes.io/enforce=privileged";
+    cluster
+        .kubectl(&["label", "namespace", RELEASE, level])?
+        .expect_code(0)?;
+    Ok(())
 }
 
 /// `helm install`, which returns when every node runs Wasm pods.
@@ -64,7 +70,7 @@ fn settled(cluster: &Cluster, words: &[&str]) -> Outcome {
 }
 
 /// The failure, with what the agents' pods and logs say of it.
-fn explained(cluster: &Cluster, error: Option<&str>) -> libtest_mimic::Failed {
+pub(crate) fn explained(cluster: &Cluster, error: Option<&str>) -> libtest_mimic::Failed {
     let mut text = error.unwrap_or_default().to_owned();
     let all = "--selector=app.kubernetes.io/name=wasm-interp";
     for words in [&["describe", "pods", all][..], &["logs", all, "--tail=100"]] {

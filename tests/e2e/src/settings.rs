@@ -38,7 +38,7 @@ impl Target {
             (None, Some(_)) => {
                 Err("E2E_CONTEXT names a cluster, E2E_KUBECONFIG does not: set both".to_owned())
             }
-            (None, None) => Ok(Settings::from_env().map_or(Self::None, Self::Own)),
+            (None, None) => Ok(Settings::from_env()?.map_or(Self::None, Self::Own)),
         }
     }
 }
@@ -73,11 +73,57 @@ pub(crate) struct Settings {
     pub(crate) logs: PathBuf,
     /// Keep the cluster for someone to play with instead of running trials.
     pub(crate) keep: bool,
+    /// Measure instead of running trials.
+    pub(crate) bench: Option<Bench>,
     pub(crate) run: Run,
 }
 
+/// What is measured with.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    /// Archive of the image of native CPython.
+    pub(crate) native: PathBuf,
+    /// How many pods of each kind.
+    pub(crate) pods: usize,
+}
+
+impl Bench {
+    /// As many as there are unless someone says otherwise.
+    pub(crate) const PODS: usize = 100;
+    /// As many as a node has room for, beside its agent.
+    const MOST: usize = 140;
+
+    fn from_env() -> Result<Option<Self>, String> {
+        let Some(native) = env::var_os("WASM_INTERP_E2E_BENCH") else {
+            return Ok(None);
+        };
+        let pods = match env::var("E2E_BENCH_PODS") {
+            Err(_) => Self::PODS,
+            Ok(number) => number
+                .parse()
+                .ok()
+                .filter(|pods| (1..=Self::MOST).contains(pods))
+                .ok_or_else(|| {
+                    format!(
+                        "E2E_BENCH_PODS is {number:?}: set a number of pods from 1 to {}",
+                        Self::MOST
+                    )
+                })?,
+        };
+        Ok(Some(Self {
+            native: native.into(),
+            pods,
+        }))
+    }
+}
+
 impl Settings {
-    fn from_env() -> Option<Self> {
+    fn from_env() -> Result<Option<Self>, String> {
+        let bench = Bench::from_env()?;
+        Ok(Self::with(bench))
+    }
+
+    fn with(bench: Option<Bench>) -> Option<Self> {
         let path = |name: &str| env::var_os(name).map(PathBuf::from);
         // Inside the namespaces process ids are others: the name is handed in.
         let name = env::var("WASM_INTERP_E2E_NAME")
@@ -90,6 +136,7 @@ impl Settings {
             busybox: path("WASM_INTERP_E2E_BUSYBOX")?,
             logs: path("WASM_INTERP_E2E_LOGS")?.join(&name),
             keep: env::var_os("WASM_INTERP_E2E_KEEP").is_some(),
+            bench,
             run: Run::new(name),
         })
     }

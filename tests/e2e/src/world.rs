@@ -146,6 +146,12 @@ impl World {
             .ok_or_else(|| "this trial needs a cluster of our own".into())
     }
 
+    /// Whether it is there to be measured.
+    pub(crate) fn measures(&self) -> bool {
+        let settings = self.cluster.as_ref().map(|cluster| &cluster.settings);
+        settings.is_some_and(|settings| settings.bench.is_some())
+    }
+
     /// Whether trials may reach the nodes.
     pub(crate) fn has_nodes(&self) -> bool {
         self.cluster.is_some()
@@ -173,6 +179,11 @@ impl World {
         let command = self.kubectl_command(&["create", "--filename=-"]);
         command::run(command, Some(object.to_string().as_bytes()))?.expect_code(0)?;
         Ok(())
+    }
+
+    /// Goes on beside what waits, until the cluster ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// A namespace of the trial's own, with Pod Security's `level`, or the cluster's default.
@@ -216,7 +227,8 @@ pub(crate) struct Namespace<'world> {
 }
 
 impl Namespace<'_> {
-    fn api<K>(&self) -> Api<K>
+    /// Its objects of a kind.
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -373,12 +385,27 @@ impl Namespace<'_> {
         })
     }
 
+    /// Asks for the pod's deletion, with the grace that it asks for.
+    pub(crate) fn start_deleting(&self, name: &str) -> Outcome {
+        let pods = self.api::<Pod>();
+        let grace = DeleteParams::default();
+        self.world.runtime.block_on(pods.delete(name, &grace))?;
+        Ok(())
+    }
+
+    /// The same for all its pods at once.
+    pub(crate) fn start_deleting_all(&self) -> Outcome {
+        let pods = self.api::<Pod>();
+        let (grace, all) = (DeleteParams::default(), ListParams::default());
+        let deleted = pods.delete_collection(&grace, &all);
+        self.world.runtime.block_on(deleted)?;
+        Ok(())
+    }
+
     /// Deletes the pod, with the grace that it asks for, and waits until it is gone.
     pub(crate) fn delete(&self, name: &str) -> Outcome {
         let api = self.api::<Pod>();
-        self.world
-            .runtime
-            .block_on(api.delete(name, &DeleteParams::default()))?;
+        self.start_deleting(name)?;
         wait_for(&format!("pod {name} to be gone"), || {
             let left = self.world.runtime.block_on(api.get_opt(name))?;
             Ok(left.is_none().then_some(()))
