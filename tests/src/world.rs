@@ -210,11 +210,16 @@ impl World {
 
     /// `wasm-interp`, with the same native code as this containerd's shims.
     pub(crate) fn wasm_interp(&self, arguments: &[&str]) -> Outcome<Finished> {
+        command::run(self.wasm_interp_command(arguments), None)
+    }
+
+    /// The same, for whoever starts it.
+    pub(crate) fn wasm_interp_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.settings.bin().join("wasm-interp"));
         command
             .args(arguments)
             .env("WASM_INTERP_CACHE_DIR", self.daemon.cache());
-        command::run(command, None)
+        command
     }
 
     /// A container to run; nothing happens before one of [`Container`]'s verbs.

@@ -1,19 +1,25 @@
 //! `wasm-interp node prewarm`: native code before the first container, out of a real containerd's images.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::Outcome;
-use crate::command::Finished;
+use crate::command::{self, Finished, Running, wait_for};
 use crate::guests::{HELLO, IDLE, NATIVE, PYTHON, PYTHON_WASM};
 use crate::world::World;
 
 fn prewarm(world: &World, arguments: &[&str]) -> Outcome<Finished> {
+    command::run(prewarm_command(world, arguments), None)
+}
+
+fn prewarm_command(world: &World, arguments: &[&str]) -> Command {
     let address = world.daemon().socket().display().to_string();
     let prewarm = ["node", "prewarm", "--address", &address];
     let here = ["--namespace", world.name()];
-    world.wasm_interp(&[&prewarm[..], &here[..], arguments].concat())
+    world.wasm_interp_command(&[&prewarm[..], &here[..], arguments].concat())
 }
 
 /// What containerd holds for somebody: its snapshots and leases, by name.
@@ -121,4 +127,64 @@ pub(super) fn what_cannot_be_prewarmed_is_named_and_the_rest_is_done(world: &Wor
         return Err("a question made a namespace in containerd".into());
     }
     Ok(())
+}
+
+pub(super) fn what_a_killed_prewarm_leaves_goes_by_itself(world: &World) -> Outcome {
+    let cache = world.folder("cache")?.join("store");
+    world.with_cache(&cache, |world| {
+        let prewarming = Running::start(prewarm_command(world, &[PYTHON]), None)?;
+        // It is compiled then: the files have been looked at.
+        wait_for("the compiler", || {
+            let compiles = fs::read_dir(&cache).is_ok() && is_compiling(world.name())?;
+            Ok(compiles.then_some(()))
+        })?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let finished = prewarming.end()?;
+        if finished.code != 137 {
+            return Err(format!("it ended before it was killed: {finished}").into());
+        }
+        if mounts.contains(&format!("{}/bin ", world.name())) {
+            return Err(format!("the host sees the mount:\n{mounts}").into());
+        }
+        let listed = world
+            .daemon()
+            .ctr(&["leases", "ls"])?
+            .expect_code(0)?
+            .stdout;
+        let lease = listed
+            .lines()
+            .find(|line| line.starts_with("wasm-interp-prewarm"))
+            .ok_or("no lease is left: then what holds the snapshot?")?;
+        if !lease.contains("containerd.io/gc.expire=") {
+            return Err(format!("the lease never ends: {lease}").into());
+        }
+        // An hour later.
+        let id = lease.split_whitespace().next().unwrap_or_default();
+        world
+            .daemon()
+            .ctr(&["leases", "delete", "--sync", id])?
+            .expect_code(0)?;
+        let left = held(world)?;
+        if left.iter().any(|name| name.contains("prewarm")) {
+            return Err(format!("left in containerd: {left:?}").into());
+        }
+        // The compile was not for that one alone.
+        wait_for("the native code", || {
+            Ok((entries(world)? == 1).then_some(()))
+        })
+    })
+}
+
+/// Whether a confined compiler of this run is at work.
+fn is_compiling(run: &str) -> Outcome<bool> {
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        let of_this_run = fs::read_link(process.join("exe"))
+            .is_ok_and(|executable| executable.to_string_lossy().contains(run));
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        if of_this_run && String::from_utf8_lossy(&line).contains("__compile-confined") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
