@@ -8,6 +8,9 @@ use crate::files::{self, FileError};
 use crate::host::Host;
 use crate::names::{COMMAND, EXECUTABLES, SHIM};
 
+/// What a release's folder is called until it is whole.
+const COPYING: &str = ".copying-";
+
 /// Executables of one version, wherever they lie.
 #[derive(Clone, Debug)]
 pub struct Release {
@@ -127,7 +130,7 @@ impl Host {
         let base = &self.at(self.base());
         fs::create_dir_all(base).map_err(FileError::new("make directory", base))?;
         let copying = tempfile::Builder::new()
-            .prefix(".copying-")
+            .prefix(COPYING)
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(base)
             .map_err(FileError::new("make a directory in", base))?;
@@ -148,6 +151,16 @@ impl Host {
         let _ = copying.keep();
         Ok(files::sync_folder(base)?)
     }
+}
+
+/// Removes what copies have left whose asker was killed.
+pub(crate) fn forget_copies(base: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(COPYING) {
+            files::remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Hashes of the executables, in order.

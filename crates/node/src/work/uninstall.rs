@@ -10,6 +10,7 @@ use crate::in_use::{self, InUse};
 use crate::names::STATE;
 use crate::plan::Change;
 use crate::record::Record;
+use crate::release;
 
 /// All that the runtime keeps on the node: native code, and this crate's record.
 const KEPT: &str = "/var/lib/wasm-interp";
@@ -74,6 +75,7 @@ impl Work<'_> {
             files::remove_all(&self.host.at(&release.folder))?;
             self.step("remove", release.folder.display().to_string());
         }
+        release::forget_copies(&self.host.at(self.host.base()))?;
         files::remove_if_empty(&self.host.at(self.host.base()))?;
         files::remove_if_empty(&self.host.at(POLICY_FOLDER))?;
         self.before("forget");

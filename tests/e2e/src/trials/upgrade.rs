@@ -152,7 +152,10 @@ fn goes_when_unused(namespace: &Namespace<'_>, swapped: &Swapped<'_>) -> Outcome
 fn and_back(namespace: &Namespace<'_>, cluster: &Cluster, swapped: &[Swapped<'_>]) -> Outcome {
     provision::roll_back(cluster)?;
     for Swapped { node, before, .. } in swapped {
-        expect(&shim(node)?, before)?;
+        // Helm has been seen to return while one node was still at it.
+        wait_for("the release before to be back", || {
+            Ok((shim(node)? == *before).then_some(()))
+        })?;
         on_node(namespace, node.name, node.name, COUNT)?;
         namespace.until_printed(node.name, "3\n")?;
         expect(&namespace.process(node.name)?.shim()?, before)?;

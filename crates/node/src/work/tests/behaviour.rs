@@ -107,19 +107,21 @@ fn uninstall_works_without_the_record() {
 }
 
 #[test]
-fn uninstall_takes_reports_that_nobody_fetched() {
+fn uninstall_takes_what_killed_askers_left() {
     let root = tempfile::tempdir().unwrap();
     let node = kubeadm(root.path());
     node.install(&node.release("1")).unwrap();
     let run = node.host.run_dir();
     fs::create_dir_all(&run).unwrap();
-    // Its asker was killed.
+    let copy = node.host.at("/opt/wasm-interp/.copying-x");
+    fs::create_dir_all(&copy).unwrap();
     let report = run.join("report-1-1.json");
     fs::write(&report, "{}").unwrap();
     node.install(&node.release("2")).unwrap();
     assert!(report.exists());
     node.uninstall().unwrap();
     assert!(!report.exists());
+    assert!(!copy.exists());
 }
 
 #[test]
