@@ -323,9 +323,12 @@ kernel's own memory for the pod, its container included, is {kernel:.2} MiB. Tog
 fn ratios(measured: &Measured) -> Value {
     let mut groups = Vec::new();
     let mut group = |title: String, [native, wasm]: [f64; 2]| {
-        groups.push(json!([title, {
-            Side::Native.name(): 1.0, Side::Wasm.name(): wasm / native,
-        }]));
+        // A busy machine's MemAvailable may go the other way: no bar shows that.
+        if native > 0.0 && wasm > 0.0 {
+            groups.push(json!([title, {
+                Side::Native.name(): 1.0, Side::Wasm.name(): wasm / native,
+            }]));
+        }
     };
     for (what, _, figure) in LIFE {
         for percent in [50, 99] {
