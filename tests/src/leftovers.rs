@@ -32,6 +32,7 @@ const WATCHED: [&str; 7] = [
 const SOCKETS: &str = "/run/containerd/s";
 
 /// What there was before.
+#[derive(Clone)]
 pub(crate) struct Leftovers {
     run: String,
     files: BTreeSet<PathBuf>,
@@ -63,7 +64,6 @@ impl Leftovers {
 
     fn look(&self) -> Vec<String> {
         let files = watched(&self.run);
-        let sockets = children(SOCKETS);
         processes(&self.run)
             .into_iter()
             .map(|(pid, what)| format!("process {pid}: {what}"))
@@ -82,11 +82,9 @@ impl Leftovers {
                     })
                     .map(|at| format!("cgroup {}", at.display())),
             )
-            // One that is answered has a process; if that is of this run, it is in the list above.
             .chain(
-                sockets
-                    .difference(&self.sockets)
-                    .filter(|socket| UnixStream::connect(socket).is_err())
+                self.dead_sockets()
+                    .into_iter()
                     .map(|socket| format!("socket {}", socket.display())),
             )
             .chain(
@@ -96,10 +94,20 @@ impl Leftovers {
             )
             .collect()
     }
+
+    /// New ones of shims that nobody answers. One that is answered has a process; if that is of this run, it
+    /// is found as such.
+    fn dead_sockets(&self) -> Vec<PathBuf> {
+        children(SOCKETS)
+            .difference(&self.sockets)
+            .filter(|socket| UnixStream::connect(socket).is_err())
+            .cloned()
+            .collect()
+    }
 }
 
 /// Ends and removes everything of the run, in whatever state it is.
-pub(crate) fn sweep(run: &Run) {
+pub(crate) fn sweep(run: &Run, before: &Leftovers) {
     let (run, folder) = (run.name(), run.folder());
     // New ones may be made while the old ones are ended.
     for _ in 0..50 {
@@ -123,6 +131,9 @@ pub(crate) fn sweep(run: &Run) {
                 eprintln!("cannot unmount {}: {error}", at.display());
             }
         }
+    }
+    for socket in before.dead_sockets() {
+        report("remove", &socket, fs::remove_file(&socket));
     }
     // The longest paths are the innermost.
     for cgroup in cgroups(run).iter().rev() {

@@ -45,8 +45,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let before = Leftovers::record(settings.run().name());
-    let sweeper = settings.clone();
-    if let Err(error) = end_on_signal(sweeper) {
+    if let Err(error) = end_on_signal(settings.clone(), before.clone()) {
         eprintln!("cannot watch for signals: {error}");
         return ExitCode::FAILURE;
     }
@@ -55,7 +54,7 @@ fn main() -> ExitCode {
         Ok(world) => Arc::new(world),
         Err(error) => {
             eprintln!("cannot start: {}", error.message().unwrap_or("unknown"));
-            leftovers::sweep(settings.run());
+            leftovers::sweep(settings.run(), &before);
             return ExitCode::FAILURE;
         }
     };
@@ -72,7 +71,7 @@ fn main() -> ExitCode {
     let ending = Trial::test("nothing_is_left_behind", move || {
         let tasks = world.stop();
         let left = before.what_is_new();
-        leftovers::sweep(settings.run());
+        leftovers::sweep(settings.run(), &before);
         tasks?;
         if left.is_empty() {
             return Ok(());
@@ -85,13 +84,13 @@ fn main() -> ExitCode {
 }
 
 /// Leaves nothing behind on Ctrl-C either.
-fn end_on_signal(settings: Settings) -> std::io::Result<()> {
+fn end_on_signal(settings: Settings, before: Leftovers) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             // Not eprintln, which panics where the terminal is gone: that is one of the reasons to be here.
             let _ = writeln!(std::io::stderr(), "signal {signal}: cleaning up");
-            leftovers::sweep(settings.run());
+            leftovers::sweep(settings.run(), &before);
             std::process::exit(128 + signal);
         }
     });

@@ -77,7 +77,10 @@ impl World {
         ] {
             let from = settings.dist.join(name);
             fs::copy(&from, settings.bin().join(name)).map_err(|error| {
-                format!("cannot copy {}: {error}; run make build", from.display())
+                format!(
+                    "cannot copy {}: {error}; is it there (make build), and is there room?",
+                    from.display()
+                )
             })?;
         }
         let images = folder.join("images");
@@ -284,11 +287,12 @@ impl Container<'_> {
     }
 
     fn command(&self, verb_options: &[&str]) -> Command {
-        let mut command = self
-            .world
-            .daemon
-            .ctr_command(&["run", "--runtime", self.runtime]);
+        let mut command =
+            self.world
+                .daemon
+                .ctr_command(&["run", "--runtime", self.runtime, "--fifo-dir"]);
         command
+            .arg(self.fifo_folder())
             .args(verb_options)
             .args(&self.options)
             .arg(&self.image)
@@ -370,9 +374,21 @@ impl Container<'_> {
 
     /// `ctr task VERB … ID …`.
     pub(crate) fn task(&self, verb: &[&str], after: &[&str]) -> Outcome<Finished> {
+        let fifos = self.fifo_folder();
+        let fifos = ["--fifo-dir", &*fifos.to_string_lossy()];
+        let options: &[&str] = if verb.first() == Some(&"start") {
+            &fifos
+        } else {
+            &[]
+        };
         self.world
             .daemon
-            .ctr(&[&["task"], verb, &[self.id.as_str()], after].concat())
+            .ctr(&[&["task"], verb, options, &[self.id.as_str()], after].concat())
+    }
+
+    /// Goes with the run's folder, also when the run is interrupted.
+    fn fifo_folder(&self) -> PathBuf {
+        self.world.settings.run.folder().join("fifo")
     }
 
     /// `RUNNING`, `STOPPED` … as `ctr task ls` prints it; `None` if there is no such task.

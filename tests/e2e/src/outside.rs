@@ -30,12 +30,12 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         eprintln!("cannot make {}: {error}", settings.run.folder().display());
         return ExitCode::FAILURE;
     }
-    let started = end_on_signal(settings.clone()).and_then(|()| start(settings));
+    let started = end_on_signal(settings.clone(), before.clone()).and_then(|()| start(settings));
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {
             eprintln!("cannot start in namespaces: {error}");
-            leftovers::sweep(&settings.run);
+            leftovers::sweep(&settings.run, &before);
             return ExitCode::FAILURE;
         }
     };
@@ -58,7 +58,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         let mut left = before.what_is_new();
         // Inside has a /run of its own: what is new in the machine's, without our name, is others'.
         left.retain(|line| line.contains(settings.run.name()));
-        leftovers::sweep(&settings.run);
+        leftovers::sweep(&settings.run, &before);
         if left.is_empty() {
             return Ok(());
         }
@@ -86,7 +86,7 @@ fn start(settings: &Settings) -> std::io::Result<Child> {
         .spawn()
 }
 
-fn end_on_signal(settings: Settings) -> std::io::Result<()> {
+fn end_on_signal(settings: Settings, before: Leftovers) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -96,7 +96,7 @@ fn end_on_signal(settings: Settings) -> std::io::Result<()> {
                 std::io::stderr(),
                 "signal {signal}: taking the cluster away"
             );
-            leftovers::sweep(&settings.run);
+            leftovers::sweep(&settings.run, &before);
             keep::forget(&settings);
             std::process::exit(128 + signal);
         }

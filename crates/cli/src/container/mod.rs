@@ -86,7 +86,7 @@ pub(crate) enum ContainerError {
         path: PathBuf,
         source: serde_json::Error,
     },
-    #[error("say what to run: wasm-interp run {target:?} -- python main.py")]
+    #[error("say what to run after the root filesystem, as in {target:?} -- python main.py")]
     NoArgs { target: PathBuf },
     #[error(transparent)]
     Policy(#[from] PolicyError),

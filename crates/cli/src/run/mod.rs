@@ -30,6 +30,8 @@ use crate::places;
 /// The container gets namespaces, a cgroup and no capabilities, as a pod would, and reaches what
 /// its spec and the mounts given here let it reach; it has no network. A root filesystem stays as it is:
 /// what the guest writes to it is dropped at the end, so mount a directory for what is to be kept.
+/// It does not know the ENV of the image that it is from: give with --env what the image has, as
+/// PYTHONHOME of the Python image, whose modules also make --workdir count.
 /// A bundle is run as its config.json says.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -44,7 +46,7 @@ Exits with the guest's code; 128 and the signal's number if a signal ended it, 1
 
 Examples:
   wasm-interp run ./rootfs -- python -c 'print(1)'
-  wasm-interp run --mount src=.,dst=/app,ro --workdir /app ./rootfs -- python main.py
+  wasm-interp run --mount src=.,dst=/app,ro --workdir /app --env PYTHONHOME=/opt/python ./rootfs -- python main.py
   wasm-interp run --env MODE=test --user 1000 --memory 128M ./rootfs -- /app/main.py
   wasm-interp run /path/to/bundle";
 
