@@ -90,21 +90,30 @@ impl NodeHost {
     }
 }
 
+impl NodeHost {
+    /// Ends this process if a folder of the pod's is no longer the node's: an uninstallation removed it. A pod
+    /// keeps the folder that was there when it started; its next process gets the one that is there then.
+    fn reach_the_node(&self) {
+        let policy = Path::new(policy::FILE).parent().unwrap_or(Path::new("/"));
+        for folder in [self.host.base(), policy] {
+            if is_removed(&self.host.at(folder)) {
+                warn!(
+                    "{} was removed from the node, with the runtime: starting again",
+                    folder.display()
+                );
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
 impl Runtime for NodeHost {
     fn run(&self, action: Action) -> Result<Ran, HostError> {
         // Before anything is copied: what cannot run there should not lie there.
         if !self.host.systemd().exists() {
             return Err(HostError::NoSystemd(self.host.systemd().to_owned()));
         }
-        let base = self.host.at(self.host.base());
-        if is_removed(&base) {
-            // A pod keeps the folder that was there when it started; its next process gets the one that is there then.
-            warn!(
-                "{} was removed from the node, with the runtime: starting again",
-                self.host.base().display()
-            );
-            std::process::exit(1);
-        }
+        self.reach_the_node();
         let placed = self.host.place(&self.release)?;
         let limit = action.limit() + GRACE;
         let ticket = self
@@ -122,7 +131,10 @@ impl Runtime for NodeHost {
             record: self.host.at(policy::RECORD),
         };
         let wanted = match wanted {
-            PolicyWanted::AsTheChartSays => self.policy.as_deref(),
+            PolicyWanted::AsTheChartSays => {
+                self.reach_the_node();
+                self.policy.as_deref()
+            }
             PolicyWanted::None => None,
         };
         Ok(policy.settle(wanted)?)

@@ -43,16 +43,25 @@ pub(crate) fn make_namespace(cluster: &Cluster) -> Outcome {
     Ok(())
 }
 
+/// What nodes have more than the defaults, and have to lose again: a policy, and native code.
+const VALUES: [&str; 2] = [
+    "--set=policy.stack_bytes=8388608",
+    "--set=prewarm={localhost/wasm-interp/python:3.12}",
+];
+
 /// `helm install`, which returns when every node runs Wasm pods.
 pub(crate) fn install(cluster: &Cluster) -> Outcome {
-    settled(cluster, &["install", RELEASE, CHART])
+    settled(
+        cluster,
+        &[&["install", RELEASE, CHART][..], &VALUES].concat(),
+    )
 }
 
 /// `helm upgrade`, with options like `--set`; returns when every node has the new release.
 pub(crate) fn upgrade(cluster: &Cluster, options: &[&str]) -> Outcome {
     settled(
         cluster,
-        &[&["upgrade", RELEASE, CHART][..], options].concat(),
+        &[&["upgrade", RELEASE, CHART][..], &VALUES, options].concat(),
     )
 }
 

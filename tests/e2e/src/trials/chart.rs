@@ -29,6 +29,26 @@ pub(super) fn helm_test_runs_a_script(world: &World) -> Outcome {
     Ok(())
 }
 
+pub(super) fn every_node_prewarms_its_images(world: &World) -> Outcome {
+    let cluster = world.cluster()?;
+    cluster.node(1)?;
+    for node in cluster.nodes() {
+        let of_node = format!(
+            "--field-selector=reason=WasmInterpPrewarmed,involvedObject.name={}",
+            node.name
+        );
+        wait_for(
+            &format!("{} to say that it has prewarmed", node.name),
+            || {
+                let events =
+                    world.kubectl(&["get", "events", "--all-namespaces", "-o=name", &of_node])?;
+                Ok((!events.expect_code(0)?.stdout.is_empty()).then_some(()))
+            },
+        )?;
+    }
+    Ok(())
+}
+
 pub(super) fn uninstalling_waits_for_no_pod(world: &World) -> Outcome {
     let cluster = world.cluster()?;
     let namespace = world.namespace(None)?;

@@ -79,7 +79,18 @@ pub(super) fn an_exec_probe_is_refused_in_words(world: &World) -> Outcome {
         namespace.until_printed(name, "up")?;
         until_told(&namespace, name, &NO_EXEC)?;
     }
-    // The kubelet takes it for a probe that has not answered yet: never ready, and never killed.
+    // The kubelet takes it for a probe that has not answered yet: never ready, and never killed, however often.
+    wait_for("three probes of the pod alive", || {
+        let of_pod = "--field-selector=reason=Unhealthy,involvedObject.name=alive";
+        let counts =
+            namespace.kubectl(&["get", "events", of_pod, "-o=jsonpath={.items[*].count}"])?;
+        let counts = counts.expect_code(0)?.stdout;
+        let probes: u32 = counts
+            .split(' ')
+            .filter_map(|count| count.parse::<u32>().ok())
+            .sum();
+        Ok((probes >= 3).then_some(()))
+    })?;
     let is_ready = status(&namespace.get("ready")?, 0).map(|status| status.ready);
     expect(&is_ready, &Some(false))?;
     namespace.ready("alive")?;

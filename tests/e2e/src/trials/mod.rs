@@ -113,6 +113,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone Nodes nodes::a_hundred_pods_run_at_once: "a hundred pods run on one node at once",
     Alone Nodes chart::helm_test_runs_a_script: "helm test runs a script in a pod of the class",
     Alone Nodes upgrade::running_pods_keep_their_shim: "helm upgrade changes the shim under running pods, which keep theirs; the old release goes with the last of them",
+    Alone Nodes chart::every_node_prewarms_its_images: "the images of the value prewarm are compiled on every node, which says so",
     Alone Nodes chart::uninstalling_waits_for_no_pod: "helm uninstall is refused while a pod uses the runtime, and names it",
     Alone Nodes chart::a_removal_that_is_taken_back_is_mended: "nodes that gave the runtime up before an uninstallation failed elsewhere get it back",
     Alone Nodes chart::uninstalling_leaves_nodes_as_they_were: "helm uninstall leaves nodes as they were, and a second installation works",
