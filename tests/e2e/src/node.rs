@@ -356,7 +356,11 @@ fn spawn(settings: &Settings, plan: &Plan, folder: &Path, root: &Path) -> Outcom
 fn first_process(ancestor: i32) -> Outcome<Option<i32>> {
     let mut waiting = vec![ancestor];
     while let Some(pid) = waiting.pop() {
-        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        // Those that prepare come and go between two looks.
+        let (Ok(status), Ok(children)) = (
+            fs::read_to_string(format!("/proc/{pid}/status")),
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")),
+        ) else {
             continue;
         };
         let first = status
@@ -370,7 +374,6 @@ fn first_process(ancestor: i32) -> Outcome<Option<i32>> {
         if first && status.lines().next() == Some("Name:\tsystemd") {
             return Ok(Some(pid));
         }
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         waiting.extend(
             children
                 .split_whitespace()
