@@ -160,6 +160,31 @@ fn uninstall_refuses_while_containers_run_unless_forced() {
 }
 
 #[test]
+fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let folder_1 = node.release("1");
+    node.install(&folder_1).unwrap();
+    let installed = node.files();
+    let bundle = node
+        .host
+        .at("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc");
+    let start = |step: &str| {
+        if step == "end-prewarming" {
+            fs::create_dir_all(&bundle).unwrap();
+            let shim = folder_1.join("containerd-shim-wasm-interp-v1");
+            fs::write(bundle.join("shim-binary-path"), shim.to_str().unwrap()).unwrap();
+        }
+    };
+    let error = node
+        .job(1_000_000, &start, |work| work.uninstall(false))
+        .unwrap_err();
+    assert!(matches!(error.outcome(), Outcome::InUse { containers } if containers.len() == 1));
+    fs::remove_dir_all(node.host.at("/run/containerd")).unwrap();
+    assert_eq!(node.files(), installed);
+}
+
+#[test]
 fn a_file_that_is_changed_back_is_written_again_ever_more_seldom() {
     let root = tempfile::tempdir().unwrap();
     let node = kubeadm(root.path());
