@@ -21,9 +21,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 const PREWARM_LIMIT: Duration = Duration::from_secs(7200);
 /// Between two looks for the report.
 const POLL: Duration = Duration::from_millis(100);
-/// Looks without a unit and without a report, before the job counts as lost. A unit may end between
-/// the look for its report and the look for it.
-const LOST_AFTER: u32 = 20;
+/// Between two questions for the unit: each is several connections to the host's first process.
+const ASK: Duration = Duration::from_secs(2);
+/// Answers without a unit, and no report, before the job counts as lost. A unit may end between the
+/// look for its report and the question for it.
+const LOST_AFTER: u32 = 2;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,7 +301,8 @@ impl Host {
         let path = self.report_file(&ticket.id);
         let systemd = Systemd::new(self.systemd());
         let until = Instant::now() + limit;
-        let mut looks_without_unit = 0;
+        let mut next_question = Instant::now() + ASK;
+        let mut answers_without_unit = 0;
         loop {
             if let Some(bytes) = files::read(&path)? {
                 let report = serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
@@ -310,17 +313,16 @@ impl Host {
                 files::forget_lock(&self.run_dir())?;
                 return Ok(report);
             }
-            // systemd may be busy re-executing itself; the report is what counts.
-            match systemd.state(ticket.unit) {
-                Ok(state)
-                    if !state.has_job && matches!(state.active.as_str(), "inactive" | "failed") =>
-                {
-                    looks_without_unit += 1;
-                }
-                _ => looks_without_unit = 0,
-            }
-            if looks_without_unit > LOST_AFTER {
+            if answers_without_unit >= LOST_AFTER {
                 return Err(JobError::Lost(ticket.unit));
+            }
+            if Instant::now() >= next_question {
+                // systemd may be busy re-executing itself; the report is what counts.
+                match systemd.state(ticket.unit) {
+                    Ok(state) if state.is_down() => answers_without_unit += 1,
+                    _ => answers_without_unit = 0,
+                }
+                next_question = Instant::now() + ASK;
             }
             if Instant::now() > until {
                 return Err(JobError::Slow {

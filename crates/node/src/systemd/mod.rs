@@ -81,6 +81,11 @@ pub(crate) struct UnitState {
 }
 
 impl UnitState {
+    /// It has ended, or was never there, and nothing is about to start it.
+    pub(crate) fn is_down(&self) -> bool {
+        !self.has_job && matches!(self.active.as_str(), "inactive" | "failed")
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         !self.has_job
             && !matches!(
