@@ -14,7 +14,7 @@ use crate::layout::{self, LayoutError};
 use crate::live::{Found, ImageError, Images, Live, LiveError};
 use crate::names::KUBERNETES;
 use crate::oci;
-use crate::report::{Outcome, Prewarmed, PrewarmedInterpreter, Step};
+use crate::report::{Outcome, Prewarmed, PrewarmedInterpreter, Step, plain};
 
 /// An error goes into events and annotations, and much of its text may be an image's.
 const LONGEST: usize = 600;
@@ -115,7 +115,7 @@ impl Node<'_> {
             interpreters,
             error: outcome
                 .err()
-                .map(|error| shortened(with_causes(&error), LONGEST)),
+                .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
         }
     }
 
@@ -178,12 +178,7 @@ impl Node<'_> {
 
 fn done(images: Vec<Prewarmed>) -> Done {
     let mut steps = Vec::new();
-    let mut step = |name: &str, detail| {
-        steps.push(Step {
-            name: name.to_owned(),
-            detail,
-        });
-    };
+    let mut step = |name: &str, detail: String| steps.push(Step::new(name, &detail));
     for Prewarmed {
         image,
         interpreters,
@@ -239,7 +234,7 @@ fn done(images: Vec<Prewarmed>) -> Done {
     };
     Done {
         outcome,
-        message,
+        message: plain(&message),
         steps,
         images,
     }
@@ -303,6 +298,17 @@ mod tests {
         );
         let names: Vec<_> = done.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["compiled", "failed", "found", "failed"]);
+    }
+
+    #[test]
+    fn an_images_own_words_do_not_reach_a_terminal() {
+        let mut hostile = image("a", &[Some(1.0)], Some("no \u{1b}[2J\n"));
+        hostile.interpreters[0].path = "/bin/\u{1b}c".into();
+        let done = done(vec![hostile]);
+        let details = done.steps.iter().map(|step| &step.detail);
+        for text in details.chain([&done.message]) {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
     }
 
     #[test]
