@@ -12,7 +12,7 @@ use crate::files::{self, FileError};
 use crate::host::Host;
 use crate::names::{COMMAND, KUBERNETES, PREWARM_UNIT, UNIT};
 use crate::release::Placed;
-use crate::report::Report;
+use crate::report::{Report, Step};
 use crate::systemd::{self, Systemd, SystemdError, Transient};
 
 /// A job may take this long: two restarts of containerd, and programs that run through it.
@@ -305,12 +305,17 @@ impl Host {
         let mut answers_without_unit = 0;
         loop {
             if let Some(bytes) = files::read(&path)? {
-                let report = serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
-                    path: path.clone(),
-                    source,
-                })?;
-                files::remove(&path)?;
-                files::forget_lock(&self.run_dir())?;
+                let mut report: Report =
+                    serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
+                        path: path.clone(),
+                        source,
+                    })?;
+                // What came of the job is known, whatever becomes of the files.
+                let cleared =
+                    files::remove(&path).and_then(|()| files::forget_lock(&self.run_dir()));
+                if let Err(error) = cleared {
+                    report.steps.push(Step::new("keep", &error.to_string()));
+                }
                 return Ok(report);
             }
             if answers_without_unit >= LOST_AFTER {
