@@ -1,6 +1,6 @@
 //! Native code before anybody asks: the interpreters of images, compiled into the node's store as the shim
 //! would do it at an image's first start. Called by [`crate::job`]. Changes nothing else on the node, so it
-//! waits for no other job and none waits for it.
+//! works beside every other job and none waits for it; only to write its report, a unit waits for the lock.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
