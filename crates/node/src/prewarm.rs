@@ -63,10 +63,17 @@ pub(crate) struct Done {
     pub(crate) images: Vec<Prewarmed>,
 }
 
+/// What came of one image.
+struct Turn {
+    prewarmed: Prewarmed,
+    /// Why something of it is still in containerd.
+    left: Option<String>,
+}
+
 /// Does it, one image after another: one that fails keeps no other from its turn.
 pub(crate) fn run(host: &Host, distribution: Choice, wish: &Prewarm) -> Done {
     match attempt(host, distribution, wish) {
-        Ok(images) => done(images),
+        Ok(turns) => done(turns),
         Err(error) => Done {
             outcome: Outcome::Failed,
             message: with_causes(&error),
@@ -76,7 +83,7 @@ pub(crate) fn run(host: &Host, distribution: Choice, wish: &Prewarm) -> Done {
     }
 }
 
-fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Prewarmed>, NodeError> {
+fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Turn>, NodeError> {
     if host.root() != Path::new("/") {
         return Err(NodeError::Elsewhere(host.root().to_owned()));
     }
@@ -86,8 +93,8 @@ fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Prew
     };
     let node = Node {
         images: Images {
-            socket: &socket,
-            namespace: &wish.namespace,
+            socket,
+            namespace: wish.namespace.clone(),
         },
         store: Store::open(&cache_dir(), StoreConfig::default()),
         compiler: std::env::current_exe().map_err(NodeError::Locate)?,
@@ -100,29 +107,31 @@ fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Prew
 }
 
 /// What is needed for every image.
-struct Node<'a> {
-    images: Images<'a>,
+struct Node {
+    images: Images,
     store: Store,
     compiler: PathBuf,
 }
 
-impl Node<'_> {
-    fn prewarm(&self, image: &str) -> Prewarmed {
-        let mut interpreters = Vec::new();
-        let outcome = self.compile(image, &mut interpreters);
-        Prewarmed {
+impl Node {
+    fn prewarm(&self, image: &str) -> Turn {
+        let (mut interpreters, mut left) = (Vec::new(), None);
+        let outcome = self.compile(image, &mut interpreters, &mut left);
+        let prewarmed = Prewarmed {
             image: image.to_owned(),
             interpreters,
             error: outcome
                 .err()
                 .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
-        }
+        };
+        Turn { prewarmed, left }
     }
 
     fn compile(
         &self,
         image: &str,
         done: &mut Vec<PrewarmedInterpreter>,
+        left: &mut Option<String>,
     ) -> Result<(), PrewarmError> {
         let full = oci::full_name(image).ok_or(PrewarmError::Name)?;
         // What `ctr` has put there may have any name.
@@ -130,7 +139,7 @@ impl Node<'_> {
         let unpacked = match self.images.find(&names)? {
             Found::Unpacked(unpacked) => unpacked,
             Found::Absent if self.images.namespace != KUBERNETES => {
-                return Err(PrewarmError::Absent(self.images.namespace.to_owned()));
+                return Err(PrewarmError::Absent(self.images.namespace.clone()));
             }
             Found::NotUnpacked if self.images.namespace != KUBERNETES => {
                 return Err(PrewarmError::NotUnpacked);
@@ -143,15 +152,15 @@ impl Node<'_> {
                 }
             }
         };
+        let programs = self.images.interpreters(&unpacked)?;
+        *left = programs.left.map(|error| with_causes(&error));
         let mut failed = None;
-        self.images.with_interpreters(&unpacked, |modules| {
-            for module in &modules {
-                match self.native_code(module) {
-                    Ok(interpreter) => done.push(interpreter),
-                    Err(error) => drop(failed.get_or_insert(error)),
-                }
+        for module in &programs.modules {
+            match self.native_code(module) {
+                Ok(interpreter) => done.push(interpreter),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
-        })?;
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -176,15 +185,15 @@ impl Node<'_> {
     }
 }
 
-fn done(images: Vec<Prewarmed>) -> Done {
+fn done(turns: Vec<Turn>) -> Done {
     let mut steps = Vec::new();
     let mut step = |name: &str, detail: String| steps.push(Step::new(name, &detail));
-    for Prewarmed {
-        image,
-        interpreters,
-        error,
-    } in &images
-    {
+    for Turn { prewarmed, left } in &turns {
+        let Prewarmed {
+            image,
+            interpreters,
+            error,
+        } = prewarmed;
         for PrewarmedInterpreter {
             path,
             compile_seconds,
@@ -199,7 +208,16 @@ fn done(images: Vec<Prewarmed>) -> Done {
         if let Some(error) = error {
             step("failed", format!("{image}: {error}"));
         }
+        if let Some(error) = left {
+            step(
+                "keep",
+                format!(
+                    "what showed the files of {image}, until containerd removes it by itself: {error}"
+                ),
+            );
+        }
     }
+    let images: Vec<_> = turns.into_iter().map(|turn| turn.prewarmed).collect();
     let interpreters = || images.iter().flat_map(|image| &image.interpreters);
     let compiled = interpreters()
         .filter(|one| one.compile_seconds.is_some())
@@ -256,16 +274,20 @@ fn shortened(mut text: String, longest: usize) -> String {
 mod tests {
     use super::*;
 
-    fn image(name: &str, seconds: &[Option<f64>], error: Option<&str>) -> Prewarmed {
+    fn image(name: &str, seconds: &[Option<f64>], error: Option<&str>) -> Turn {
         let interpreter = |compile_seconds: &Option<f64>| PrewarmedInterpreter {
             path: "/bin/python.wasm".into(),
             key: "k".into(),
             compile_seconds: *compile_seconds,
         };
-        Prewarmed {
+        let prewarmed = Prewarmed {
             image: name.into(),
             interpreters: seconds.iter().map(interpreter).collect(),
             error: error.map(str::to_owned),
+        };
+        Turn {
+            prewarmed,
+            left: None,
         }
     }
 
@@ -281,6 +303,15 @@ mod tests {
         );
         let (changed, restarted) = (false, false);
         assert_eq!(second.outcome, Outcome::Done { changed, restarted });
+    }
+
+    #[test]
+    fn what_is_left_in_containerd_is_no_failure() {
+        let mut image = image("a", &[Some(1.0)], None);
+        image.left = Some("device busy".into());
+        let done = done(vec![image]);
+        assert!(matches!(done.outcome, Outcome::Done { .. }));
+        assert_eq!(done.steps[1].name, "keep");
     }
 
     #[test]
@@ -303,7 +334,7 @@ mod tests {
     #[test]
     fn an_images_own_words_do_not_reach_a_terminal() {
         let mut hostile = image("a", &[Some(1.0)], Some("no \u{1b}[2J\n"));
-        hostile.interpreters[0].path = "/bin/\u{1b}c".into();
+        hostile.prewarmed.interpreters[0].path = "/bin/\u{1b}c".into();
         let done = done(vec![hostile]);
         let details = done.steps.iter().map(|step| &step.detail);
         for text in details.chain([&done.message]) {
