@@ -17,8 +17,10 @@ use crate::systemd::{self, Systemd, SystemdError, Transient};
 
 /// A job may take this long: two restarts of containerd, and programs that run through it.
 const LIMIT: Duration = Duration::from_secs(600);
-/// And this long the one that pulls images and compiles.
+/// And this long the one that pulls images and compiles …
 const PREWARM_LIMIT: Duration = Duration::from_secs(7200);
+/// … which works so long at most: the rest is for its report, which waits while another job runs.
+pub(crate) const PREWARM_WORK: Duration = PREWARM_LIMIT.saturating_sub(LIMIT.saturating_mul(2));
 /// Between two looks for the report.
 const POLL: Duration = Duration::from_millis(100);
 /// Between two questions for the unit: each is several connections to the host's first process.

@@ -4,12 +4,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig, cache_dir};
 use wasm_interp_workload::{Module, with_causes};
 
 use crate::host::Host;
-use crate::job::{Choice, Prewarm};
+use crate::job::{Choice, PREWARM_WORK, Prewarm};
 use crate::layout::{self, LayoutError};
 use crate::live::{Found, ImageError, Images, Live, LiveError};
 use crate::names::KUBERNETES;
@@ -18,6 +22,8 @@ use crate::report::{Outcome, Prewarmed, PrewarmedInterpreter, Step, plain};
 
 /// An error goes into events and annotations, and much of its text may be an image's.
 const LONGEST: usize = 600;
+/// The longest turn of one image, pull included. With many images it is less, so that all get one.
+const TURN: Duration = Duration::from_secs(1800);
 
 /// Nothing can be done for any image.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,13 @@ enum PrewarmError {
         oci::architecture()
     )]
     NotUnpacked,
+    #[error(
+        "it was not done within {} s, and its turn is over: what is compiled is kept, prewarm it again",
+        .0.as_secs()
+    )]
+    Slow(Duration),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     #[error("{path} was compiled and not kept, so that containers compile it again: {reason}")]
     Unkept { path: String, reason: String },
     #[error(transparent)]
@@ -91,19 +104,93 @@ fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Turn
         Some(socket) => socket.clone(),
         None => Live::new(host, &layout::find(host, distribution)?).socket()?,
     };
-    let node = Node {
+    let node = Arc::new(Node {
         images: Images {
             socket,
             namespace: wish.namespace.clone(),
         },
         store: Store::open(&cache_dir(), StoreConfig::default()),
         compiler: std::env::current_exe().map_err(NodeError::Locate)?,
+    });
+    let end = Instant::now() + PREWARM_WORK;
+    let mut turns = Vec::new();
+    for (index, image) in wish.images.iter().enumerate() {
+        let time = end.saturating_duration_since(Instant::now());
+        let share = share(time, wish.images.len() - index);
+        let (node, name) = (Arc::clone(&node), image.clone());
+        let work = move |budget, say: &Sender<News>| node.compile(&name, budget, say);
+        turns.push(turn(image, share, work));
+    }
+    Ok(turns)
+}
+
+/// How long the next of so many images may take.
+fn share(time: Duration, images: usize) -> Duration {
+    let images = u32::try_from(images).unwrap_or(u32::MAX);
+    time.checked_div(images).unwrap_or_default().min(TURN)
+}
+
+/// A turn's time.
+#[derive(Clone, Copy)]
+struct Budget {
+    time: Duration,
+    until: Instant,
+}
+
+impl Budget {
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a turn tells while it lasts.
+enum News {
+    Interpreter(PrewarmedInterpreter),
+    /// Why something of it is still in containerd.
+    Left(String),
+    End(Result<(), PrewarmError>),
+}
+
+/// One image's turn. Its work is in a thread of its own, which is waited for no longer than that: a pull, a
+/// compile or a call that takes longer keeps no other image from its turn, and the report from nobody.
+fn turn(
+    image: &str,
+    time: Duration,
+    work: impl FnOnce(Budget, &Sender<News>) -> Result<(), PrewarmError> + Send + 'static,
+) -> Turn {
+    let until = Instant::now() + time;
+    let budget = Budget { time, until };
+    let (say, news) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || {
+        let end = work(budget, &say);
+        // Nobody listens when the time is over.
+        let _ = say.send(News::End(end));
+    });
+    let (mut interpreters, mut left) = (Vec::new(), None);
+    let outcome = match thread {
+        Err(error) => Err(PrewarmError::Thread(error)),
+        Ok(thread) => loop {
+            match news.recv_timeout(budget.left()) {
+                Ok(News::Interpreter(interpreter)) => interpreters.push(interpreter),
+                Ok(News::Left(error)) => left = Some(error),
+                Ok(News::End(outcome)) => break outcome,
+                Err(RecvTimeoutError::Timeout) => break Err(PrewarmError::Slow(time)),
+                // A panic in there is ours to pass on.
+                Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(()) => break Err(PrewarmError::Slow(time)),
+                },
+            }
+        },
     };
-    Ok(wish
-        .images
-        .iter()
-        .map(|image| node.prewarm(image))
-        .collect())
+    let prewarmed = Prewarmed {
+        image: image.to_owned(),
+        interpreters,
+        error: outcome
+            .err()
+            .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
+    };
+    Turn { prewarmed, left }
 }
 
 /// What is needed for every image.
@@ -114,25 +201,7 @@ struct Node {
 }
 
 impl Node {
-    fn prewarm(&self, image: &str) -> Turn {
-        let (mut interpreters, mut left) = (Vec::new(), None);
-        let outcome = self.compile(image, &mut interpreters, &mut left);
-        let prewarmed = Prewarmed {
-            image: image.to_owned(),
-            interpreters,
-            error: outcome
-                .err()
-                .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
-        };
-        Turn { prewarmed, left }
-    }
-
-    fn compile(
-        &self,
-        image: &str,
-        done: &mut Vec<PrewarmedInterpreter>,
-        left: &mut Option<String>,
-    ) -> Result<(), PrewarmError> {
+    fn compile(&self, image: &str, budget: Budget, say: &Sender<News>) -> Result<(), PrewarmError> {
         let full = oci::full_name(image).ok_or(PrewarmError::Name)?;
         // What `ctr` has put there may have any name.
         let names = [full, image.to_owned()];
@@ -153,11 +222,19 @@ impl Node {
             }
         };
         let programs = self.images.interpreters(&unpacked)?;
-        *left = programs.left.map(|error| with_causes(&error));
+        // Whether somebody listens is seen by the clock.
+        let tell = |news| drop(say.send(news));
+        if let Some(error) = &programs.left {
+            tell(News::Left(with_causes(error)));
+        }
         let mut failed = None;
         for module in &programs.modules {
+            // Nothing new is begun in others' time.
+            if budget.left().is_zero() {
+                return Err(PrewarmError::Slow(budget.time));
+            }
             match self.native_code(module) {
-                Ok(interpreter) => done.push(interpreter),
+                Ok(interpreter) => tell(News::Interpreter(interpreter)),
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
@@ -303,6 +380,36 @@ mod tests {
         );
         let (changed, restarted) = (false, false);
         assert_eq!(second.outcome, Outcome::Done { changed, restarted });
+    }
+
+    #[test]
+    fn an_image_that_takes_too_long_keeps_no_other_from_its_turn() {
+        let (_held, hold) = mpsc::channel::<()>();
+        let slow = turn("a", Duration::from_millis(1), move |_, _| {
+            let _ = hold.recv();
+            Ok(())
+        });
+        let next = turn("b", TURN, |_, say| {
+            let all = image("b", &[Some(1.0)], None).prewarmed.interpreters;
+            for interpreter in all {
+                let _ = say.send(News::Interpreter(interpreter));
+            }
+            Ok(())
+        });
+        let done = done(vec![slow, next]);
+        let message = &done.message;
+        assert!(
+            message.starts_with("cannot prewarm 1 of 2 images: a: it was not done within 0 s"),
+            "{message}"
+        );
+        assert_eq!(done.steps[1].detail, "/bin/python.wasm of b in 1.0 s");
+    }
+
+    #[test]
+    fn all_images_get_a_share_of_the_time() {
+        assert_eq!(share(PREWARM_WORK, 1), TURN);
+        assert_eq!(share(PREWARM_WORK, 100) * 100, PREWARM_WORK);
+        assert_eq!(share(Duration::ZERO, 3), Duration::ZERO);
     }
 
     #[test]
