@@ -434,6 +434,7 @@ fn rfc3339(unix: u64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -449,6 +450,36 @@ mod tests {
         ] {
             assert_eq!(rfc3339(unix), text);
         }
+    }
+
+    #[test]
+    fn the_host_does_not_see_the_mount_while_it_is_looked_at() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let files = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join("of-the-image"), "").unwrap();
+        let shown = Mount {
+            kind: "bind".into(),
+            source: files.path().display().to_string(),
+            target: String::new(),
+            options: vec!["rbind".into(), "ro".into()],
+        };
+        let place = folder.path().canonicalize().unwrap();
+        // `self` is the process, whose namespace is the host's.
+        let sees = |who: &str| {
+            let mounts = std::fs::read_to_string(format!("/proc/{who}/mountinfo")).unwrap();
+            mounts.contains(&format!(" {} ", place.display()))
+        };
+        apart(&[shown], &place, || {
+            assert!(place.join("of-the-image").exists());
+            assert!(sees("thread-self"));
+            assert!(!sees("self"));
+            Ok(())
+        })
+        .unwrap();
+        assert!(!place.join("of-the-image").exists());
     }
 
     #[test]
