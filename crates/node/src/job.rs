@@ -379,3 +379,54 @@ impl Host {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::report::Outcome;
+
+    #[test]
+    fn a_report_that_cannot_be_removed_is_a_report() {
+        // A mount point cannot be removed, also not by root.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path());
+        let report = Report {
+            ticket: "1".into(),
+            action: "install".into(),
+            version: "1".into(),
+            outcome: Outcome::Refused,
+            message: "no".into(),
+            steps: Vec::new(),
+            status: None,
+            images: Vec::new(),
+        };
+        host.write_report(&report).unwrap();
+        let path = host.report_file("1");
+        let ticket = Ticket {
+            id: "1".into(),
+            unit: UNIT,
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The mount goes with this thread.
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                let none: Option<&str> = None;
+                let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+                mount(none, "/", none, private, none).unwrap();
+                mount(Some(&path), &path, none, MsFlags::MS_BIND, none).unwrap();
+                let taken = host.wait(&ticket, Duration::ZERO).unwrap();
+                assert_eq!(taken.outcome, report.outcome);
+                assert_eq!(taken.steps.len(), 1, "{:?}", taken.steps);
+            });
+        });
+        assert_eq!(host.wait(&ticket, Duration::ZERO).unwrap(), report);
+        assert!(!host.run_dir().exists());
+    }
+}
