@@ -12,18 +12,22 @@ use crate::files::{self, FileError};
 use crate::host::Host;
 use crate::names::{COMMAND, KUBERNETES, PREWARM_UNIT, UNIT};
 use crate::release::Placed;
-use crate::report::Report;
+use crate::report::{Report, Step};
 use crate::systemd::{self, Systemd, SystemdError, Transient};
 
 /// A job may take this long: two restarts of containerd, and programs that run through it.
 const LIMIT: Duration = Duration::from_secs(600);
-/// And this long the one that pulls images and compiles.
+/// And this long the one that pulls images and compiles …
 const PREWARM_LIMIT: Duration = Duration::from_secs(7200);
+/// … which works so long at most: the rest is for its report, which waits while another job runs.
+pub(crate) const PREWARM_WORK: Duration = PREWARM_LIMIT.saturating_sub(LIMIT.saturating_mul(2));
 /// Between two looks for the report.
 const POLL: Duration = Duration::from_millis(100);
-/// Looks without a unit and without a report, before the job counts as lost. A unit may end between
-/// the look for its report and the look for it.
-const LOST_AFTER: u32 = 20;
+/// Between two questions for the unit: each is several connections to the host's first process.
+const ASK: Duration = Duration::from_secs(2);
+/// Answers without a unit, and no report, before the job counts as lost. A unit may end between the
+/// look for its report and the question for it.
+const LOST_AFTER: u32 = 2;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,28 +303,33 @@ impl Host {
         let path = self.report_file(&ticket.id);
         let systemd = Systemd::new(self.systemd());
         let until = Instant::now() + limit;
-        let mut looks_without_unit = 0;
+        let mut next_question = Instant::now() + ASK;
+        let mut answers_without_unit = 0;
         loop {
             if let Some(bytes) = files::read(&path)? {
-                let report = serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
-                    path: path.clone(),
-                    source,
-                })?;
-                files::remove(&path)?;
-                files::forget_lock(&self.run_dir())?;
+                let mut report: Report =
+                    serde_json::from_slice(&bytes).map_err(|source| JobError::Report {
+                        path: path.clone(),
+                        source,
+                    })?;
+                // What came of the job is known, whatever becomes of the files.
+                let cleared =
+                    files::remove(&path).and_then(|()| files::forget_lock(&self.run_dir()));
+                if let Err(error) = cleared {
+                    report.steps.push(Step::new("keep", &error.to_string()));
+                }
                 return Ok(report);
             }
-            // systemd may be busy re-executing itself; the report is what counts.
-            match systemd.state(ticket.unit) {
-                Ok(state)
-                    if !state.has_job && matches!(state.active.as_str(), "inactive" | "failed") =>
-                {
-                    looks_without_unit += 1;
-                }
-                _ => looks_without_unit = 0,
-            }
-            if looks_without_unit > LOST_AFTER {
+            if answers_without_unit >= LOST_AFTER {
                 return Err(JobError::Lost(ticket.unit));
+            }
+            if Instant::now() >= next_question {
+                // systemd may be busy re-executing itself; the report is what counts.
+                match systemd.state(ticket.unit) {
+                    Ok(state) if state.is_down() => answers_without_unit += 1,
+                    _ => answers_without_unit = 0,
+                }
+                next_question = Instant::now() + ASK;
             }
             if Instant::now() > until {
                 return Err(JobError::Slow {
@@ -368,5 +377,56 @@ impl Host {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::report::Outcome;
+
+    #[test]
+    fn a_report_that_cannot_be_removed_is_a_report() {
+        // A mount point cannot be removed, also not by root.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path());
+        let report = Report {
+            ticket: "1".into(),
+            action: "install".into(),
+            version: "1".into(),
+            outcome: Outcome::Refused,
+            message: "no".into(),
+            steps: Vec::new(),
+            status: None,
+            images: Vec::new(),
+        };
+        host.write_report(&report).unwrap();
+        let path = host.report_file("1");
+        let ticket = Ticket {
+            id: "1".into(),
+            unit: UNIT,
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The mount goes with this thread.
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                let none: Option<&str> = None;
+                let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+                mount(none, "/", none, private, none).unwrap();
+                mount(Some(&path), &path, none, MsFlags::MS_BIND, none).unwrap();
+                let taken = host.wait(&ticket, Duration::ZERO).unwrap();
+                assert_eq!(taken.outcome, report.outcome);
+                assert_eq!(taken.steps.len(), 1, "{:?}", taken.steps);
+            });
+        });
+        assert_eq!(host.wait(&ticket, Duration::ZERO).unwrap(), report);
+        assert!(!host.run_dir().exists());
     }
 }

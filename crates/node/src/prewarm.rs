@@ -1,23 +1,29 @@
 //! Native code before anybody asks: the interpreters of images, compiled into the node's store as the shim
 //! would do it at an image's first start. Called by [`crate::job`]. Changes nothing else on the node, so it
-//! waits for no other job and none waits for it.
+//! works beside every other job and none waits for it; only to write its report, a unit waits for the lock.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig, cache_dir};
 use wasm_interp_workload::{Module, with_causes};
 
 use crate::host::Host;
-use crate::job::{Choice, Prewarm};
+use crate::job::{Choice, PREWARM_WORK, Prewarm};
 use crate::layout::{self, LayoutError};
 use crate::live::{Found, ImageError, Images, Live, LiveError};
 use crate::names::KUBERNETES;
 use crate::oci;
-use crate::report::{Outcome, Prewarmed, PrewarmedInterpreter, Step};
+use crate::report::{Outcome, Prewarmed, PrewarmedInterpreter, Step, plain};
 
 /// An error goes into events and annotations, and much of its text may be an image's.
 const LONGEST: usize = 600;
+/// The longest turn of one image, pull included. With many images it is less, so that all get one.
+const TURN: Duration = Duration::from_secs(1800);
 
 /// Nothing can be done for any image.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,13 @@ enum PrewarmError {
         oci::architecture()
     )]
     NotUnpacked,
+    #[error(
+        "it was not done within {} s, and its turn is over: what is compiled is kept, prewarm it again",
+        .0.as_secs()
+    )]
+    Slow(Duration),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     #[error("{path} was compiled and not kept, so that containers compile it again: {reason}")]
     Unkept { path: String, reason: String },
     #[error(transparent)]
@@ -63,10 +76,17 @@ pub(crate) struct Done {
     pub(crate) images: Vec<Prewarmed>,
 }
 
+/// What came of one image.
+struct Turn {
+    prewarmed: Prewarmed,
+    /// Why something of it is still in containerd.
+    left: Option<String>,
+}
+
 /// Does it, one image after another: one that fails keeps no other from its turn.
 pub(crate) fn run(host: &Host, distribution: Choice, wish: &Prewarm) -> Done {
     match attempt(host, distribution, wish) {
-        Ok(images) => done(images),
+        Ok(turns) => done(turns),
         Err(error) => Done {
             outcome: Outcome::Failed,
             message: with_causes(&error),
@@ -76,7 +96,7 @@ pub(crate) fn run(host: &Host, distribution: Choice, wish: &Prewarm) -> Done {
     }
 }
 
-fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Prewarmed>, NodeError> {
+fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Turn>, NodeError> {
     if host.root() != Path::new("/") {
         return Err(NodeError::Elsewhere(host.root().to_owned()));
     }
@@ -84,53 +104,111 @@ fn attempt(host: &Host, distribution: Choice, wish: &Prewarm) -> Result<Vec<Prew
         Some(socket) => socket.clone(),
         None => Live::new(host, &layout::find(host, distribution)?).socket()?,
     };
-    let node = Node {
+    let node = Arc::new(Node {
         images: Images {
-            socket: &socket,
-            namespace: &wish.namespace,
+            socket,
+            namespace: wish.namespace.clone(),
         },
         store: Store::open(&cache_dir(), StoreConfig::default()),
         compiler: std::env::current_exe().map_err(NodeError::Locate)?,
+    });
+    let end = Instant::now() + PREWARM_WORK;
+    let mut turns = Vec::new();
+    for (index, image) in wish.images.iter().enumerate() {
+        let time = end.saturating_duration_since(Instant::now());
+        let share = share(time, wish.images.len() - index);
+        let (node, name) = (Arc::clone(&node), image.clone());
+        let work = move |budget, say: &Sender<News>| node.compile(&name, budget, say);
+        turns.push(turn(image, share, work));
+    }
+    Ok(turns)
+}
+
+/// How long the next of so many images may take.
+fn share(time: Duration, images: usize) -> Duration {
+    let images = u32::try_from(images).unwrap_or(u32::MAX);
+    time.checked_div(images).unwrap_or_default().min(TURN)
+}
+
+/// A turn's time.
+#[derive(Clone, Copy)]
+struct Budget {
+    time: Duration,
+    until: Instant,
+}
+
+impl Budget {
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a turn tells while it lasts.
+enum News {
+    Interpreter(PrewarmedInterpreter),
+    /// Why something of it is still in containerd.
+    Left(String),
+    End(Result<(), PrewarmError>),
+}
+
+/// One image's turn. Its work is in a thread of its own, which is waited for no longer than that: a pull, a
+/// compile or a call that takes longer keeps no other image from its turn, and the report from nobody.
+fn turn(
+    image: &str,
+    time: Duration,
+    work: impl FnOnce(Budget, &Sender<News>) -> Result<(), PrewarmError> + Send + 'static,
+) -> Turn {
+    let until = Instant::now() + time;
+    let budget = Budget { time, until };
+    let (say, news) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || {
+        let end = work(budget, &say);
+        // Nobody listens when the time is over.
+        let _ = say.send(News::End(end));
+    });
+    let (mut interpreters, mut left) = (Vec::new(), None);
+    let outcome = match thread {
+        Err(error) => Err(PrewarmError::Thread(error)),
+        Ok(thread) => loop {
+            match news.recv_timeout(budget.left()) {
+                Ok(News::Interpreter(interpreter)) => interpreters.push(interpreter),
+                Ok(News::Left(error)) => left = Some(error),
+                Ok(News::End(outcome)) => break outcome,
+                Err(RecvTimeoutError::Timeout) => break Err(PrewarmError::Slow(time)),
+                // A panic in there is ours to pass on.
+                Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(()) => break Err(PrewarmError::Slow(time)),
+                },
+            }
+        },
     };
-    Ok(wish
-        .images
-        .iter()
-        .map(|image| node.prewarm(image))
-        .collect())
+    let prewarmed = Prewarmed {
+        image: image.to_owned(),
+        interpreters,
+        error: outcome
+            .err()
+            .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
+    };
+    Turn { prewarmed, left }
 }
 
 /// What is needed for every image.
-struct Node<'a> {
-    images: Images<'a>,
+struct Node {
+    images: Images,
     store: Store,
     compiler: PathBuf,
 }
 
-impl Node<'_> {
-    fn prewarm(&self, image: &str) -> Prewarmed {
-        let mut interpreters = Vec::new();
-        let outcome = self.compile(image, &mut interpreters);
-        Prewarmed {
-            image: image.to_owned(),
-            interpreters,
-            error: outcome
-                .err()
-                .map(|error| shortened(with_causes(&error), LONGEST)),
-        }
-    }
-
-    fn compile(
-        &self,
-        image: &str,
-        done: &mut Vec<PrewarmedInterpreter>,
-    ) -> Result<(), PrewarmError> {
+impl Node {
+    fn compile(&self, image: &str, budget: Budget, say: &Sender<News>) -> Result<(), PrewarmError> {
         let full = oci::full_name(image).ok_or(PrewarmError::Name)?;
         // What `ctr` has put there may have any name.
         let names = [full, image.to_owned()];
         let unpacked = match self.images.find(&names)? {
             Found::Unpacked(unpacked) => unpacked,
             Found::Absent if self.images.namespace != KUBERNETES => {
-                return Err(PrewarmError::Absent(self.images.namespace.to_owned()));
+                return Err(PrewarmError::Absent(self.images.namespace.clone()));
             }
             Found::NotUnpacked if self.images.namespace != KUBERNETES => {
                 return Err(PrewarmError::NotUnpacked);
@@ -143,15 +221,23 @@ impl Node<'_> {
                 }
             }
         };
+        let programs = self.images.interpreters(&unpacked)?;
+        // Whether somebody listens is seen by the clock.
+        let tell = |news| drop(say.send(news));
+        if let Some(error) = &programs.left {
+            tell(News::Left(with_causes(error)));
+        }
         let mut failed = None;
-        self.images.with_interpreters(&unpacked, |modules| {
-            for module in &modules {
-                match self.native_code(module) {
-                    Ok(interpreter) => done.push(interpreter),
-                    Err(error) => drop(failed.get_or_insert(error)),
-                }
+        for module in &programs.modules {
+            // Nothing new is begun in others' time.
+            if budget.left().is_zero() {
+                return Err(PrewarmError::Slow(budget.time));
             }
-        })?;
+            match self.native_code(module) {
+                Ok(interpreter) => tell(News::Interpreter(interpreter)),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -176,20 +262,15 @@ impl Node<'_> {
     }
 }
 
-fn done(images: Vec<Prewarmed>) -> Done {
+fn done(turns: Vec<Turn>) -> Done {
     let mut steps = Vec::new();
-    let mut step = |name: &str, detail| {
-        steps.push(Step {
-            name: name.to_owned(),
-            detail,
-        });
-    };
-    for Prewarmed {
-        image,
-        interpreters,
-        error,
-    } in &images
-    {
+    let mut step = |name: &str, detail: String| steps.push(Step::new(name, &detail));
+    for Turn { prewarmed, left } in &turns {
+        let Prewarmed {
+            image,
+            interpreters,
+            error,
+        } = prewarmed;
         for PrewarmedInterpreter {
             path,
             compile_seconds,
@@ -204,7 +285,16 @@ fn done(images: Vec<Prewarmed>) -> Done {
         if let Some(error) = error {
             step("failed", format!("{image}: {error}"));
         }
+        if let Some(error) = left {
+            step(
+                "keep",
+                format!(
+                    "what showed the files of {image}, until containerd removes it by itself: {error}"
+                ),
+            );
+        }
     }
+    let images: Vec<_> = turns.into_iter().map(|turn| turn.prewarmed).collect();
     let interpreters = || images.iter().flat_map(|image| &image.interpreters);
     let compiled = interpreters()
         .filter(|one| one.compile_seconds.is_some())
@@ -239,7 +329,7 @@ fn done(images: Vec<Prewarmed>) -> Done {
     };
     Done {
         outcome,
-        message,
+        message: plain(&message),
         steps,
         images,
     }
@@ -261,16 +351,20 @@ fn shortened(mut text: String, longest: usize) -> String {
 mod tests {
     use super::*;
 
-    fn image(name: &str, seconds: &[Option<f64>], error: Option<&str>) -> Prewarmed {
+    fn image(name: &str, seconds: &[Option<f64>], error: Option<&str>) -> Turn {
         let interpreter = |compile_seconds: &Option<f64>| PrewarmedInterpreter {
             path: "/bin/python.wasm".into(),
             key: "k".into(),
             compile_seconds: *compile_seconds,
         };
-        Prewarmed {
+        let prewarmed = Prewarmed {
             image: name.into(),
             interpreters: seconds.iter().map(interpreter).collect(),
             error: error.map(str::to_owned),
+        };
+        Turn {
+            prewarmed,
+            left: None,
         }
     }
 
@@ -289,6 +383,45 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_takes_too_long_keeps_no_other_from_its_turn() {
+        let (_held, hold) = mpsc::channel::<()>();
+        let slow = turn("a", Duration::from_millis(1), move |_, _| {
+            let _ = hold.recv();
+            Ok(())
+        });
+        let next = turn("b", TURN, |_, say| {
+            let all = image("b", &[Some(1.0)], None).prewarmed.interpreters;
+            for interpreter in all {
+                let _ = say.send(News::Interpreter(interpreter));
+            }
+            Ok(())
+        });
+        let done = done(vec![slow, next]);
+        let message = &done.message;
+        assert!(
+            message.starts_with("cannot prewarm 1 of 2 images: a: it was not done within 0 s"),
+            "{message}"
+        );
+        assert_eq!(done.steps[1].detail, "/bin/python.wasm of b in 1.0 s");
+    }
+
+    #[test]
+    fn all_images_get_a_share_of_the_time() {
+        assert_eq!(share(PREWARM_WORK, 1), TURN);
+        assert_eq!(share(PREWARM_WORK, 100) * 100, PREWARM_WORK);
+        assert_eq!(share(Duration::ZERO, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_left_in_containerd_is_no_failure() {
+        let mut image = image("a", &[Some(1.0)], None);
+        image.left = Some("device busy".into());
+        let done = done(vec![image]);
+        assert!(matches!(done.outcome, Outcome::Done { .. }));
+        assert_eq!(done.steps[1].name, "keep");
+    }
+
+    #[test]
     fn each_image_that_fails_is_named() {
         let images = vec![
             image("a", &[Some(1.0)], None),
@@ -303,6 +436,17 @@ mod tests {
         );
         let names: Vec<_> = done.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["compiled", "failed", "found", "failed"]);
+    }
+
+    #[test]
+    fn an_images_own_words_do_not_reach_a_terminal() {
+        let mut hostile = image("a", &[Some(1.0)], Some("no \u{1b}[2J\n"));
+        hostile.prewarmed.interpreters[0].path = "/bin/\u{1b}c".into();
+        let done = done(vec![hostile]);
+        let details = done.steps.iter().map(|step| &step.detail);
+        for text in details.chain([&done.message]) {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
     }
 
     #[test]

@@ -88,6 +88,33 @@ pub struct Step {
     pub detail: String,
 }
 
+impl Step {
+    pub(crate) fn new(name: &str, detail: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            detail: plain(detail),
+        }
+    }
+}
+
+/// The text as it may reach a terminal, the journal or an event: paths and errors may hold what an image
+/// says. Characters that move the cursor, end the line or turn the direction are shown, not obeyed.
+pub(crate) fn plain(text: &str) -> String {
+    let is_active = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_active(c) {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
 /// What holds on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -181,5 +208,18 @@ impl fmt::Display for Container {
             Some(pod) => write!(f, " (pod {pod})"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_image_says_is_shown_and_not_obeyed() {
+        let step = Step::new("compiled", "/bin/\u{1b}[2J\u{9b}1m\u{202e}x\n\tok é \\ 漢");
+        assert_eq!(step.detail, r"/bin/\u{1b}[2J\u{9b}1m\u{202e}x\n\tok é \ 漢");
+        // Once is enough, and twice does no harm.
+        assert_eq!(plain(&step.detail), step.detail);
     }
 }

@@ -51,7 +51,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared by_hand::run_does_what_the_shim_does,
     Shared by_hand::inspect_says_what_run_would_do,
     Alone prewarm::the_first_container_of_a_prewarmed_image_compiles_nothing,
-    Alone prewarm::what_a_killed_prewarm_leaves_goes_by_itself,
+    Alone prewarm::a_prewarm_that_is_killed_leaves_nothing_in_containerd,
     Shared prewarm::what_cannot_be_prewarmed_is_named_and_the_rest_is_done,
     Shared failures::a_trap_is_not_a_kill,
     Shared failures::a_missing_interpreter_is_named,

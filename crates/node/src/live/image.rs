@@ -25,8 +25,9 @@ use crate::oci::{self, Descriptor, Image, Index, Kind, MAX_DOCUMENT, Manifest};
 
 /// A pull of some hundred megabytes over a slow line.
 const PULL: Duration = Duration::from_secs(900);
-/// After this containerd takes away what a killed job has left: longer than any compile takes.
-const LEASE: Duration = Duration::from_secs(3600);
+/// After this containerd takes away what a job has left that was killed while it looked at the files: longer
+/// than the few calls and the mount take. Nothing is held while their interpreters are compiled.
+const LEASE: Duration = Duration::from_secs(600);
 /// So many documents of one image are read.
 const DOCUMENTS: usize = 64;
 /// The label by which the configuration of an unpacked image holds its snapshot: then the snapshotter's name.
@@ -82,13 +83,21 @@ pub(crate) struct Unpacked {
     chain_id: String,
 }
 
-/// One containerd, one of its namespaces.
-pub(crate) struct Images<'a> {
-    pub(crate) socket: &'a Path,
-    pub(crate) namespace: &'a str,
+/// An image's Wasm programs.
+pub(crate) struct Programs {
+    /// Open, though their files are shown no longer.
+    pub(crate) modules: Vec<Module<File>>,
+    /// Why something of the look is still in containerd.
+    pub(crate) left: Option<LiveError>,
 }
 
-impl Images<'_> {
+/// One containerd, one of its namespaces.
+pub(crate) struct Images {
+    pub(crate) socket: PathBuf,
+    pub(crate) namespace: String,
+}
+
+impl Images {
     /// The image that has the first of these names that any has.
     pub(crate) fn find(&self, names: &[String]) -> Result<Found, ImageError> {
         self.talk(async |containerd| {
@@ -113,7 +122,7 @@ impl Images<'_> {
     /// Has the CRI pull it, as the kubelet would without credentials. It is in the namespace `k8s.io` then.
     pub(crate) fn pull(&self, name: &str) -> Result<(), ImageError> {
         let image = Some(ImageSpec { image: name.into() });
-        let pulled = rpc::talk(self.socket, None, PULL, async |containerd| {
+        let pulled = rpc::talk(&self.socket, None, PULL, async |containerd| {
             let path = "/runtime.v1.ImageService/PullImage";
             let answer: Result<Anything, _> =
                 containerd.call(path, PullImageRequest { image }).await;
@@ -125,13 +134,9 @@ impl Images<'_> {
         pulled?.map(drop)
     }
 
-    /// Finds the image's Wasm programs and hands them to `act`, open. Nothing is left of it: the snapshot that
-    /// shows the files goes with the lease that it belongs to, also if this process does not come to an end.
-    pub(crate) fn with_interpreters<R>(
-        &self,
-        unpacked: &Unpacked,
-        act: impl FnOnce(Vec<Module<File>>) -> R,
-    ) -> Result<R, ImageError> {
+    /// Finds the image's Wasm programs. Nothing is left of it: the snapshot that shows the files goes with the
+    /// lease that it belongs to, also if this process does not come to an end.
+    pub(crate) fn interpreters(&self, unpacked: &Unpacked) -> Result<Programs, ImageError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -155,14 +160,15 @@ impl Images<'_> {
                     lease,
                 )
                 .await?;
-            let outcome = match view(containerd, &id, unpacked).await {
-                Ok(mounts) => look(&mounts, &unpacked.image).map(act),
+            let found = match view(containerd, &id, unpacked).await {
+                Ok(mounts) => look(&mounts, &unpacked.image),
                 Err(error) => Err(error.into()),
             };
-            let cleared = clear(containerd, &id, unpacked).await;
-            let outcome = outcome?;
-            cleared?;
-            Ok(outcome)
+            // Before anything is compiled: whatever becomes of this job or of containerd then, nothing is left.
+            // A snapshotter whose device is busy while a program is open may refuse.
+            let left = clear(containerd, &id, unpacked).await.err();
+            let modules = found?;
+            Ok(Programs { modules, left })
         })
     }
 
@@ -171,8 +177,8 @@ impl Images<'_> {
         conversation: impl AsyncFnOnce(&Containerd) -> Result<R, ImageError>,
     ) -> Result<R, ImageError> {
         rpc::talk(
-            self.socket,
-            Some(self.namespace),
+            &self.socket,
+            Some(&self.namespace),
             rpc::LIMIT,
             async |containerd| Ok(conversation(containerd).await),
         )?
@@ -342,15 +348,35 @@ async fn clear(containerd: &Containerd, id: &str, unpacked: &Unpacked) -> Result
         .and(removed)
 }
 
-/// Looks for the image's Wasm programs where nobody else sees the mounts: in a mount namespace of a thread of
-/// our own. What was opened stays open when that is gone.
+/// Looks for the image's Wasm programs. What was opened stays open when the mounts are gone.
 fn look(mounts: &[Mount], image: &Image) -> Result<Vec<Module<File>>, ImageError> {
     let own = std::env::current_exe().map_err(ImageError::Thread)?;
     // A directory that is there for certain, and is not missed.
-    let place = own.parent().unwrap_or(Path::new("/")).to_owned();
+    let place = own.parent().unwrap_or(Path::new("/"));
+    apart(mounts, place, || find(image, place))
+}
+
+/// Has `act` look at the mounts where nobody else sees them: in a mount namespace of a thread of our own.
+fn apart<R: Send>(
+    mounts: &[Mount],
+    place: &Path,
+    act: impl FnOnce() -> Result<R, ImageError> + Send,
+) -> Result<R, ImageError> {
+    let mounted = || {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(ImageError::Namespace)?;
+        let none: Option<&str> = None;
+        // What the host unmounts is unmounted here too; what is mounted here is nobody's business.
+        mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
+            .map_err(ImageError::Namespace)?;
+        mount_all(mounts, place)?;
+        let found = act();
+        // The end of this thread would do it too, a moment after somebody has waited for that.
+        umount2(place, MntFlags::MNT_DETACH).map_err(ImageError::Namespace)?;
+        found
+    };
     thread::scope(|scope| {
         let thread = thread::Builder::new()
-            .spawn_scoped(scope, || look_apart(mounts, image, &place))
+            .spawn_scoped(scope, mounted)
             .map_err(ImageError::Thread)?;
         // A panic in there is ours to pass on.
         thread
@@ -359,17 +385,7 @@ fn look(mounts: &[Mount], image: &Image) -> Result<Vec<Module<File>>, ImageError
     })
 }
 
-fn look_apart(
-    mounts: &[Mount],
-    image: &Image,
-    place: &PathBuf,
-) -> Result<Vec<Module<File>>, ImageError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(ImageError::Namespace)?;
-    let none: Option<&str> = None;
-    // What the host unmounts is unmounted here too; what is mounted here is nobody's business.
-    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)
-        .map_err(ImageError::Namespace)?;
-    mount_all(mounts, place)?;
+fn find(image: &Image, place: &Path) -> Result<Vec<Module<File>>, ImageError> {
     let execution = image.config.clone().unwrap_or_default();
     let spec = json!({
         "ociVersion": "1.1.0",
@@ -381,15 +397,9 @@ fn look_apart(
         },
         "root": { "path": place, "readonly": true },
     });
-    let found = serde_json::from_value(spec)
-        .map_err(ImageError::Spec)
-        .and_then(|spec| {
-            let view = RootfsView::new(place, &spec)?;
-            Ok(interpreters(&spec, &view)?)
-        });
-    // The end of this thread would do it too, a moment after somebody has waited for that.
-    umount2(place, MntFlags::MNT_DETACH).map_err(ImageError::Namespace)?;
-    found
+    let spec = serde_json::from_value(spec).map_err(ImageError::Spec)?;
+    let view = RootfsView::new(place, &spec)?;
+    Ok(interpreters(&spec, &view)?)
 }
 
 /// A time as containerd reads it in labels: seconds since 1970, written as RFC 3339 has it.
@@ -424,6 +434,7 @@ fn rfc3339(unix: u64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -439,6 +450,36 @@ mod tests {
         ] {
             assert_eq!(rfc3339(unix), text);
         }
+    }
+
+    #[test]
+    fn the_host_does_not_see_the_mount_while_it_is_looked_at() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let files = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join("of-the-image"), "").unwrap();
+        let shown = Mount {
+            kind: "bind".into(),
+            source: files.path().display().to_string(),
+            target: String::new(),
+            options: vec!["rbind".into(), "ro".into()],
+        };
+        let place = folder.path().canonicalize().unwrap();
+        // `self` is the process, whose namespace is the host's.
+        let sees = |who: &str| {
+            let mounts = std::fs::read_to_string(format!("/proc/{who}/mountinfo")).unwrap();
+            mounts.contains(&format!(" {} ", place.display()))
+        };
+        apart(&[shown], &place, || {
+            assert!(place.join("of-the-image").exists());
+            assert!(sees("thread-self"));
+            assert!(!sees("self"));
+            Ok(())
+        })
+        .unwrap();
+        assert!(!place.join("of-the-image").exists());
     }
 
     #[test]

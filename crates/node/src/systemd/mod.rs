@@ -81,6 +81,11 @@ pub(crate) struct UnitState {
 }
 
 impl UnitState {
+    /// It has ended, or was never there, and nothing is about to start it.
+    pub(crate) fn is_down(&self) -> bool {
+        !self.has_job && matches!(self.active.as_str(), "inactive" | "failed")
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         !self.has_job
             && !matches!(
@@ -165,21 +170,27 @@ impl Systemd {
     }
 
     /// Ends the unit, with all its processes, and waits until that has been done. One that does not run is
-    /// left as it is.
+    /// left as it is; one that somebody starts anew meanwhile is ended again.
     pub(crate) fn stop(&self, unit: &str, limit: Duration) -> Result<(), SystemdError> {
         let act = format!("stop {unit}");
-        match self.manager::<_, OwnedObjectPath>(&act, "StopUnit", &(unit, "replace")) {
-            Err(error) if is_no_such_unit(&error) => return Ok(()),
-            stopped => drop(stopped?),
-        }
         let until = Instant::now() + limit;
-        while !self.state(unit)?.is_settled() {
+        loop {
+            let state = self.state(unit)?;
+            if state.is_down() {
+                return Ok(());
+            }
+            if state.active != "deactivating" {
+                match self.manager::<_, OwnedObjectPath>(&act, "StopUnit", &(unit, "replace")) {
+                    // It has ended by itself since.
+                    Err(error) if is_no_such_unit(&error) => return Ok(()),
+                    stopped => drop(stopped?),
+                }
+            }
             if Instant::now() > until {
                 return Err(SystemdError::Slow { act, after: limit });
             }
             std::thread::sleep(POLL);
         }
-        Ok(())
     }
 
     /// What the unit is doing. A unit that does not exist is `not-found`.

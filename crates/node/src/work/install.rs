@@ -81,7 +81,7 @@ impl Work<'_> {
         self.link(&shim)?;
         self.verify()?;
         self.before("prune");
-        self.prune(folder)?;
+        self.prune(folder);
         Ok(done)
     }
 
@@ -169,10 +169,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Removes folders of other releases that nobody uses.
-    fn prune(&mut self, keep: &Path) -> Result<(), WorkError> {
-        let in_use = InUse::find(self.host, &self.state())?;
-        for release in in_use::releases(self.host, &in_use)? {
+    /// Removes folders of other releases that nobody uses. The node works by now: what cannot be removed is
+    /// said, and is no reason to install again.
+    fn prune(&mut self, keep: &Path) {
+        let found = InUse::find(self.host, &self.state())
+            .and_then(|in_use| in_use::releases(self.host, &in_use));
+        let releases = match found {
+            Ok(releases) => releases,
+            Err(error) => return self.step("keep", format!("all releases: {error}")),
+        };
+        for release in releases {
             if release.folder == keep {
                 continue;
             }
@@ -180,10 +186,11 @@ impl Work<'_> {
                 self.step("keep", format!("{} is in use", release.folder.display()));
                 continue;
             }
-            files::remove_all(&self.host.at(&release.folder))?;
-            self.step("prune", release.folder.display().to_string());
+            match files::remove_all(&self.host.at(&release.folder)) {
+                Ok(()) => self.step("prune", release.folder.display().to_string()),
+                Err(error) => self.step("keep", error.to_string()),
+            }
         }
-        Ok(())
     }
 
     /// containerd's state directory: a path of the host.

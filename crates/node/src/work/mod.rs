@@ -211,10 +211,7 @@ impl Work<'_> {
     }
 
     fn step(&mut self, name: &str, detail: impl Into<String>) {
-        self.steps.push(Step {
-            name: name.to_owned(),
-            detail: detail.into(),
-        });
+        self.steps.push(Step::new(name, &detail.into()));
     }
 
     fn before(&self, step: &str) {

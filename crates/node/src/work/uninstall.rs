@@ -20,14 +20,12 @@ const POLICY_FOLDER: &str = "/etc/wasm-interp";
 impl Work<'_> {
     pub(crate) fn uninstall(&mut self, force: bool) -> Result<Done, WorkError> {
         self.settle()?;
-        let in_use = InUse::find(self.host, &self.state())?;
-        if !in_use.containers.is_empty() && !force {
-            return Err(WorkError::InUse(in_use.containers));
-        }
+        self.in_use(force)?;
         // What fills the store meanwhile would make it anew behind us, and run from a release.
         self.before("end-prewarming");
         self.daemon.end_prewarming()?;
-        let in_use = InUse::find(self.host, &self.state())?;
+        // That takes a while, in which a container may have been started.
+        let in_use = self.in_use(force)?;
         self.before("plan");
         let record = Record::load(self.host)?;
         let changes = self.removals(&record)?;
@@ -87,6 +85,15 @@ impl Work<'_> {
             self.step("remove", KEPT);
         }
         Ok(done)
+    }
+
+    /// What is in use; refused if containers run, unless that is forced.
+    fn in_use(&self, force: bool) -> Result<InUse, WorkError> {
+        let in_use = InUse::find(self.host, &self.state())?;
+        if !in_use.containers.is_empty() && !force {
+            return Err(WorkError::InUse(in_use.containers));
+        }
+        Ok(in_use)
     }
 
     /// Changes after which nothing of ours is configured: the old bytes where nobody has touched the

@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
+
 use super::fake::FakeNode;
 use super::layouts::{folder, kind};
-use crate::report::Outcome;
-use crate::work::Done;
+use crate::report::{Outcome, Step};
+use crate::work::{Done, Work};
 
 const CONFIG: &str = "/etc/containerd/config.toml";
 
@@ -157,6 +161,64 @@ fn uninstall_refuses_while_containers_run_unless_forced() {
     node.uninstall().unwrap();
     assert!(!node.host.at("/opt/wasm-interp").exists());
     assert_eq!(node.files(), before);
+}
+
+#[test]
+fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
+    // A mount point cannot be removed, also not by root.
+    if !geteuid().is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    node.install(&node.release("1")).unwrap();
+    let (folder_1, folder_2) = (node.host.at("/opt/wasm-interp/1"), node.release("2"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The mount goes with this thread.
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+            mount(none, "/", none, private, none).unwrap();
+            mount(none, &folder_1, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let act = |work: &mut Work<'_>| {
+                let done = work.install(&folder_2);
+                let said =
+                    |step: &Step| step.name == "keep" && step.detail.contains("cannot remove");
+                assert!(work.steps.iter().any(said), "{:?}", work.steps);
+                done
+            };
+            node.job(1_000_000, &|_| {}, act).unwrap();
+        });
+    });
+    assert!(folder_1.exists());
+    node.install(&folder_2).unwrap();
+    assert!(!folder_1.exists());
+}
+
+#[test]
+fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let folder_1 = node.release("1");
+    node.install(&folder_1).unwrap();
+    let installed = node.files();
+    let bundle = node
+        .host
+        .at("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc");
+    let start = |step: &str| {
+        if step == "end-prewarming" {
+            fs::create_dir_all(&bundle).unwrap();
+            let shim = folder_1.join("containerd-shim-wasm-interp-v1");
+            fs::write(bundle.join("shim-binary-path"), shim.to_str().unwrap()).unwrap();
+        }
+    };
+    let error = node
+        .job(1_000_000, &start, |work| work.uninstall(false))
+        .unwrap_err();
+    assert!(matches!(error.outcome(), Outcome::InUse { containers } if containers.len() == 1));
+    fs::remove_dir_all(node.host.at("/run/containerd")).unwrap();
+    assert_eq!(node.files(), installed);
 }
 
 #[test]
