@@ -10,12 +10,15 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use tracing::warn;
+use wasm_interp_workload::{shortened, with_causes};
 
 use crate::names::{CONTROLLER, READY_LABEL, STATE_ANNOTATION};
 use crate::state::{Phase, State};
 
 /// An answer takes milliseconds; an API server under load some seconds.
 const ANSWER: Duration = Duration::from_secs(30);
+/// As much as an event's note holds, in bytes.
+const LONGEST_NOTE: usize = 1024;
 
 /// Kubernetes did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -176,41 +179,13 @@ impl Cluster {
         let event = Event {
             type_: kind,
             reason: reason.to_owned(),
-            note: Some(shortened(note)),
+            note: Some(shortened(note, LONGEST_NOTE)),
             action: "Provision".to_owned(),
             secondary: None,
         };
         let act = format!("write the event {reason}");
         if let Err(error) = ask(act, self.recorder.publish(&event, &regarding)).await {
-            warn!("{}", wasm_interp_workload::with_causes(&error));
-        }
-    }
-}
-
-/// As much of a text as an event holds.
-fn shortened(text: &str) -> String {
-    const LIMIT: usize = 1024;
-    if text.len() <= LIMIT {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(LIMIT - '…'.len_utf8());
-    format!("{}…", &text[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_events_note_fits() {
-        assert_eq!(shortened("short"), "short");
-        for text in ["x".repeat(5000), "ü".repeat(5000)] {
-            let note = shortened(&text);
-            assert!(
-                note.len() <= 1024 && note.len() > 1018 && note.ends_with('…'),
-                "{}",
-                note.len()
-            );
+            warn!("{}", with_causes(&error));
         }
     }
 }

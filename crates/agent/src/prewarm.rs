@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{Receiver, channel, error::TryRecvError};
 use wasm_interp_node::{Action, Prewarm};
-use wasm_interp_workload::with_causes;
+use wasm_interp_workload::{shortened, with_causes};
 
 use crate::host::{HostError, Ran, Runtime};
 
@@ -111,16 +111,8 @@ impl Prewarming {
         let longer = pause * 2u32.saturating_pow(self.failures.min(16));
         self.state = State::Due(Instant::now() + longer.min(PATIENCE.max(pause)));
         self.failures += 1;
-        let message = shortened(message);
+        let message = shortened(&message, LONGEST);
         self.complaint = Some(message.clone());
         Some(News::Failed(message))
     }
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
-        text.push('…');
-    }
-    text
 }

@@ -6,16 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub(crate) use wasm_interp_artifact::{CACHE_ENV, cache_dir};
-
-/// Names another policy file.
-pub(crate) const POLICY_ENV: &str = "WASM_INTERP_POLICY";
-
-/// The node's policy file, which need not exist.
-pub(crate) fn policy_file() -> PathBuf {
-    env::var_os(POLICY_ENV)
-        .filter(|value| !value.is_empty())
-        .map_or_else(|| "/etc/wasm-interp/policy.json".into(), PathBuf::from)
-}
+pub(crate) use wasm_interp_workload::policy_file;
 
 /// The executable that compiles: this one.
 pub(crate) fn compiler() -> io::Result<PathBuf> {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig, cache_dir};
-use wasm_interp_workload::{Module, with_causes};
+use wasm_interp_workload::{Module, shortened, with_causes};
 
 use crate::host::Host;
 use crate::job::{Choice, PREWARM_WORK, Prewarm};
@@ -188,7 +188,7 @@ fn turn(
         interpreters,
         error: outcome
             .err()
-            .map(|error| shortened(plain(&with_causes(&error)), LONGEST)),
+            .map(|error| shortened(&plain(&with_causes(&error)), LONGEST)),
     };
     Turn { prewarmed, left }
 }
@@ -339,14 +339,6 @@ fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-fn shortened(mut text: String, longest: usize) -> String {
-    if text.len() > longest {
-        text.truncate(text.floor_char_boundary(longest));
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,7 +443,7 @@ mod tests {
 
     #[test]
     fn an_images_own_words_do_not_fill_an_annotation() {
-        let text = shortened("ü".repeat(10_000), LONGEST);
+        let text = shortened(&"ü".repeat(10_000), LONGEST);
         assert!(text.len() <= LONGEST + 3 && text.ends_with('…'));
     }
 }

@@ -27,8 +27,6 @@ use crate::exits::{Exits, Hold, Init};
 use crate::stdio::{Held, Names, Stdio};
 use crate::termination_log::TerminationLog;
 
-const POLICY_FILE: &str = "/etc/wasm-interp/policy.json";
-const POLICY_ENV: &str = "WASM_INTERP_POLICY";
 /// The program that compiles, beside ours.
 const COMPILER: &str = "wasm-interp";
 
@@ -347,7 +345,7 @@ impl Launcher {
 
 /// What the container runs.
 fn decide(wish: &Wish, spec: &Spec, root: &Path) -> Result<Work<File>, Error> {
-    let policy = Policy::load(&policy_file())?;
+    let policy = Policy::load(&workload::policy_file())?;
     Ok(step(&wish.id, "plan", || {
         let view = RootfsView::new(root, spec)?;
         workload::decide(spec, &policy, &view)
@@ -392,12 +390,6 @@ pub(crate) fn remove(
     unmounted?;
     bundle.remove_own()?;
     Ok(warnings)
-}
-
-fn policy_file() -> PathBuf {
-    std::env::var_os(POLICY_ENV)
-        .filter(|value| !value.is_empty())
-        .map_or_else(|| POLICY_FILE.into(), PathBuf::from)
 }
 
 fn described(mount: &Mount) -> wasm_interp_snapshot::Mount {

@@ -36,7 +36,7 @@ mod view;
 
 use oci_spec::runtime::Spec;
 
-pub use causes::with_causes;
+pub use causes::{shortened, with_causes};
 pub use container::{container_spec, native_spec, sandbox_spec};
 pub use error::{ErrorKind, PlanError};
 pub use explain::{explain, explain_native};
@@ -46,7 +46,7 @@ pub use plan::{
     DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, Native, PLAN_VERSION, Plan, Tmp,
     Withheld, Withholding, Work,
 };
-pub use policy::{MemoryPolicy, NativePolicy, Policy, PolicyError};
+pub use policy::{MemoryPolicy, NativePolicy, Policy, PolicyError, policy_file};
 pub use view::{
     Content, FileKind, KernelFs, MountPoint, Refusal, Resolved, RootfsView, View, ViewError,
 };

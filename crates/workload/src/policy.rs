@@ -1,6 +1,7 @@
 //! What the node's administrator decided: defaults and ceilings for every Wasm container of the
 //! node. Read once by the shim and the command line, used only in [`crate::decide()`].
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,17 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 const MIB: u64 = 1 << 20;
+
+/// Names another policy file than [`policy_file`]'s default.
+const POLICY_ENV: &str = "WASM_INTERP_POLICY";
+
+/// The node's policy file, for all who read it. It need not exist.
+#[must_use]
+pub fn policy_file() -> PathBuf {
+    env::var_os(POLICY_ENV)
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| "/etc/wasm-interp/policy.json".into(), PathBuf::from)
+}
 
 /// The smallest stack that runs an interpreter's start-up code.
 const MIN_STACK_BYTES: u64 = 512 << 10;
