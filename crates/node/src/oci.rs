@@ -2,7 +2,8 @@
 //! judged without a look at anything else. Called by `live::image`. What they hold comes from a registry.
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+
+use crate::files;
 
 /// No document of an image may be larger; registries are asked to take manifests of up to this size.
 pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
@@ -150,9 +151,8 @@ impl Image {
     pub(crate) fn chain_id(&self) -> Option<String> {
         let (first, rest) = self.rootfs.diff_ids.split_first()?;
         Some(rest.iter().fold(first.clone(), |chain, layer| {
-            let hash = Sha256::digest(format!("{chain} {layer}"));
-            let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("sha256:{hex}")
+            let hash = files::sha256(format!("{chain} {layer}").as_bytes());
+            format!("sha256:{hash}")
         }))
     }
 }

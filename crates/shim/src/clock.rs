@@ -17,36 +17,12 @@ pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
 
 /// RFC 3339 in UTC with nanoseconds, as containerd's own log has it.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
-    let since = since_epoch(time);
-    let (year, month, day) = civil(since.as_secs() / 86_400);
-    let second = since.as_secs() % 86_400;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_nanos()
-    )
+    humantime::format_rfc3339_nanos(UNIX_EPOCH + since_epoch(time)).to_string()
 }
 
 fn since_epoch(time: SystemTime) -> Duration {
     // A clock before 1970 is a broken clock; 1970 says so.
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Days since 1970-01-01 to year, month, day (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

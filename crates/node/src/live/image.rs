@@ -137,12 +137,12 @@ impl Images {
     /// Finds the image's Wasm programs. Nothing is left of it: the snapshot that shows the files goes with the
     /// lease that it belongs to, also if this process does not come to an end.
     pub(crate) fn interpreters(&self, unpacked: &Unpacked) -> Result<Programs, ImageError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().max(UNIX_EPOCH);
         let id = format!(
             "wasm-interp-prewarm-{:x}-{:x}",
-            now.as_nanos(),
+            now.duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_nanos(),
             std::process::id()
         );
         self.talk(async |containerd| {
@@ -150,7 +150,7 @@ impl Images {
                 id: id.clone(),
                 labels: HashMap::from([(
                     "containerd.io/gc.expire".to_owned(),
-                    rfc3339((now + LEASE).as_secs()),
+                    rfc3339(now + LEASE),
                 )]),
             };
             let _: Anything = containerd
@@ -402,35 +402,9 @@ fn find(image: &Image, place: &Path) -> Result<Vec<Module<File>>, ImageError> {
     Ok(interpreters(&spec, &view)?)
 }
 
-/// A time as containerd reads it in labels: seconds since 1970, written as RFC 3339 has it.
-fn rfc3339(unix: u64) -> String {
-    let (mut days, seconds) = (unix / 86400, unix % 86400);
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!(
-        "{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z",
-        days + 1
-    )
+/// A time as containerd reads it in labels.
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[cfg(test)]
@@ -448,7 +422,7 @@ mod tests {
             (1_835_359_445, "2028-02-28T14:04:05Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(rfc3339(unix), text);
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(unix)), text);
         }
     }
 
