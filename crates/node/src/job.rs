@@ -265,23 +265,23 @@ impl Host {
             let words = [&command.to_string_lossy(), "node", verb, &argument];
             words.map(str::to_owned).to_vec()
         };
-        // An uninstallation removes what it runs from; then nothing is left to be settled.
-        let mut afterwards = vec![
-            "/bin/sh".to_owned(),
-            "-c".to_owned(),
-            r#"[ ! -x "$0" ] || exec "$0" "$@""#.to_owned(),
-        ];
-        afterwards.extend(words("__settle"));
+        let afterwards = match job.action {
+            // It leaves nothing that needs an end.
+            Action::Prewarm(_) => None,
+            // An uninstallation removes what it runs from; then nothing is left to be settled.
+            _ => {
+                let if_there = ["/bin/sh", "-c", r#"[ ! -x "$0" ] || exec "$0" "$@""#];
+                let mut command = if_there.map(str::to_owned).to_vec();
+                command.extend(words("__settle"));
+                Some(command)
+            }
+        };
         let name = job.action.unit();
         let unit = Transient {
             unit: name,
             description: &job.action.description(),
             command: words("__job"),
-            afterwards: match job.action {
-                // It leaves nothing that needs an end.
-                Action::Prewarm(_) => None,
-                _ => Some(afterwards),
-            },
+            afterwards,
             limit: job.action.limit(),
         };
         match Systemd::new(self.systemd()).start_transient(&unit) {
@@ -384,9 +384,9 @@ impl Host {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+    use crate::mounts_of_its_own;
     use crate::report::Outcome;
 
     #[test]
@@ -413,18 +413,12 @@ mod tests {
             id: "1".into(),
             unit: UNIT,
         };
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // The mount goes with this thread.
-                unshare(CloneFlags::CLONE_NEWNS).unwrap();
-                let none: Option<&str> = None;
-                let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-                mount(none, "/", none, private, none).unwrap();
-                mount(Some(&path), &path, none, MsFlags::MS_BIND, none).unwrap();
-                let taken = host.wait(&ticket, Duration::ZERO).unwrap();
-                assert_eq!(taken.outcome, report.outcome);
-                assert_eq!(taken.steps.len(), 1, "{:?}", taken.steps);
-            });
+        mounts_of_its_own(|| {
+            let none: Option<&str> = None;
+            mount(Some(&path), &path, none, MsFlags::MS_BIND, none).unwrap();
+            let taken = host.wait(&ticket, Duration::ZERO).unwrap();
+            assert_eq!(taken.outcome, report.outcome);
+            assert_eq!(taken.steps.len(), 1, "{:?}", taken.steps);
         });
         assert_eq!(host.wait(&ticket, Duration::ZERO).unwrap(), report);
         assert!(!host.run_dir().exists());

@@ -63,3 +63,21 @@ pub use report::{
 };
 pub use systemd::{PeerError, SystemdError};
 pub use work::WorkError;
+
+/// Has a test act where what it mounts is seen by nobody else, and goes with it.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+fn mounts_of_its_own(act: impl FnOnce() + Send) {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+            mount(none, "/", none, private, none).unwrap();
+            act();
+        });
+    });
+}

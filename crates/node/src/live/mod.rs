@@ -23,6 +23,8 @@ pub(crate) use image::{Found, ImageError, Images};
 
 /// The longest that systemd waits for a service by default, and some.
 const RESTART: Duration = Duration::from_secs(120);
+/// The longest that a compiler takes to be killed, and some.
+const STOP: Duration = Duration::from_secs(60);
 
 /// containerd, or its service, did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -112,9 +114,6 @@ pub enum LiveError {
     #[error("cannot talk to containerd: {0}")]
     Runtime(#[source] io::Error),
 }
-
-/// The longest that a compiler takes to be killed, and some.
-const STOP: Duration = Duration::from_secs(60);
 
 /// A node's own containerd.
 pub(crate) struct Live<'a> {

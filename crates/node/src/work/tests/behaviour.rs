@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use super::fake::FakeNode;
 use super::layouts::{folder, kind};
+use crate::mounts_of_its_own;
 use crate::report::{Outcome, Step};
 use crate::work::{Done, Work};
 
@@ -173,23 +173,16 @@ fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
     let node = kubeadm(root.path());
     node.install(&node.release("1")).unwrap();
     let (folder_1, folder_2) = (node.host.at("/opt/wasm-interp/1"), node.release("2"));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // The mount goes with this thread.
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none: Option<&str> = None;
-            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-            mount(none, "/", none, private, none).unwrap();
-            mount(none, &folder_1, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-            let act = |work: &mut Work<'_>| {
-                let done = work.install(&folder_2);
-                let said =
-                    |step: &Step| step.name == "keep" && step.detail.contains("cannot remove");
-                assert!(work.steps.iter().any(said), "{:?}", work.steps);
-                done
-            };
-            node.job(1_000_000, &|_| {}, act).unwrap();
-        });
+    mounts_of_its_own(|| {
+        let none: Option<&str> = None;
+        mount(none, &folder_1, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let act = |work: &mut Work<'_>| {
+            let done = work.install(&folder_2);
+            let said = |step: &Step| step.name == "keep" && step.detail.contains("cannot remove");
+            assert!(work.steps.iter().any(said), "{:?}", work.steps);
+            done
+        };
+        node.job(1_000_000, &|_| {}, act).unwrap();
     });
     assert!(folder_1.exists());
     node.install(&folder_2).unwrap();
