@@ -391,18 +391,27 @@ impl Container<'_> {
         self.world.settings.run.folder().join("fifo")
     }
 
-    /// `RUNNING`, `STOPPED` … as `ctr task ls` prints it; `None` if there is no such task.
-    pub(crate) fn status(&self) -> Outcome<Option<String>> {
+    /// Its line of `ctr task ls`, in words: id, process id, status. `None` if there is no such task.
+    fn listed(&self) -> Outcome<Option<Vec<String>>> {
         let list = self
             .world
             .daemon
             .ctr(&["task", "ls"])?
             .expect_code(0)?
             .stdout;
-        Ok(list.lines().find_map(|line| {
-            let mut words = line.split_whitespace();
-            (words.next()? == self.id).then(|| words.last().unwrap_or_default().to_owned())
-        }))
+        Ok(list
+            .lines()
+            .map(|line| {
+                line.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .find(|words| words.first() == Some(&self.id)))
+    }
+
+    /// `RUNNING`, `STOPPED` … as `ctr task ls` prints it; `None` if there is no such task.
+    pub(crate) fn status(&self) -> Outcome<Option<String>> {
+        Ok(self.listed()?.and_then(|mut words| words.pop()))
     }
 
     /// Waits until `ctr task ls` prints `status`.
@@ -414,17 +423,10 @@ impl Container<'_> {
 
     /// Process id of the init process.
     pub(crate) fn pid(&self) -> Outcome<i32> {
-        let list = self
-            .world
-            .daemon
-            .ctr(&["task", "ls"])?
-            .expect_code(0)?
-            .stdout;
-        list.lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .find(|words| words.first() == Some(&self.id.as_str()))
+        let task = self.listed()?;
+        task.as_ref()
             .and_then(|words| words.get(1)?.parse().ok())
-            .ok_or_else(|| format!("no task {} in:\n{list}", self.id).into())
+            .ok_or_else(|| format!("no process of a task {}: {task:?}", self.id).into())
     }
 
     /// Process id of its shim.

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use wasm_interp_node::{Action, Choice, Outcome, Report, Status};
 use wasm_interp_workload::with_causes;
 
+use crate::backoff::{PATIENCE, pause_after};
 use crate::cluster::{Cluster, ClusterError, Label};
 use crate::host::{HostError, NodeHost, PolicyWanted, Ran, Runtime};
 use crate::prewarm::{News, Prewarming};
@@ -31,8 +32,8 @@ use crate::wanted::Wanted;
 
 /// Until the next look where something is expected to change soon.
 const SOON: Duration = Duration::from_secs(5);
-/// The longest that a node which fails is left alone.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The least that a node which fails is left alone: a restart of containerd is not to be repeated all the time.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Provision this node, and keep it so.
 #[derive(clap::Args)]
@@ -343,7 +344,7 @@ impl<R: Runtime> Agent<R> {
             .say(node, &State::new(Phase::Failed, message), label)
             .await?;
         self.failures += 1;
-        Ok(pause_after(self.failures))
+        Ok(pause_after(self.failures, FIRST_PAUSE))
     }
 
     /// The node shall take no new Wasm pods, and say whether there are any.
@@ -521,11 +522,6 @@ fn user(container: &wasm_interp_node::Container) -> String {
         .unwrap_or_else(|| container.to_string())
 }
 
-/// A restart of containerd that failed is not to be repeated all the time.
-fn pause_after(failures: u32) -> Duration {
-    (Duration::from_secs(30) * 2u32.saturating_pow(failures.clamp(1, 16) - 1)).min(PATIENCE)
-}
-
 fn until(unix: u64) -> Duration {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -536,15 +532,6 @@ fn until(unix: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_that_fails_is_left_alone_longer_each_time() {
-        let pauses: Vec<u64> = (1..=10)
-            .map(|failures| pause_after(failures).as_secs())
-            .collect();
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
-        assert_eq!(pause_after(u32::MAX), PATIENCE);
-    }
 
     #[test]
     fn distributions_have_the_names_of_the_node_installer() {

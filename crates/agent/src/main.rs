@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod backoff;
 mod cluster;
 mod host;
 mod names;

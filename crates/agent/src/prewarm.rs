@@ -9,12 +9,11 @@ use tokio::sync::oneshot::{Receiver, channel, error::TryRecvError};
 use wasm_interp_node::{Action, Prewarm};
 use wasm_interp_workload::{shortened, with_causes};
 
+use crate::backoff::pause_after;
 use crate::host::{HostError, Ran, Runtime};
 
 /// As much of what failed as a node's annotation should hold.
 const LONGEST: usize = 1500;
-/// The longest that a list which fails is left alone.
-const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What came of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +107,8 @@ impl Prewarming {
             }
             Err(error) => format!("cannot prewarm: {}", with_causes(&error)),
         };
-        let longer = pause * 2u32.saturating_pow(self.failures.min(16));
-        self.state = State::Due(Instant::now() + longer.min(PATIENCE.max(pause)));
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Due(Instant::now() + pause_after(self.failures, pause));
         let message = shortened(&message, LONGEST);
         self.complaint = Some(message.clone());
         Some(News::Failed(message))

@@ -9,6 +9,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use oci_spec::distribution::ParseError;
+use oci_spec::image::Arch;
 use wasm_interp_artifact::{ArtifactError, Origin, Store, StoreConfig, cache_dir};
 use wasm_interp_workload::{Module, shortened, with_causes};
 
@@ -41,8 +43,8 @@ enum NodeError {
 /// Nothing can be done for one image.
 #[derive(Debug, thiserror::Error)]
 enum PrewarmError {
-    #[error("it is no name of an image: write it as a pod's spec has it")]
-    Name,
+    #[error("it is no name of an image: {0}; write it as a pod's spec has it")]
+    Name(#[source] ParseError),
     #[error(
         "containerd has no such image in its namespace {0}, and pulls into {KUBERNETES} only: import or pull it \
          there first"
@@ -50,7 +52,7 @@ enum PrewarmError {
     Absent(String),
     #[error(
         "containerd has it without its files for linux/{}: pull or import it again",
-        oci::architecture()
+        Arch::default()
     )]
     NotUnpacked,
     #[error(
@@ -202,7 +204,7 @@ struct Node {
 
 impl Node {
     fn compile(&self, image: &str, budget: Budget, say: &Sender<News>) -> Result<(), PrewarmError> {
-        let full = oci::full_name(image).ok_or(PrewarmError::Name)?;
+        let full = oci::full_name(image).map_err(PrewarmError::Name)?;
         // What `ctr` has put there may have any name.
         let names = [full, image.to_owned()];
         let unpacked = match self.images.find(&names)? {

@@ -10,7 +10,7 @@ use crate::layout::{self, Layout};
 use crate::live::Live;
 use crate::prewarm;
 use crate::record::Record;
-use crate::report::{Outcome, Report, Status, Step};
+use crate::report::{Outcome, Report, Step};
 use crate::work::{Done, Pace, Work, WorkError};
 
 /// Whether containerd may be restarted.
@@ -22,6 +22,12 @@ pub enum Restart {
     Never,
 }
 
+/// What a job has done that only looks.
+const NOTHING: Done = Done {
+    changed: false,
+    restarted: false,
+};
+
 impl Job {
     /// Does it, in this process, and says what came of it: whatever goes wrong is in the report.
     ///
@@ -29,29 +35,90 @@ impl Job {
     #[must_use]
     pub fn run(&self, host: &Host, restart: Restart) -> Report {
         let host = &host.clone().with_base(&self.base);
-        if let Action::Prewarm(wish) = &self.action {
-            let done = prewarm::run(host, self.distribution, wish);
-            return Report {
-                ticket: self.ticket.clone(),
-                action: self.action.name().to_owned(),
-                version: self.version.clone(),
-                outcome: done.outcome,
-                message: done.message,
-                steps: done.steps,
-                status: None,
-                images: done.images,
-            };
+        match &self.action {
+            Action::Prewarm(wish) => {
+                let done = prewarm::run(host, self.distribution, wish);
+                Report {
+                    images: done.images,
+                    ..self.report(done.outcome, done.message, done.steps)
+                }
+            }
+            Action::Install => self.work(
+                host,
+                restart,
+                |work| work.install(&self.folder),
+                |changed| match (restart, changed) {
+                    (Restart::Never, _) => {
+                        "the configuration has the runtime: restart containerd, then run wasm-interp node verify"
+                    }
+                    (Restart::Allowed, true) => {
+                        "installed: containerd has the handler wasm-interp, and a program ran with it"
+                    }
+                    (Restart::Allowed, false) => {
+                        "nothing to change: containerd has the handler wasm-interp, and a program ran with it"
+                    }
+                },
+            ),
+            Action::Verify => self.work(
+                host,
+                restart,
+                |work| work.verify().map(|()| NOTHING),
+                |_| "containerd has the handler wasm-interp, and a program ran with it",
+            ),
+            Action::Uninstall { force } => self.work(
+                host,
+                restart,
+                |work| work.uninstall(*force),
+                |changed| match (restart, changed) {
+                    (Restart::Never, _) => {
+                        "the configuration is without the runtime: restart containerd"
+                    }
+                    (Restart::Allowed, true) => "uninstalled: containerd runs without the runtime",
+                    (Restart::Allowed, false) => "nothing of the runtime was configured",
+                },
+            ),
+            Action::Status => self.work(
+                host,
+                restart,
+                |work| work.is_listed().map(|()| NOTHING),
+                |_| "containerd has the handler wasm-interp",
+            ),
         }
-        let mut steps = Vec::new();
-        let mut status = None;
-        let result = self.attempt(host, restart, &mut steps, &mut status);
-        let (outcome, message) = match result {
+    }
+
+    /// Does it when no other job works on the node. `good_news` is told whether anything changed.
+    fn work(
+        &self,
+        host: &Host,
+        restart: Restart,
+        act: impl FnOnce(&mut Work<'_>) -> Result<Done, WorkError>,
+        good_news: impl FnOnce(bool) -> &'static str,
+    ) -> Report {
+        let (mut steps, mut status) = (Vec::new(), None);
+        let attempt = || {
+            let layout = layout::find(host, self.distribution)?;
+            let live = Live::new(host, &layout);
+            let _lock = files::lock(&host.run_dir())?;
+            let mut work = work(host, &layout, &live, restart);
+            let result = act(&mut work);
+            status = Some(work.status());
+            steps = work.steps;
+            result
+        };
+        let (outcome, message) = match attempt() {
             Ok(Done { changed, restarted }) => (
                 Outcome::Done { changed, restarted },
-                self.good_news(changed, restart).to_owned(),
+                good_news(changed).to_owned(),
             ),
             Err(error) => (error.outcome(), error.to_string()),
         };
+        Report {
+            status,
+            ..self.report(outcome, message, steps)
+        }
+    }
+
+    fn report(&self, outcome: Outcome, message: String, steps: Vec<Step>) -> Report {
         Report {
             ticket: self.ticket.clone(),
             action: self.action.name().to_owned(),
@@ -59,60 +126,8 @@ impl Job {
             outcome,
             message,
             steps,
-            status,
+            status: None,
             images: Vec::new(),
-        }
-    }
-
-    fn attempt(
-        &self,
-        host: &Host,
-        restart: Restart,
-        steps: &mut Vec<Step>,
-        status: &mut Option<Status>,
-    ) -> Result<Done, WorkError> {
-        let layout = layout::find(host, self.distribution)?;
-        let live = Live::new(host, &layout);
-        let _lock = files::lock(&host.run_dir())?;
-        let mut work = work(host, &layout, &live, restart);
-        let nothing = Done {
-            changed: false,
-            restarted: false,
-        };
-        let result = match self.action {
-            Action::Install => work.install(&self.folder),
-            Action::Verify => work.verify().map(|()| nothing),
-            Action::Uninstall { force } => work.uninstall(force),
-            // `run` has seen to prewarming.
-            Action::Status | Action::Prewarm(_) => work.is_listed().map(|()| nothing),
-        };
-        *status = Some(work.status());
-        steps.append(&mut work.steps);
-        result
-    }
-
-    fn good_news(&self, changed: bool, restart: Restart) -> &'static str {
-        match (&self.action, changed, restart) {
-            (Action::Install, _, Restart::Never) => {
-                "the configuration has the runtime: restart containerd, then run wasm-interp node verify"
-            }
-            (Action::Install, true, _) => {
-                "installed: containerd has the handler wasm-interp, and a program ran with it"
-            }
-            (Action::Install, false, _) => {
-                "nothing to change: containerd has the handler wasm-interp, and a program ran with it"
-            }
-            (Action::Verify, ..) => {
-                "containerd has the handler wasm-interp, and a program ran with it"
-            }
-            (Action::Uninstall { .. }, _, Restart::Never) => {
-                "the configuration is without the runtime: restart containerd"
-            }
-            (Action::Uninstall { .. }, true, _) => {
-                "uninstalled: containerd runs without the runtime"
-            }
-            (Action::Uninstall { .. }, false, _) => "nothing of the runtime was configured",
-            (Action::Status | Action::Prewarm(_), ..) => "containerd has the handler wasm-interp",
         }
     }
 }

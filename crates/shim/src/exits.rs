@@ -180,6 +180,9 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
     use super::*;
 
     /// These tests reap children of the test's process, whichever they are.
@@ -190,6 +193,12 @@ mod tests {
             .args(["-c", script])
             .spawn()
             .expect("spawn")
+    }
+
+    /// Waits until it is dead, and leaves it to be reaped.
+    fn await_death(pid: u32) {
+        let pid = Pid::from_raw(i32::try_from(pid).expect("pid"));
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("wait");
     }
 
     fn init(exits: &Exits, script: &str) -> Init {
@@ -232,6 +241,8 @@ mod tests {
         runtime().block_on(async {
             exits.watch().expect("watch");
             let init = init(&exits, "exit 7");
+            await_death(init.pid.unsigned_abs());
+            // Time for the watch to do its worst.
             tokio::time::sleep(Duration::from_millis(100)).await;
             exits.reap_orphans();
             assert_eq!(init.exited().await.expect("wait").status, 7);
@@ -244,11 +255,11 @@ mod tests {
         let exits = Exits::default();
         let hold = exits.hold();
         let mut runner = child("exit 3");
-        std::thread::sleep(Duration::from_millis(100));
+        await_death(runner.id());
         exits.reap_orphans();
         assert_eq!(runner.wait().expect("still ours").code(), Some(3));
         let mut orphan = child("exit 0");
-        std::thread::sleep(Duration::from_millis(100));
+        await_death(orphan.id());
         drop(hold);
         let error = orphan.wait().expect_err("it has been reaped");
         assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
@@ -259,7 +270,7 @@ mod tests {
     fn orphans_are_reaped_whatever_killed_them() {
         let _alone = ALONE.lock();
         let mut orphans = [child("kill -40 $$"), child("exit 0")];
-        std::thread::sleep(Duration::from_millis(100));
+        orphans.iter().for_each(|orphan| await_death(orphan.id()));
         Exits::default().reap_orphans();
         for orphan in &mut orphans {
             let error = orphan.wait().expect_err("it has been reaped");

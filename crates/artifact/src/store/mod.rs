@@ -71,6 +71,17 @@ pub struct Artifact {
     pub origin: Origin,
 }
 
+impl Artifact {
+    /// Code that nobody will find in the store.
+    fn uncached(key: &Key, file: File, seconds: f64, reason: String) -> Self {
+        Self {
+            file,
+            key: key.clone(),
+            origin: Origin::Uncached { seconds, reason },
+        }
+    }
+}
+
 /// Where native code came from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
@@ -252,10 +263,7 @@ impl Store {
                     file,
                     seconds,
                     reason,
-                } => {
-                    let origin = Origin::Uncached { seconds, reason };
-                    return Ok(Artifact { file, key, origin });
-                }
+                } => return Ok(Artifact::uncached(question.key, file, seconds, reason)),
                 Answer::Published { seconds } => {
                     if let Some(artifact) = look(dir, &key) {
                         let origin = Origin::Compiled { seconds };
@@ -409,14 +417,7 @@ fn in_memory(
             file,
             seconds,
             reason,
-        } => {
-            let origin = Origin::Uncached { seconds, reason };
-            Ok(Artifact {
-                file,
-                key: question.key.clone(),
-                origin,
-            })
-        }
+        } => Ok(Artifact::uncached(question.key, file, seconds, reason)),
         Answer::Published { .. } => Err(ArtifactError::Lost {
             name: question.name.to_owned(),
             compiler: question.compiler.to_owned(),

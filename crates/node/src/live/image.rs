@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use oci_spec::image::{Arch, Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tonic::Code;
@@ -21,7 +22,7 @@ use super::rpc::{
     self, Anything, Containerd, CreateLeaseRequest, GetImageResponse, Id, ImageSpec, InfoResponse,
     PullImageRequest, RemoveSnapshotRequest, ViewSnapshotRequest, ViewSnapshotResponse,
 };
-use crate::oci::{self, Descriptor, Image, Index, Kind, MAX_DOCUMENT, Manifest};
+use crate::oci::{self, Kind, MAX_DOCUMENT};
 
 /// A pull of some hundred megabytes over a slow line.
 const PULL: Duration = Duration::from_secs(900);
@@ -45,7 +46,7 @@ pub(crate) enum ImageError {
     NoCri,
     #[error("containerd cannot pull it: {0}")]
     Pull(String),
-    #[error("it holds nothing for linux/{}", oci::architecture())]
+    #[error("it holds nothing for linux/{}", Arch::default())]
     Platform,
     #[error("its {what} {digest} is no such document: {reason}")]
     Document {
@@ -78,7 +79,7 @@ pub(crate) enum Found {
 
 /// An image whose files a snapshotter has.
 pub(crate) struct Unpacked {
-    image: Image,
+    image: ImageConfiguration,
     snapshotter: String,
     chain_id: String,
 }
@@ -110,10 +111,7 @@ impl Images {
                     Err(status) if status.code() == Code::NotFound => continue,
                     Err(status) => return Err(rpc::refused("look for an image")(status).into()),
                 };
-                let target = target.unwrap_or_default();
-                let size = u64::try_from(target.size).unwrap_or_default();
-                let target = Descriptor::new(target.media_type, target.digest, size);
-                return unpacked(containerd, target).await;
+                return unpacked(containerd, described(target.unwrap_or_default())?).await;
             }
             Ok(Found::Absent)
         })
@@ -185,9 +183,26 @@ impl Images {
     }
 }
 
+/// The document that containerd has under an image's name.
+fn described(target: rpc::Descriptor) -> Result<Descriptor, ImageError> {
+    let digest =
+        Digest::try_from(target.digest.as_str()).map_err(|error| ImageError::Document {
+            what: "target",
+            digest: target.digest,
+            reason: error.to_string(),
+        })?;
+    // Of no size that could be: refused as too large, should anything ever say so.
+    let size = u64::try_from(target.size).unwrap_or(u64::MAX);
+    Ok(Descriptor::new(
+        target.media_type.as_str().into(),
+        size,
+        digest,
+    ))
+}
+
 /// Follows an image's documents to the one for this machine whose files are there.
 async fn unpacked(containerd: &Containerd, target: Descriptor) -> Result<Found, ImageError> {
-    let architecture = oci::architecture();
+    let architecture = Arch::default();
     let mut ahead = VecDeque::from([target]);
     let (mut looks, mut fits) = (0, false);
     while let Some(descriptor) = ahead.pop_front() {
@@ -195,37 +210,40 @@ async fn unpacked(containerd: &Containerd, target: Descriptor) -> Result<Found, 
         if looks > DOCUMENTS {
             break;
         }
-        match descriptor.kind() {
+        match Kind::of(&descriptor) {
             Kind::Other => {}
             Kind::Index => {
-                let index: Option<Index> = document(containerd, "index", &descriptor).await?;
+                let index: Option<ImageIndex> = document(containerd, "index", &descriptor).await?;
                 let Some(index) = index else {
                     return Ok(Found::NotUnpacked);
                 };
-                let mut first = VecDeque::from(index.fitting(architecture));
+                let mut first = VecDeque::from(oci::fitting(&index, &architecture));
                 first.append(&mut ahead);
                 ahead = first;
             }
             Kind::Manifest => {
-                let manifest = document(containerd, "manifest", &descriptor).await?;
-                let Some(Manifest { config }) = manifest else {
+                let manifest: Option<ImageManifest> =
+                    document(containerd, "manifest", &descriptor).await?;
+                let Some(manifest) = manifest else {
                     // Of another platform, perhaps: only what is needed is fetched.
                     fits = true;
                     continue;
                 };
-                let image: Option<Image> = document(containerd, "configuration", &config).await?;
+                let config = manifest.config();
+                let image: Option<ImageConfiguration> =
+                    document(containerd, "configuration", config).await?;
                 let Some(image) = image else {
                     fits = true;
                     continue;
                 };
-                if !image.fits(architecture) {
+                if !oci::fits(&image, &architecture) {
                     continue;
                 }
                 fits = true;
-                let Some(chain_id) = image.chain_id() else {
+                let Some(chain_id) = oci::chain_id(image.rootfs().diff_ids()) else {
                     continue;
                 };
-                if let Some(snapshotter) = snapshotter(containerd, &config, &chain_id).await? {
+                if let Some(snapshotter) = snapshotter(containerd, config, &chain_id).await? {
                     let unpacked = Unpacked {
                         image,
                         snapshotter,
@@ -251,13 +269,16 @@ async fn document<T: DeserializeOwned>(
 ) -> Result<Option<T>, ImageError> {
     let unfit = |reason: String| ImageError::Document {
         what,
-        digest: descriptor.digest.clone(),
+        digest: descriptor.digest().to_string(),
         reason,
     };
-    if descriptor.size > MAX_DOCUMENT {
+    if descriptor.size() > MAX_DOCUMENT {
         return Err(unfit(format!("it is larger than {MAX_DOCUMENT} bytes")));
     }
-    match containerd.read(&descriptor.digest, MAX_DOCUMENT).await {
+    match containerd
+        .read(descriptor.digest().as_ref(), MAX_DOCUMENT)
+        .await
+    {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| unfit(error.to_string())),
@@ -277,7 +298,7 @@ async fn snapshotter(
             "tell of an image's configuration",
             "/containerd.services.content.v1.Content/Info",
             Id {
-                id: config.digest.clone(),
+                id: config.digest().to_string(),
             },
         )
         .await?;
@@ -349,7 +370,7 @@ async fn clear(containerd: &Containerd, id: &str, unpacked: &Unpacked) -> Result
 }
 
 /// Looks for the image's Wasm programs. What was opened stays open when the mounts are gone.
-fn look(mounts: &[Mount], image: &Image) -> Result<Vec<Module<File>>, ImageError> {
+fn look(mounts: &[Mount], image: &ImageConfiguration) -> Result<Vec<Module<File>>, ImageError> {
     let own = std::env::current_exe().map_err(ImageError::Thread)?;
     // A directory that is there for certain, and is not missed.
     let place = own.parent().unwrap_or(Path::new("/"));
@@ -385,14 +406,14 @@ fn apart<R: Send>(
     })
 }
 
-fn find(image: &Image, place: &Path) -> Result<Vec<Module<File>>, ImageError> {
-    let execution = image.config.clone().unwrap_or_default();
+fn find(image: &ImageConfiguration, place: &Path) -> Result<Vec<Module<File>>, ImageError> {
+    let config = image.config().clone().unwrap_or_default();
     let spec = json!({
         "ociVersion": "1.1.0",
         "process": {
-            "args": execution.args(),
-            "env": execution.env.as_deref().unwrap_or_default(),
-            "cwd": execution.cwd(),
+            "args": oci::args(&config),
+            "env": config.env().as_deref().unwrap_or_default(),
+            "cwd": oci::cwd(&config),
             "user": { "uid": 0, "gid": 0 },
         },
         "root": { "path": place, "readonly": true },

@@ -32,7 +32,19 @@ impl Ceiling {
         self.refused
     }
 
-    fn grow(&mut self, by: usize) -> bool {
+    /// Whether something may grow whose units have so many bytes.
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit: usize,
+    ) -> bool {
+        // Beyond its own maximum Wasmtime refuses after us; do not count it.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return false;
+        }
+        let by = desired.saturating_sub(current).saturating_mul(unit);
         match self.used.checked_add(by) {
             Some(total) if total <= self.limit => {
                 self.used = total;
@@ -53,11 +65,7 @@ impl ResourceLimiter for Ceiling {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Beyond the memory's own maximum Wasmtime refuses after us; do not count it.
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        Ok(self.grow(desired.saturating_sub(current)))
+        Ok(self.grow(current, desired, maximum, 1))
     }
 
     fn table_growing(
@@ -66,10 +74,7 @@ impl ResourceLimiter for Ceiling {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        Ok(self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT)))
+        Ok(self.grow(current, desired, maximum, ELEMENT))
     }
 }
 

@@ -346,7 +346,8 @@ impl Task {
     /// Tells of kills that were not told yet, if there are any. To be called by who holds `moves`.
     fn tell_of_oom(&self) -> bool {
         let kills = self.cgroup.as_ref().map_or(0, Cgroup::oom_kills);
-        let new = kills > self.oom_kills_told.swap(kills, Ordering::Relaxed);
+        // systemd removes the cgroup of a scope that nobody is left in: what was told stays told.
+        let new = kills > self.oom_kills_told.fetch_max(kills, Ordering::Relaxed);
         if new {
             self.events.publish(&event::TaskOOM {
                 container_id: self.id.clone(),
