@@ -180,8 +180,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    use nix::unistd::Pid;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
 
@@ -197,8 +196,9 @@ mod tests {
 
     /// Waits until it is dead, and leaves it to be reaped.
     fn await_death(pid: u32) {
-        let pid = Pid::from_raw(i32::try_from(pid).expect("pid"));
-        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("wait");
+        let pidfd = sys::pidfd_open(i32::try_from(pid).expect("pid")).expect("pidfd");
+        let mut ready = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ready, PollTimeout::NONE), Ok(1));
     }
 
     fn init(exits: &Exits, script: &str) -> Init {
