@@ -95,14 +95,18 @@ impl Leftovers {
             .collect()
     }
 
-    /// New ones of shims that nobody answers. One that is answered has a process; if that is of this run, it
-    /// is found as such.
+    /// New ones that nobody answers, nor some seconds later: another run's shim has a moment between bind and
+    /// listen. One that is answered has a process; if that is of this run, it is found as such.
     fn dead_sockets(&self) -> Vec<PathBuf> {
-        children(SOCKETS)
-            .difference(&self.sockets)
-            .filter(|socket| UnixStream::connect(socket).is_err())
-            .cloned()
-            .collect()
+        const MOMENT: Duration = Duration::from_secs(3);
+        let new = children(SOCKETS);
+        let is_dead = |socket: &&PathBuf| UnixStream::connect(socket).is_err();
+        let mut dead: Vec<_> = new.difference(&self.sockets).filter(is_dead).collect();
+        if !dead.is_empty() {
+            thread::sleep(MOMENT);
+            dead.retain(is_dead);
+        }
+        dead.into_iter().cloned().collect()
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) trait Daemon {
     /// Runs the tiny program through the running containerd, with that shim or the one that it finds
     /// itself.
     fn trial(&self, shim: &Shim) -> Result<(), LiveError>;
+    /// Kills processes of the node. One that has ended meanwhile is no error.
+    fn kill(&self, pids: &[i32]);
     /// Ends the unit that prewarms, if it runs.
     fn end_prewarming(&self) -> Result<(), LiveError>;
 }

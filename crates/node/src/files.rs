@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use sha2::{Digest, Sha256};
 
+/// What a file is called until it is whole.
+const UNFINISHED: &str = ".wasm-interp-";
+
 /// A file of the host's cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {act} {path}: {source}")]
@@ -52,8 +55,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     let folder = path.parent().unwrap_or(Path::new("/"));
     let failed = || FileError::new("write", path);
     fs::create_dir_all(folder).map_err(FileError::new("make directory", folder))?;
+    forget_unfinished(folder)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".wasm-interp-")
+        .prefix(UNFINISHED)
         .tempfile_in(folder)
         .map_err(failed())?;
     file.write_all(bytes).map_err(failed())?;
@@ -74,8 +78,25 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     sync_folder(folder)
 }
 
+/// Removes what a `write` into that folder has left that was killed: a copy of all that the file was to hold.
+/// Called by who holds the job's lock.
+pub(crate) fn forget_unfinished(folder: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError::new("remove", &entry.path())(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the file; that there is none is success.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    forget_unfinished(path.parent().unwrap_or(Path::new("/")))?;
     match fs::remove_file(path) {
         Ok(()) => match sync_folder(path.parent().unwrap_or(Path::new("/"))) {
             // Its folder went with it.
@@ -237,6 +258,19 @@ mod tests {
             }
         });
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn what_a_killed_write_left_goes_with_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let (left, file) = (root.path().join(".wasm-interp-x"), root.path().join("file"));
+        fs::write(&left, "half of a secret").unwrap();
+        write(&file, b"whole", 0o644).unwrap();
+        assert!(!left.exists());
+        fs::write(&left, "half of a secret").unwrap();
+        remove(&file).unwrap();
+        remove_if_empty(root.path()).unwrap();
+        assert!(!root.path().exists());
     }
 
     #[test]

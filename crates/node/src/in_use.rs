@@ -2,13 +2,15 @@
 //! Called by the job before anything is taken away. Only reads.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::files::FileError;
 use crate::host::Host;
-use crate::names::SHIM;
+use crate::names::{COMMAND, EXECUTABLES, SHIM};
+use crate::release;
 use crate::report::{Container, InstalledRelease};
 
 /// Bundles beneath containerd's state directory: `NAMESPACE/ID`.
@@ -20,9 +22,32 @@ const SHIM_PATH: &str = "shim-binary-path";
 #[derive(Debug, Default)]
 pub(crate) struct InUse {
     pub(crate) containers: Vec<Container>,
-    /// Executables that bundles name and that processes run: paths of the host.
-    executables: Vec<PathBuf>,
+    /// Shims that bundles name: paths of the host.
+    shims: Vec<PathBuf>,
+    processes: Vec<Process>,
 }
+
+/// A living process.
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    /// What it runs. Not by its path: that is another file's in a container's mount namespace.
+    file: FileId,
+    role: Role,
+}
+
+/// What a process is about, should it run the command line of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It started a job and waits for the report: it needs nothing more of its release.
+    Asks,
+    /// It compiles for the store, for a container that may be gone by now.
+    Publishes,
+    Other,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 impl InUse {
     /// Looks at the bundles beneath `state` and at all processes.
@@ -35,16 +60,19 @@ impl InUse {
             }
         }
         found.containers.sort();
-        let own = std::process::id().to_string();
+        let own = nix::unistd::getpid().as_raw();
         for process in list(&host.at("/proc"))? {
-            // Processes end while we look, and kernel threads have no executable. `self` and `thread-self` are this
-            // one, which runs from the release that it takes away.
-            let name = name(&process);
-            if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            // `self` and `thread-self` are this one, which runs from the release that it takes away.
+            let Some(pid) = name(&process).parse::<i32>().ok().filter(|&pid| pid != own) else {
                 continue;
-            }
-            if let Ok(executable) = fs::read_link(process.join("exe")) {
-                found.executables.push(executable);
+            };
+            // Processes end while we look, and kernel threads have no executable.
+            if let Ok(file) = file_id(&process.join("exe")) {
+                found.processes.push(Process {
+                    pid,
+                    file,
+                    role: role(&process),
+                });
             }
         }
         Ok(found)
@@ -59,7 +87,7 @@ impl InUse {
         if shim.file_name().is_none_or(|name| name != SHIM) {
             return;
         }
-        self.executables.push(shim);
+        self.shims.push(shim);
         self.containers.push(Container {
             namespace: name(namespace),
             id: name(bundle),
@@ -67,22 +95,60 @@ impl InUse {
         });
     }
 
-    /// Whether a container or a process uses something in that folder.
-    pub(crate) fn uses(&self, folder: &Path) -> bool {
-        self.executables
+    /// Whether a container or a process uses something of the release in that folder, a path of the host.
+    pub(crate) fn uses(&self, host: &Host, folder: &Path) -> bool {
+        self.shims.iter().any(|shim| shim.starts_with(folder))
+            || self.users(host, folder).next().is_some()
+    }
+
+    /// Processes that use it.
+    pub(crate) fn users(&self, host: &Host, folder: &Path) -> impl Iterator<Item = i32> {
+        let command = file_id(&host.at(folder.join(COMMAND))).ok();
+        let all = EXECUTABLES.map(|name| file_id(&host.at(folder.join(name))).ok());
+        self.processes
             .iter()
-            .any(|executable| executable.starts_with(folder))
+            .filter(move |process| {
+                let asks = process.role == Role::Asks && command == Some(process.file);
+                all.contains(&Some(process.file)) && !asks
+            })
+            .map(|process| process.pid)
+    }
+
+    /// Processes of the release in that folder which only fill the store.
+    pub(crate) fn publishers(&self, host: &Host, folder: &Path) -> impl Iterator<Item = i32> {
+        let command = file_id(&host.at(folder.join(COMMAND))).ok();
+        self.processes
+            .iter()
+            .filter(move |process| process.role == Role::Publishes && command == Some(process.file))
+            .map(|process| process.pid)
     }
 }
 
-/// Releases beneath the base.
+/// Follows the link of a process to the file itself, also out of another mount namespace.
+fn file_id(path: &Path) -> std::io::Result<FileId> {
+    let data = fs::metadata(path)?;
+    Ok((data.dev(), data.ino()))
+}
+
+fn role(process: &Path) -> Role {
+    let words = fs::read(process.join("cmdline")).unwrap_or_default();
+    let words: Vec<_> = words.split(|&byte| byte == 0).skip(1).collect();
+    match words.as_slice() {
+        [b"__publish" | b"__compile-confined", ..] => Role::Publishes,
+        // What it starts, in a unit of its own, is no asker.
+        [b"node", rest @ ..] if !rest.iter().any(|word| word.starts_with(b"__")) => Role::Asks,
+        _ => Role::Other,
+    }
+}
+
+/// Releases beneath the base. Whatever else is there is somebody else's.
 pub(crate) fn releases(host: &Host, in_use: &InUse) -> Result<Vec<InstalledRelease>, FileError> {
     let mut releases: Vec<_> = list(&host.at(host.base()))?
         .into_iter()
-        .filter(|folder| folder.is_dir() && !name(folder).starts_with('.'))
+        .filter(|folder| !name(folder).starts_with('.') && release::is_release(folder))
         .map(|folder| host.base().join(name(&folder)))
         .map(|folder| InstalledRelease {
-            in_use: in_use.uses(&folder),
+            in_use: in_use.uses(host, &folder),
             folder,
         })
         .collect();
@@ -154,26 +220,49 @@ mod tests {
             r#"{"annotations":{"io.kubernetes.cri.sandbox-namespace":"default","io.kubernetes.cri.sandbox-name":"web"}}"#,
         );
         bundle("c", "/usr/bin/containerd-shim-runc-v2", "{}");
-        fs::create_dir_all(host.at("/proc/77")).unwrap();
-        symlink(
-            "/opt/wasm-interp/2/wasm-interp-runner",
-            host.at("/proc/77/exe"),
-        )
-        .unwrap();
-        // The job itself, which runs from what it takes away, by each of its names.
+        for version in ["1", "2", "3", "4", "5", ".copying-x"] {
+            let folder = host.at("/opt/wasm-interp").join(version);
+            fs::create_dir_all(&folder).unwrap();
+            for name in EXECUTABLES {
+                fs::write(folder.join(name), version).unwrap();
+            }
+        }
+        let process = |pid: &str, executable: &Path, words: &str| {
+            let folder = host.at("/proc").join(pid);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(executable, folder.join("exe")).unwrap();
+            fs::write(folder.join("cmdline"), words).unwrap();
+        };
+        let command = |version: &str| host.at("/opt/wasm-interp").join(version).join(COMMAND);
+        let runner = host.at("/opt/wasm-interp/2/wasm-interp-runner");
+        process("77", &runner, "x\0node\0");
+        // The job itself, which runs from what it takes away, by each of its names, and who waits for it.
         for own in [&std::process::id().to_string(), "self", "thread-self"] {
-            let process = host.at("/proc").join(own);
-            fs::create_dir_all(&process).unwrap();
-            symlink("/opt/wasm-interp/3/wasm-interp", process.join("exe")).unwrap();
+            process(own, &command("3"), "wasm-interp\0node\0__job\0{}\0");
         }
-        for release in ["1", "2", "3", ".copying-x"] {
-            fs::create_dir_all(host.at("/opt/wasm-interp").join(release)).unwrap();
-        }
+        process("78", &command("3"), "wasm-interp\0node\0uninstall\0");
+        process("79", &command("4"), "wasm-interp\0node\0__job\0{}\0");
+        process("80", &command("4"), "wasm-interp\0__publish\0");
+        // What is called the same in a container is another file.
+        let image = host.at("/image/opt/wasm-interp/5");
+        fs::create_dir_all(&image).unwrap();
+        fs::write(image.join(COMMAND), "").unwrap();
+        process("81", &image.join(COMMAND), "x\0");
+        // Neither is a release.
+        fs::create_dir_all(host.at("/opt/wasm-interp/data")).unwrap();
+        fs::create_dir_all(host.at("/opt/wasm-interp/6/more")).unwrap();
+        fs::write(host.at("/opt/wasm-interp/6").join(COMMAND), "").unwrap();
         let found = InUse::find(&host, Path::new("/run/c")).unwrap();
         let shown: Vec<_> = found.containers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["k8s.io/a", "k8s.io/b (pod default/web)"]);
         let releases = releases(&host, &found).unwrap();
         let used: Vec<_> = releases.iter().map(|release| release.in_use).collect();
-        assert_eq!(used, [true, true, false]);
+        assert_eq!(used, [true, true, false, true, false]);
+        let publishers = |version: &str| -> Vec<i32> {
+            let folder = Path::new("/opt/wasm-interp").join(version);
+            found.publishers(&host, &folder).collect()
+        };
+        assert_eq!(publishers("4"), [80]);
+        assert_eq!(publishers("2"), [0; 0]);
     }
 }

@@ -376,6 +376,8 @@ impl Host {
                 files::remove(&entry.path())?;
             }
         }
+        // Of who was killed while it wrote one.
+        files::forget_unfinished(&folder)?;
         Ok(())
     }
 }

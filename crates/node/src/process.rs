@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::files;
 use crate::host::Host;
 use crate::job::{Action, Choice, Job, JobError};
-use crate::layout::{self, Layout};
+use crate::layout::{self, Layout, LayoutError};
 use crate::live::Live;
 use crate::prewarm;
 use crate::record::Record;
 use crate::report::{Outcome, Report, Step};
-use crate::work::{Done, Pace, Work, WorkError};
+use crate::work::{Done, LINK, Pace, Work, WorkError};
 
 /// Whether containerd may be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,20 @@ impl Job {
     ) -> Report {
         let (mut steps, mut status) = (Vec::new(), None);
         let attempt = || {
-            let layout = layout::find(host, self.distribution)?;
+            let layout = match layout::find(host, self.distribution) {
+                Err(error) if !matches!(error, LayoutError::File(_)) && !is_configured(host) => {
+                    let _lock = files::lock(&host.run_dir())?;
+                    let result = match self.action {
+                        Action::Uninstall { force } => {
+                            Work::uninstall_unconfigured(host, force, &mut steps)
+                        }
+                        _ => Err(error.into()),
+                    };
+                    status = Some(Work::status_unconfigured(host));
+                    return result;
+                }
+                layout => layout?,
+            };
             let live = Live::new(host, &layout);
             let _lock = files::lock(&host.run_dir())?;
             let mut work = work(host, &layout, &live, restart);
@@ -164,6 +177,12 @@ impl Host {
         let _lock = files::lock(&self.run_dir())?;
         work(self, &layout, &live, Restart::Allowed).settle()
     }
+}
+
+/// Whether any job has changed this node, as far as its files tell.
+fn is_configured(host: &Host) -> bool {
+    let link = std::fs::read_link(host.at(LINK));
+    Record::exists(host) || link.is_ok_and(|target| target.starts_with(host.base()))
 }
 
 /// An interrupted job could not be brought to an end.

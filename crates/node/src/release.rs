@@ -1,6 +1,9 @@
 //! A release's folder: how it comes onto the node. Called by the asker.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +13,8 @@ use crate::names::{COMMAND, EXECUTABLES, SHIM};
 
 /// What a release's folder is called until it is whole.
 const COPYING: &str = ".copying-";
+/// And once it is to be one no more.
+const REMOVED: &str = ".removed-";
 
 /// Executables of one version, wherever they lie.
 #[derive(Clone, Debug)]
@@ -117,7 +122,7 @@ impl Host {
         }
         // A folder named by its own hash that holds something else was tampered with.
         let folder = self.base().join(format!("{version}+{digest:.8}"));
-        files::remove_all(&self.at(&folder))?;
+        remove_executables(&self.at(&folder))?;
         self.copy(release, &folder)?;
         Ok(Placed {
             folder,
@@ -145,7 +150,7 @@ impl Host {
         files::sync_folder(copying.path())?;
         let target = self.at(folder);
         // What is there is no whole release, so nothing can run from it.
-        files::remove_all(&target)?;
+        remove_executables(&target)?;
         fs::rename(copying.path(), &target).map_err(FileError::new("rename into", &target))?;
         // Renamed: nothing is left for the guard to remove.
         let _ = copying.keep();
@@ -153,14 +158,69 @@ impl Host {
     }
 }
 
+/// Whether the folder, a path from here, is a release and nothing else.
+pub(crate) fn is_release(folder: &Path) -> bool {
+    let is_one = fs::symlink_metadata(folder).is_ok_and(|data| data.is_dir());
+    let Ok(entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => names.insert(entry.file_name()),
+            Err(_) => return false,
+        };
+    }
+    is_one && names == EXECUTABLES.map(OsString::from).into()
+}
+
+/// Removes a release's folder, a path from here: at no time is half a release there.
+pub(crate) fn remove(folder: &Path) -> Result<(), FileError> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let removed = folder.with_file_name(format!("{REMOVED}{name}"));
+    remove_executables(&removed)?;
+    match fs::rename(folder, &removed) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(FileError::new("rename", folder))?,
+    }
+    remove_executables(&removed)
+}
+
+/// Removes what removals have left that were killed.
+pub(crate) fn forget_removed(base: &Path) -> Result<(), FileError> {
+    forget(base, REMOVED)
+}
+
 /// Removes what copies have left whose asker was killed.
 pub(crate) fn forget_copies(base: &Path) -> Result<(), FileError> {
+    forget(base, COPYING)
+}
+
+fn forget(base: &Path, prefix: &str) -> Result<(), FileError> {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(COPYING) {
-            files::remove_all(&entry.path())?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            remove_executables(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Removes a folder with the executables in it, but for anything else: that would be somebody's.
+fn remove_executables(folder: &Path) -> Result<(), FileError> {
+    for name in EXECUTABLES {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::new("remove", &folder.join(name))(error));
+            }
+            _ => {}
+        }
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::new("remove", folder)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Hashes of the executables, in order.
@@ -235,6 +295,36 @@ mod tests {
                 .copied
         );
         assert_eq!(fs::read(half.join(SHIM)).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_never_removed() {
+        let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
+        let host = Host::new(root.path());
+        let folder = host.at("/opt/wasm-interp/1");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("notes"), "mine").unwrap();
+        assert!(!is_release(&folder));
+        let placed = host.place(&Release::in_folder(from.path(), "1"));
+        assert!(
+            placed.unwrap_err().to_string().contains("not empty"),
+            "it is in the way"
+        );
+        assert_eq!(fs::read(folder.join("notes")).unwrap(), b"mine");
+        fs::remove_file(folder.join("notes")).unwrap();
+        host.place(&Release::in_folder(from.path(), "1")).unwrap();
+        assert!(is_release(&folder));
+        // Killed between two files, and again.
+        fs::rename(&folder, host.at("/opt/wasm-interp/.removed-1")).unwrap();
+        fs::remove_file(host.at("/opt/wasm-interp/.removed-1").join(SHIM)).unwrap();
+        host.place(&Release::in_folder(from.path(), "1")).unwrap();
+        remove(&folder).unwrap();
+        remove(&folder).unwrap();
+        forget_removed(&host.at("/opt/wasm-interp")).unwrap();
+        assert_eq!(
+            fs::read_dir(host.at("/opt/wasm-interp")).unwrap().count(),
+            0
+        );
     }
 
     #[test]

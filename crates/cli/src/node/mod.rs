@@ -4,7 +4,7 @@
 mod print;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,11 +65,22 @@ struct Options {
     #[arg(long, global = true, value_name = "NAME", default_value = "auto")]
     distribution: Named,
     /// Directory of releases: a path on the node.
-    #[arg(long, global = true, value_name = "DIR", default_value = BASE)]
+    #[arg(long, global = true, value_name = "DIR", default_value = BASE, value_parser = base)]
     base: PathBuf,
     /// Print the report as JSON.
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// A folder that is for releases alone, by its name.
+fn base(folder: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(folder);
+    if path.is_absolute() && path.file_name() == Path::new(BASE).file_name() {
+        return Ok(path);
+    }
+    Err(format!(
+        "{folder:?} is no absolute path that ends in /wasm-interp, as {BASE} does"
+    ))
 }
 
 /// Names that people know their nodes by.
@@ -267,5 +278,28 @@ fn exit(report: &Report) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_releases_is_for_nothing_else() {
+        for fine in ["/opt/wasm-interp", "/srv/wasm-interp/"] {
+            assert!(base(fine).is_ok(), "{fine}");
+        }
+        for wrong in [
+            "/opt",
+            "/usr/local/lib",
+            "wasm-interp",
+            "/",
+            "/opt/wasm-interp/..",
+        ] {
+            let error = base(wrong).unwrap_err();
+            assert!(error.contains("ends in /wasm-interp"), "{error}");
+        }
     }
 }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 use crate::config::{ConfigError, Dump, Shim};
 use crate::daemon::{Daemon, Running};
 use crate::files::FileError;
@@ -210,6 +213,15 @@ impl Daemon for Live<'_> {
 
     fn trial(&self, shim: &Shim) -> Result<(), LiveError> {
         trial::run(self.host, &self.socket()?, shim)
+    }
+
+    fn kill(&self, pids: &[i32]) {
+        // Numbers of the node that runs, not of a file system of another.
+        if self.host.root() == Path::new("/") {
+            for &pid in pids {
+                let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     fn end_prewarming(&self) -> Result<(), LiveError> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
+use tonic::Code;
 
 use super::LiveError;
 use super::rpc::{
@@ -182,13 +183,19 @@ async fn clear(containerd: &Containerd, place: &Place<'_>) -> Result<(), LiveErr
     let namespace = Id {
         id: NAMESPACE.into(),
     };
-    containerd
-        .clear(
-            "delete the trial's namespace",
+    let deleted = containerd
+        .call::<_, Anything>(
             "/containerd.services.namespaces.v1.Namespaces/Delete",
             namespace,
         )
-        .await?;
+        .await;
+    match deleted {
+        // Not empty: somebody has put something of their own there, which is in no trial's way.
+        Err(status) if !matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => {
+            return Err(rpc::refused("delete the trial's namespace")(status));
+        }
+        _ => {}
+    }
     Ok(files::remove_all(&place.here(""))?)
 }
 

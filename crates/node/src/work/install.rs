@@ -9,10 +9,13 @@ use crate::files::{self, FileError};
 use crate::in_use::{self, InUse};
 use crate::names::SHIM;
 use crate::record::Record;
+use crate::release;
 use crate::report::Reverts;
 
 /// On containerd's PATH everywhere, and writable.
-pub(super) const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
+pub(crate) const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
+/// containerd's state directory where nothing says another.
+pub(super) const DEFAULT_STATE: &str = "/run/containerd";
 /// Wait before the second time that a reverted file is written again; doubles each time …
 const BACK_OFF: u64 = 60;
 /// … up to this.
@@ -178,6 +181,9 @@ impl Work<'_> {
             Ok(releases) => releases,
             Err(error) => return self.step("keep", format!("all releases: {error}")),
         };
+        if let Err(error) = release::forget_removed(&self.host.at(self.host.base())) {
+            self.step("keep", error.to_string());
+        }
         for release in releases {
             if release.folder == keep {
                 continue;
@@ -186,7 +192,7 @@ impl Work<'_> {
                 self.step("keep", format!("{} is in use", release.folder.display()));
                 continue;
             }
-            match files::remove_all(&self.host.at(&release.folder)) {
+            match release::remove(&self.host.at(&release.folder)) {
                 Ok(()) => self.step("prune", release.folder.display().to_string()),
                 Err(error) => self.step("keep", error.to_string()),
             }
@@ -201,6 +207,6 @@ impl Work<'_> {
             .state
             .clone()
             .or_else(configured)
-            .unwrap_or_else(|| "/run/containerd".into())
+            .unwrap_or_else(|| DEFAULT_STATE.into())
     }
 }

@@ -13,6 +13,7 @@ mod status;
 mod tests;
 mod uninstall;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::Shim;
@@ -25,6 +26,7 @@ use crate::plan::{Node, PlanError};
 pub(crate) use crate::process::Restart;
 use crate::record::RecordError;
 use crate::report::{Container, Outcome, Step};
+pub(crate) use install::LINK;
 
 /// A job's own end, other than success.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,16 @@ pub enum WorkError {
         count(.0), list(.0)
     )]
     InUse(Vec<Container>),
+    /// Containers were started between the last look and the end of containerd's restart.
+    #[error(
+        "containerd has the runtime no longer, but this was started before: {}; delete it and uninstall again, \
+         what it runs from is still there",
+        list(.0)
+    )]
+    StartedMeanwhile(Vec<Container>),
+    /// All is gone but what processes run from.
+    #[error("all is uninstalled but {}; end that, then uninstall again", kept(.0))]
+    Kept(Vec<Kept>),
     /// The handler is not there.
     #[error(
         "containerd runs without the handler wasm-interp: run wasm-interp node install, or restart \
@@ -133,6 +145,27 @@ fn list(containers: &[Container]) -> String {
     names.join(", ")
 }
 
+/// A release that could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    folder: PathBuf,
+    /// Who runs from it; nobody, if a container's bundle names it.
+    pids: Vec<i32>,
+}
+
+fn kept(all: &[Kept]) -> String {
+    let one = |kept: &Kept| {
+        let folder = kept.folder.display();
+        let pids: Vec<_> = kept.pids.iter().map(ToString::to_string).collect();
+        match pids.len() {
+            0 => format!("{folder}, which a container uses"),
+            1 => format!("{folder}, from which process {} runs", pids[0]),
+            _ => format!("{folder}, from which processes {} run", pids.join(", ")),
+        }
+    };
+    all.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 impl WorkError {
     /// As the report has it.
     pub(crate) fn outcome(&self) -> Outcome {
@@ -154,6 +187,8 @@ impl WorkError {
                 retry_after_unix: *retry_after_unix,
             },
             Self::StillDown { .. }
+            | Self::StartedMeanwhile(_)
+            | Self::Kept(_)
             | Self::NotListed(_)
             | Self::Live(_)
             | Self::Record(_)

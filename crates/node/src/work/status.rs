@@ -1,13 +1,27 @@
 //! status: what holds, as far as it can be found out. Never fails: what cannot be found out is left
 //! out.
 
+use std::path::Path;
+
 use super::Work;
+use super::install::DEFAULT_STATE;
 use crate::config::Shim;
+use crate::host::Host;
 use crate::in_use::{self, InUse};
 use crate::record::Record;
 use crate::report::Status;
 
 impl Work<'_> {
+    /// Of a node that cannot be served, and that no job has changed.
+    pub(crate) fn status_unconfigured(host: &Host) -> Status {
+        let in_use = InUse::find(host, Path::new(DEFAULT_STATE)).unwrap_or_default();
+        Status {
+            releases: in_use::releases(host, &in_use).unwrap_or_default(),
+            containers: in_use.containers,
+            ..Status::default()
+        }
+    }
+
     pub(crate) fn status(&self) -> Status {
         let running = self.daemon.running();
         let (config, configured) = self.node().configured().unwrap_or_default();

@@ -1,19 +1,23 @@
 //! uninstall: as if it had never been there.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::install::LINK;
-use super::{Done, Restart, Work, WorkError};
-use crate::files;
+use super::install::{DEFAULT_STATE, LINK};
+use super::{Done, Kept, Restart, Work, WorkError};
+use crate::files::{self, FileError};
+use crate::host::Host;
 use crate::in_use::{self, InUse};
 use crate::names::STATE;
 use crate::plan::Change;
 use crate::record::Record;
 use crate::release;
+use crate::report::Step;
 
 /// All that the runtime keeps on the node: native code, and this crate's record.
 const KEPT: &str = "/var/lib/wasm-interp";
+/// How long a killed compile may take to be gone.
+const PUBLISHERS: Duration = Duration::from_secs(10);
 /// Of the node's policy, which its administrator or the agent wrote and removes.
 const POLICY_FOLDER: &str = "/etc/wasm-interp";
 
@@ -21,11 +25,9 @@ impl Work<'_> {
     pub(crate) fn uninstall(&mut self, force: bool) -> Result<Done, WorkError> {
         self.settle()?;
         self.in_use(force)?;
-        // What fills the store meanwhile would make it anew behind us, and run from a release.
-        self.before("end-prewarming");
-        self.daemon.end_prewarming()?;
+        self.end_publishers()?;
         // That takes a while, in which a container may have been started.
-        let in_use = self.in_use(force)?;
+        self.in_use(force)?;
         self.before("plan");
         let record = Record::load(self.host)?;
         let changes = self.removals(&record)?;
@@ -50,6 +52,13 @@ impl Work<'_> {
             self.step("restart", "containerd runs without the handler");
             done.restarted = true;
         }
+        self.before("look-again");
+        // So does a restart. Now that containerd knows the runtime no longer, nothing new comes.
+        self.end_publishers()?;
+        let in_use = InUse::find(self.host, &self.state())?;
+        if !in_use.containers.is_empty() && !force {
+            return Err(WorkError::StartedMeanwhile(in_use.containers));
+        }
         self.before("clear");
         // Also without a record.
         let link = self
@@ -59,22 +68,7 @@ impl Work<'_> {
             files::remove(&link)?;
         }
         self.before("remove-releases");
-        for release in in_use::releases(self.host, &in_use)? {
-            if release.in_use {
-                self.step(
-                    "keep",
-                    format!(
-                        "{} is in use: uninstall again later",
-                        release.folder.display()
-                    ),
-                );
-                continue;
-            }
-            files::remove_all(&self.host.at(&release.folder))?;
-            self.step("remove", release.folder.display().to_string());
-        }
-        release::forget_copies(&self.host.at(self.host.base()))?;
-        files::remove_if_empty(&self.host.at(self.host.base()))?;
+        let kept = self.remove_releases(&in_use)?;
         files::remove_if_empty(&self.host.at(POLICY_FOLDER))?;
         self.before("forget");
         // Jobs run one after another: those of earlier ones are fetched by now, or never.
@@ -84,7 +78,55 @@ impl Work<'_> {
             files::remove_all(&self.host.at(KEPT))?;
             self.step("remove", KEPT);
         }
-        Ok(done)
+        match kept.first() {
+            // Containers that run on were to be left.
+            Some(_) if in_use.containers.is_empty() => Err(WorkError::Kept(kept)),
+            _ => Ok(done),
+        }
+    }
+
+    /// Removes what no job has ever configured: releases that were brought to a node which cannot be served.
+    pub(crate) fn uninstall_unconfigured(
+        host: &Host,
+        force: bool,
+        steps: &mut Vec<Step>,
+    ) -> Result<Done, WorkError> {
+        let in_use = InUse::find(host, Path::new(DEFAULT_STATE))?;
+        if !in_use.containers.is_empty() && !force {
+            return Err(WorkError::InUse(in_use.containers));
+        }
+        let kept = remove_releases(host, &in_use, steps)?;
+        if !kept.is_empty() {
+            return Err(WorkError::Kept(kept));
+        }
+        Ok(Done {
+            changed: false,
+            restarted: false,
+        })
+    }
+
+    fn remove_releases(&mut self, in_use: &InUse) -> Result<Vec<Kept>, WorkError> {
+        Ok(remove_releases(self.host, in_use, &mut self.steps)?)
+    }
+
+    /// Ends what fills the store: it would make it anew behind us, and runs from a release.
+    fn end_publishers(&mut self) -> Result<(), WorkError> {
+        self.before("end-prewarming");
+        self.daemon.end_prewarming()?;
+        let until = Instant::now() + PUBLISHERS;
+        loop {
+            let in_use = InUse::find(self.host, &self.state())?;
+            let mut pids = Vec::new();
+            for release in in_use::releases(self.host, &in_use)? {
+                pids.extend(in_use.publishers(self.host, &release.folder));
+            }
+            if pids.is_empty() || Instant::now() > until {
+                // What is left then is in use, and told as such.
+                return Ok(());
+            }
+            self.daemon.kill(&pids);
+            std::thread::sleep(self.pace.poll);
+        }
     }
 
     /// What is in use; refused if containers run, unless that is forced.
@@ -110,4 +152,32 @@ impl Work<'_> {
         }
         Ok(changes)
     }
+}
+
+/// Removes the releases that nobody uses; returns the others.
+fn remove_releases(
+    host: &Host,
+    in_use: &InUse,
+    steps: &mut Vec<Step>,
+) -> Result<Vec<Kept>, FileError> {
+    let mut kept = Vec::new();
+    for release in in_use::releases(host, in_use)? {
+        let folder = release.folder;
+        let shown = folder.display().to_string();
+        if release.in_use {
+            steps.push(Step::new("keep", &format!("{shown} is in use")));
+            kept.push(Kept {
+                pids: in_use.users(host, &folder).collect(),
+                folder,
+            });
+            continue;
+        }
+        release::remove(&host.at(&folder))?;
+        steps.push(Step::new("remove", &shown));
+    }
+    let base = host.at(host.base());
+    release::forget_removed(&base)?;
+    release::forget_copies(&base)?;
+    files::remove_if_empty(&base)?;
+    Ok(kept)
 }

@@ -1,6 +1,7 @@
 //! What a job does when things are not as they should be.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -8,7 +9,12 @@ use nix::unistd::geteuid;
 
 use super::fake::FakeNode;
 use super::layouts::{folder, kind};
+use crate::host::Host;
+use crate::job::{Action, Job};
 use crate::mounts_of_its_own;
+use crate::names::EXECUTABLES;
+use crate::process::Restart;
+use crate::release::Placed;
 use crate::report::{Outcome, Step};
 use crate::work::{Done, Work};
 
@@ -175,10 +181,10 @@ fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
     let (folder_1, folder_2) = (node.host.at("/opt/wasm-interp/1"), node.release("2"));
     mounts_of_its_own(|| {
         let none: Option<&str> = None;
-        mount(none, &folder_1, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        mount(Some(&folder_1), &folder_1, none, MsFlags::MS_BIND, none).unwrap();
         let act = |work: &mut Work<'_>| {
             let done = work.install(&folder_2);
-            let said = |step: &Step| step.name == "keep" && step.detail.contains("cannot remove");
+            let said = |step: &Step| step.name == "keep" && step.detail.contains("cannot rename");
             assert!(work.steps.iter().any(said), "{:?}", work.steps);
             done
         };
@@ -304,4 +310,133 @@ fn verify_says_what_is_missing() {
     node.runs_nothing();
     let error = verify(&node).unwrap_err();
     assert!(error.to_string().contains("ended with code 125"), "{error}");
+}
+
+/// As `find` sees a process: it runs that file of the node, with these words.
+fn process(node: &FakeNode, pid: &str, executable: &Path, words: &str) {
+    let folder = node.host.at("/proc").join(pid);
+    fs::create_dir_all(&folder).unwrap();
+    symlink(node.host.at(executable), folder.join("exe")).unwrap();
+    fs::write(folder.join("cmdline"), words).unwrap();
+}
+
+#[test]
+fn the_asker_and_publishers_keep_no_release() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let before = node.files();
+    let folder = node.release("1");
+    node.install(&folder).unwrap();
+    let command = folder.join("wasm-interp");
+    process(&node, "4000001", &command, "wasm-interp\0node\0uninstall\0");
+    process(&node, "4000002", &command, "wasm-interp\0__publish\0");
+    process(
+        &node,
+        "4000003",
+        &command,
+        "wasm-interp\0__compile-confined\0",
+    );
+    node.uninstall().unwrap();
+    assert!(!node.host.at("/proc/4000002").exists() && !node.host.at("/proc/4000003").exists());
+    assert!(
+        node.host.at("/proc/4000001").exists(),
+        "it waits for its report"
+    );
+    fs::remove_dir_all(node.host.at("/proc")).unwrap();
+    assert_eq!(node.files(), before);
+    assert!(!node.host.at("/opt/wasm-interp").exists());
+}
+
+#[test]
+fn what_a_process_runs_from_is_kept_and_told() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let folder = node.release("1");
+    node.install(&folder).unwrap();
+    process(
+        &node,
+        "4000001",
+        &folder.join("wasm-interp"),
+        "wasm-interp\0run\0",
+    );
+    let error = node.uninstall().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Failed);
+    assert_eq!(
+        error.to_string(),
+        "all is uninstalled but /opt/wasm-interp/1, from which process 4000001 runs; end that, then uninstall again"
+    );
+    assert_eq!(node.running().unwrap().runtime, None);
+    fs::remove_dir_all(node.host.at("/proc")).unwrap();
+    node.uninstall().unwrap();
+    assert!(!node.host.at("/opt/wasm-interp").exists());
+}
+
+#[test]
+fn a_container_that_comes_before_the_restart_keeps_its_release() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let folder = node.release("1");
+    node.install(&folder).unwrap();
+    let bundle = node
+        .host
+        .at("/run/containerd/io.containerd.runtime.v2.task/default/abc");
+    let start = |step: &str| {
+        if step == "look-again" {
+            fs::create_dir_all(&bundle).unwrap();
+            let shim = folder.join("containerd-shim-wasm-interp-v1");
+            fs::write(bundle.join("shim-binary-path"), shim.to_str().unwrap()).unwrap();
+        }
+    };
+    let error = node
+        .job(1_000_000, &start, |work| work.uninstall(false))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("default/abc") && error.outcome() == Outcome::Failed,
+        "{error}"
+    );
+    assert!(node.host.at(&folder).exists());
+    fs::remove_dir_all(node.host.at("/run/containerd")).unwrap();
+    node.uninstall().unwrap();
+    assert!(!node.host.at("/opt/wasm-interp").exists());
+}
+
+#[test]
+fn what_is_no_release_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let node = kubeadm(root.path());
+    let foreign = node.host.at("/opt/wasm-interp/plugins/bin");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("bridge"), "theirs").unwrap();
+    let old = node.release("1");
+    node.install(&old).unwrap();
+    let new = node.release("2");
+    node.install(&new).unwrap();
+    assert!(!node.host.at(&old).exists(), "nobody uses it");
+    node.uninstall().unwrap();
+    assert!(!node.host.at(&new).exists());
+    assert_eq!(fs::read(foreign.join("bridge")).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_node_that_cannot_be_served_can_be_left() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::new(root.path());
+    let folder = host.at("/opt/wasm-interp/1");
+    fs::create_dir_all(&folder).unwrap();
+    for name in EXECUTABLES {
+        fs::write(folder.join(name), "").unwrap();
+    }
+    let placed = Placed {
+        folder: "/opt/wasm-interp/1".into(),
+        version: "1".into(),
+        copied: true,
+    };
+    let run = |action| Job::new(action, &placed).run(&host, Restart::Allowed);
+    let refused = run(Action::Install);
+    assert_eq!(refused.outcome, Outcome::Refused);
+    let status = run(Action::Status).status.unwrap();
+    assert_eq!((status.releases.len(), status.containers.len()), (1, 0));
+    let report = run(Action::Uninstall { force: false });
+    assert!(report.holds(), "{}", report.message);
+    assert!(!host.at("/opt/wasm-interp").exists() && !host.at("/run/wasm-interp/node").exists());
 }

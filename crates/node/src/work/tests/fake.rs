@@ -193,6 +193,12 @@ pub(super) struct FakeContainerd<'a> {
 }
 
 impl Daemon for FakeContainerd<'_> {
+    fn kill(&self, pids: &[i32]) {
+        for pid in pids {
+            fs::remove_dir_all(self.node.host.at("/proc").join(pid.to_string())).unwrap();
+        }
+    }
+
     fn end_prewarming(&self) -> Result<(), LiveError> {
         Ok(())
     }
