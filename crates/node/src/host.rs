@@ -1,7 +1,10 @@
 //! The host's file system as this process sees it. Used by both sides; knows no file's meaning.
 
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::files::FileError;
 use crate::names::{BASE, RUN};
 
 /// A node's file system, at `/` or mounted somewhere else (`/host` in a pod).
@@ -54,6 +57,33 @@ impl Host {
         from_here
     }
 
+    /// Where a path of the host is from here, to be written there. In the file system of an image a link that
+    /// the image's own system would follow may lead to a file of this machine.
+    ///
+    /// # Errors
+    /// If it does.
+    pub(crate) fn to_write(&self, path: impl AsRef<Path>) -> Result<PathBuf, FileError> {
+        let here = self.at(path);
+        if self.root == Path::new("/") {
+            return Ok(here);
+        }
+        let root = fs::canonicalize(&self.root).map_err(FileError::new("find", &self.root))?;
+        let there = here
+            .ancestors()
+            .find_map(|part| fs::canonicalize(part).ok());
+        match there {
+            Some(there) if !there.starts_with(&root) => {
+                let source = io::Error::other(format!(
+                    "a symbolic link leads out of {}, to {}: make it relative",
+                    self.root.display(),
+                    there.display()
+                ));
+                Err(FileError::new("write", &here)(source))
+            }
+            _ => Ok(here),
+        }
+    }
+
     /// The root, from here.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -75,5 +105,31 @@ impl Host {
     /// Reports and the lock, from here.
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.at(RUN)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_of_an_image_does_not_lead_to_a_file_of_this_machine() {
+        let (image, machine) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = Host::new(image.path());
+        let etc = host.at("/etc");
+        fs::create_dir_all(etc.join("real")).unwrap();
+        fs::write(machine.path().join("config.toml"), "").unwrap();
+        symlink(machine.path(), etc.join("out")).unwrap();
+        symlink("real", etc.join("in")).unwrap();
+        for fine in ["/etc/in/config.toml", "/etc/new/config.toml", "/new", "/"] {
+            assert_eq!(host.to_write(fine).unwrap(), host.at(fine), "{fine}");
+        }
+        for wrong in ["/etc/out/config.toml", "/etc/out/new", "/etc/out"] {
+            let error = host.to_write(wrong).unwrap_err().to_string();
+            assert!(error.contains("leads out of"), "{error}");
+        }
     }
 }

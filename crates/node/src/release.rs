@@ -132,7 +132,7 @@ impl Host {
     }
 
     fn copy(&self, release: &Release, folder: &Path) -> Result<(), ReleaseError> {
-        let base = &self.at(self.base());
+        let base = &self.to_write(self.base())?;
         fs::create_dir_all(base).map_err(FileError::new("make directory", base))?;
         let copying = tempfile::Builder::new()
             .prefix(COPYING)

@@ -287,7 +287,7 @@ impl Work<'_> {
 
     /// Replaces or removes a file of the host's.
     fn put(&self, path: &std::path::Path, bytes: Option<&[u8]>) -> Result<(), FileError> {
-        let path = self.host.at(path);
+        let path = self.host.to_write(path)?;
         match bytes {
             Some(bytes) => files::write(&path, bytes, 0o644),
             None => files::remove(&path),
