@@ -14,6 +14,8 @@ use wasm_interp_workload::{Policy, PolicyError};
 pub(crate) const FILE: &str = "/etc/wasm-interp/policy.json";
 /// Beside it, what of it is ours.
 pub(crate) const RECORD: &str = "/etc/wasm-interp/.policy-sha256";
+/// What either is called until it is whole.
+const UNFINISHED: &str = ".policy-unfinished-";
 
 /// Why the policy is not on the node.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,7 @@ pub(crate) struct PolicyFile {
 impl PolicyFile {
     /// Makes the file what the chart wants, which is a file from here; with `None`, no file of ours is left.
     pub(crate) fn settle(&self, wanted: Option<&Path>) -> Result<(), PolicyFileError> {
+        self.forget_unfinished()?;
         let there = read(&self.file)?;
         let record = read(&self.record)?.unwrap_or_default();
         let record = String::from_utf8_lossy(&record).into_owned();
@@ -69,6 +72,17 @@ impl PolicyFile {
         )?;
         write(&self.file, &wanted)?;
         write(&self.record, hash(&wanted).as_bytes())
+    }
+
+    /// Removes what a write has left that was killed.
+    fn forget_unfinished(&self) -> Result<(), PolicyFileError> {
+        let folder = self.file.parent().unwrap_or(Path::new("/"));
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -99,6 +113,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), PolicyFileError> {
     let write = || {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)?;
         file.write_all(bytes)?;
@@ -164,6 +179,20 @@ mod tests {
         assert_eq!(node.holds(), None);
         assert!(!node.policy.record.exists());
         node.policy.settle(None).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_write_left_goes() {
+        let node = node();
+        let left = node.folder.path().join(".policy-unfinished-x");
+        for settle in [
+            |node: &Node| node.settle(SMALL),
+            |node: &Node| node.policy.settle(None),
+        ] {
+            fs::write(&left, "half").unwrap();
+            settle(&node).unwrap();
+            assert!(!left.exists());
+        }
     }
 
     #[test]
