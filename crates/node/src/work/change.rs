@@ -131,10 +131,17 @@ impl Work<'_> {
         let path = &change.path;
         let text = config::text(path, before).map_err(crate::plan::PlanError::from)?;
         let without = match (change.kind, before) {
-            (_, None) | (Kind::DropIn, _) => return Ok(Saved::Absent),
+            (_, None) => return Ok(Saved::Absent),
             (Kind::Template, _) => Some(config::template::without_runtime(&text)),
             (Kind::Main, _) => {
                 config::without_runtime(path, &text).map_err(crate::plan::PlanError::from)?
+            }
+            (Kind::DropIn, _) => {
+                let rest = config::drop_in_without_runtime(path, &text);
+                match rest.map_err(crate::plan::PlanError::from)? {
+                    Some(None) => return Ok(Saved::Absent),
+                    rest => rest.flatten(),
+                }
             }
         };
         Ok(Saved::keep(

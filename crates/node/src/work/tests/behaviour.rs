@@ -305,3 +305,70 @@ fn verify_says_what_is_missing() {
     let error = verify(&node).unwrap_err();
     assert!(error.to_string().contains("ended with code 125"), "{error}");
 }
+
+/// Layouts whose containerd takes a drop-in.
+const DROP_INS: [(&str, &str, &str); 3] = [
+    ("kubeadm-2", "/etc/containerd/conf.d", "version = 3"),
+    ("k0s", "/etc/k0s/containerd.d", "version = 2"),
+    (
+        "k3s-drop-in",
+        "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d",
+        "version = 3",
+    ),
+];
+
+/// A runtime of somebody else's.
+fn kata(version: &str) -> String {
+    let plugin = match version {
+        "version = 2" => "io.containerd.grpc.v1.cri",
+        _ => "io.containerd.cri.v1.runtime",
+    };
+    format!(
+        "# The team's own.\n[plugins.\"{plugin}\".containerd.runtimes.kata]\nruntime_type = 'k' # by hand\n"
+    )
+}
+
+#[test]
+fn what_others_add_to_our_drop_in_stays() {
+    for (name, folder_of_drop_ins, version) in DROP_INS {
+        let root = tempfile::tempdir().unwrap();
+        let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
+        let path = node.host.at(folder_of_drop_ins).join("wasm-interp.toml");
+        node.install(&node.release("1")).unwrap();
+        let ours = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{ours}\n{}", kata(version))).unwrap();
+
+        node.install(&node.release("2")).unwrap();
+        let ours = ours.replace("/1/", "/2/");
+        let upgraded = fs::read_to_string(&path).unwrap();
+        assert_eq!(upgraded, format!("{ours}\n{}", kata(version)), "{name}");
+
+        node.uninstall().unwrap();
+        let left = fs::read_to_string(&path).unwrap();
+        assert_eq!(left, format!("{version}\n\n{}", kata(version)), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_our_drop_ins_name_from_before_gets_its_bytes_back() {
+    for (name, folder_of_drop_ins, version) in DROP_INS {
+        let root = tempfile::tempdir().unwrap();
+        let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
+        let path = node.host.at(folder_of_drop_ins).join("wasm-interp.toml");
+        let foreign = format!("# Not of the installer.\n{version}\n{}", kata(version));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for record_is_lost in [false, true] {
+            fs::write(&path, &foreign).unwrap();
+            node.install(&node.release("1")).unwrap();
+            node.install(&node.release("2")).unwrap();
+            let there = fs::read_to_string(&path).unwrap();
+            assert!(there.starts_with(&foreign), "{name}: {there}");
+            if record_is_lost {
+                fs::remove_dir_all(node.host.at("/var/lib/wasm-interp")).unwrap();
+            }
+            node.uninstall().unwrap();
+            let left = fs::read_to_string(&path).unwrap();
+            assert_eq!(left, foreign, "{name}");
+        }
+    }
+}
