@@ -51,6 +51,9 @@ pub(crate) struct Record {
     /// A link to the shim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<PathBuf>,
+    /// The link leads to a shim that has not proved itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) switched: Option<Switched>,
     /// How often the file was changed back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reverts: Option<Reverts>,
@@ -85,6 +88,14 @@ pub(crate) struct Pending {
     pub(crate) wants: Option<Shim>,
     /// The record's edit once it is confirmed.
     pub(crate) edit: Option<Edit>,
+}
+
+/// The link as the only one that names the shim, switched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Switched {
+    /// Where it led; `None` if there was none.
+    pub(crate) before: Option<PathBuf>,
 }
 
 /// Bytes of a file that may have been absent: their hash, by which they are kept.

@@ -11,6 +11,19 @@ use crate::record::{Edit, Pending, Record, Saved};
 impl Work<'_> {
     /// Finishes or undoes what a killed job left. Nothing to do is the rule.
     pub(crate) fn settle(&mut self) -> Result<(), WorkError> {
+        let settled = self.settle_change();
+        let back = self.switch_back()?;
+        settled?;
+        if let Some(shim) = back {
+            self.step(
+                "settle",
+                format!("containerd finds {} again", shim.display()),
+            );
+        }
+        Ok(())
+    }
+
+    fn settle_change(&mut self) -> Result<(), WorkError> {
         let record = Record::load(self.host)?;
         let Some(pending) = record.pending.clone() else {
             return Ok(());

@@ -8,7 +8,7 @@ use crate::config::Shim;
 use crate::files::{self, FileError};
 use crate::in_use::{self, InUse};
 use crate::names::SHIM;
-use crate::record::Record;
+use crate::record::{Record, Switched};
 use crate::report::Reverts;
 
 /// On containerd's PATH everywhere, and writable.
@@ -49,23 +49,28 @@ impl Work<'_> {
             changed: !plan.change.is_none(),
             restarted: !plan.change.is_none() || !takes_effect,
         };
-        if done.restarted && plan.shim != Shim::Link {
-            // Before anything is changed: a release that cannot run here must not cost a restart.
-            self.before("try-release");
-            self.daemon
-                .trial(&plan.shim)
-                .map_err(|source| WorkError::Unfit {
-                    folder: folder.to_owned(),
-                    source,
-                })?;
-            self.step("try-release", "the release runs a program on this node");
+        let by_link = plan.shim == Shim::Link;
+        let linked = self.linked();
+        // Before anything is changed: a release that cannot run here must not cost a restart, nor the
+        // release before it the link. Where there is neither, it is tried by the link, below: a containerd
+        // that does not know runtime_path in its configuration may not know it in its API.
+        let switches = by_link && linked.is_some() && linked.as_ref() != Some(&shim);
+        if (done.restarted && !by_link) || switches {
+            self.try_release(folder, &Shim::Path(shim.clone()))?;
         }
-        if plan.shim == Shim::Link {
-            self.link(&shim)?;
+        if by_link && linked.as_ref() != Some(&shim) {
+            self.switch_link(&shim)?;
+            if let Err(error) = self.try_release(folder, &plan.shim) {
+                self.switch_back()?;
+                return Err(error);
+            }
         }
         if done.changed {
             self.write_reverts(reverts)?;
-            self.apply(&plan.change, wants)?;
+            if let Err(error) = self.apply(&plan.change, wants) {
+                self.switch_back()?;
+                return Err(error);
+            }
         } else if done.restarted {
             // The file has it and the running containerd does not: killed before the restart, or
             // reverted and written again by somebody else.
@@ -79,10 +84,30 @@ impl Work<'_> {
         }
         // Where containerd has the path, only when that holds: what is rolled back leaves no link.
         self.link(&shim)?;
-        self.verify()?;
+        if let Err(error) = self.verify() {
+            return Err(match self.switch_back()? {
+                Some(before) => WorkError::SwitchedBack {
+                    folder: folder.to_owned(),
+                    before,
+                    reason: error.to_string(),
+                },
+                None => error,
+            });
+        }
+        self.confirm_link()?;
         self.before("prune");
         self.prune(folder);
         Ok(done)
+    }
+
+    fn try_release(&mut self, folder: &Path, shim: &Shim) -> Result<(), WorkError> {
+        self.before("try-release");
+        self.daemon.trial(shim).map_err(|source| WorkError::Unfit {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        self.step("try-release", "the release runs a program on this node");
+        Ok(())
     }
 
     /// The running containerd has the handler.
@@ -144,6 +169,60 @@ impl Work<'_> {
             record.store(self.host)?;
         }
         Ok(())
+    }
+
+    /// Where the link leads.
+    fn linked(&self) -> Option<PathBuf> {
+        std::fs::read_link(self.host.at(LINK)).ok()
+    }
+
+    /// Puts the shim on containerd's `PATH` where nothing else names it: from then on it is the one that
+    /// runs. The way back is written down until [`Self::confirm_link`].
+    fn switch_link(&mut self, shim: &Path) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if record.switched.is_none() {
+            record.switched = Some(Switched {
+                before: self.linked(),
+            });
+            record.store(self.host)?;
+        }
+        self.link(shim)
+    }
+
+    /// The link leads to what works.
+    fn confirm_link(&self) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if record.switched.take().is_some() {
+            record.store(self.host)?;
+        }
+        Ok(())
+    }
+
+    /// Has a link that was switched, and not confirmed, lead to the shim from before; one that is new goes,
+    /// unless a table needs it. The shim that it leads to again.
+    pub(super) fn switch_back(&mut self) -> Result<Option<PathBuf>, WorkError> {
+        let mut record = Record::load(self.host)?;
+        let Some(Switched { before }) = record.switched.take() else {
+            return Ok(None);
+        };
+        self.before("switch-back");
+        // Without its release it would lead nowhere.
+        let before = before.filter(|shim| self.host.at(shim).exists());
+        match &before {
+            Some(shim) => self.link(shim)?,
+            None if record.edit.is_none() => {
+                if self
+                    .linked()
+                    .is_some_and(|shim| shim.starts_with(self.host.base()))
+                {
+                    files::remove(&self.host.at(LINK))?;
+                }
+                record.link = None;
+            }
+            None => {}
+        }
+        record.store(self.host)?;
+        Ok(before)
     }
 
     /// Puts the shim on containerd's `PATH`, also where the table names its path: 1.6 looks there all

@@ -57,6 +57,18 @@ pub enum WorkError {
         /// What was wrong with the new one.
         reason: String,
     },
+    /// The release before is the one that runs.
+    #[error(
+        "no program runs with the release in {folder}, so containerd finds {before} again: {reason}"
+    )]
+    SwitchedBack {
+        /// The new release's folder.
+        folder: std::path::PathBuf,
+        /// The shim from before.
+        before: std::path::PathBuf,
+        /// What was wrong with the new one.
+        reason: String,
+    },
     /// The old configuration is back, and does not work either.
     #[error(
         "containerd did not come back with the runtime in {path} ({reason}); the file is as it was, \
@@ -141,7 +153,7 @@ impl WorkError {
             Self::Layout(_) | Self::Plan(_) | Self::NotRunning(_) | Self::Unfit { .. } => {
                 Outcome::Refused
             }
-            Self::RolledBack { .. } => Outcome::RolledBack,
+            Self::RolledBack { .. } | Self::SwitchedBack { .. } => Outcome::RolledBack,
             Self::InUse(containers) => Outcome::InUse {
                 containers: containers.clone(),
             },

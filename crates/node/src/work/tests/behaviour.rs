@@ -15,12 +15,47 @@ use crate::work::{Done, Work};
 const CONFIG: &str = "/etc/containerd/config.toml";
 
 fn kubeadm(root: &Path) -> FakeNode {
-    FakeNode::new(root, kind("kubeadm"), &folder("kubeadm").join("before"))
+    node_like(root, "kubeadm")
+}
+
+fn node_like(root: &Path, layout: &str) -> FakeNode {
+    FakeNode::new(root, kind(layout), &folder(layout).join("before"))
+}
+
+/// Runs these also where containerd finds the shim by the link alone.
+macro_rules! also_by_the_link {
+    ($($test:ident)*) => {
+        mod by_path {
+            $(#[test] fn $test() { super::$test("kubeadm"); })*
+        }
+        mod by_the_link {
+            $(#[test] fn $test() { super::$test("debian-old"); })*
+        }
+    };
+}
+
+also_by_the_link! {
+    a_release_that_runs_nothing_here_changes_nothing
+    uninstall_takes_what_killed_askers_left
+    uninstall_refuses_while_containers_run_unless_forced
+    a_release_that_cannot_be_removed_is_no_failure_of_the_next_one
+    uninstall_refuses_a_container_that_starts_while_prewarming_is_ended
+    a_file_that_is_changed_back_is_written_again_ever_more_seldom
+    a_handler_that_is_configured_and_not_running_costs_one_restart
+    verify_says_what_is_missing
 }
 
 #[test]
 fn a_containerd_that_does_not_start_with_it_gets_its_bytes_back() {
-    for name in ["debian", "kubeadm", "kubeadm-2", "k3s", "rke2", "microk8s"] {
+    for name in [
+        "debian",
+        "debian-old",
+        "kubeadm",
+        "kubeadm-2",
+        "k3s",
+        "rke2",
+        "microk8s",
+    ] {
         let root = tempfile::tempdir().unwrap();
         let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
         let before = node.files();
@@ -65,10 +100,9 @@ fn a_failed_upgrade_goes_back_to_the_release_before_not_to_nothing() {
     assert_eq!(node.files(), before);
 }
 
-#[test]
-fn a_release_that_runs_nothing_here_changes_nothing() {
+fn a_release_that_runs_nothing_here_changes_nothing(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let before = node.files();
     node.runs_nothing();
     let error = node.install(&node.release("1")).unwrap_err();
@@ -111,9 +145,47 @@ fn uninstall_works_without_the_record() {
 }
 
 #[test]
-fn uninstall_takes_what_killed_askers_left() {
+fn a_link_that_alone_names_the_shim_leads_to_what_works() {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), "debian-old");
+    let (folder_1, folder_2) = (node.release("1"), node.release("2"));
+    node.install(&folder_1).unwrap();
+    let installed = node.files();
+    let upgrade = |breaks_before: &str| {
+        let watch = |step: &str| {
+            if step == breaks_before {
+                node.runs_nothing_of(&folder_2);
+            }
+        };
+        let error = node.job(1_000_000, &watch, |work| work.install(&node.release("2")));
+        let error = error.unwrap_err();
+        assert_eq!(node.files(), installed, "{error}");
+        assert!(node.host.at(&folder_1).exists());
+        node.runs_all_again();
+        error
+    };
+    // By its path: nothing is switched.
+    let error = upgrade("plan");
+    assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+    // By the link: a containerd may not know the path.
+    let error = upgrade("link");
+    assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+    // In the end.
+    let error = upgrade("verify");
+    assert_eq!(error.outcome(), Outcome::RolledBack, "{error}");
+    let said = error.to_string();
+    assert!(
+        said.starts_with("no program runs with the release in /opt/wasm-interp/2, so containerd finds /opt/wasm-interp/1/"),
+        "{said}"
+    );
+    node.install(&node.release("2")).unwrap();
+    assert_ne!(node.files(), installed);
+    assert!(!node.host.at(&folder_1).exists());
+}
+
+fn uninstall_takes_what_killed_askers_left(layout: &str) {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), layout);
     node.install(&node.release("1")).unwrap();
     let run = node.host.run_dir();
     fs::create_dir_all(&run).unwrap();
@@ -128,10 +200,9 @@ fn uninstall_takes_what_killed_askers_left() {
     assert!(!copy.exists());
 }
 
-#[test]
-fn uninstall_refuses_while_containers_run_unless_forced() {
+fn uninstall_refuses_while_containers_run_unless_forced(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let before = node.files();
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
@@ -163,14 +234,13 @@ fn uninstall_refuses_while_containers_run_unless_forced() {
     assert_eq!(node.files(), before);
 }
 
-#[test]
-fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
+fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one(layout: &str) {
     // A mount point cannot be removed, also not by root.
     if !geteuid().is_root() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     node.install(&node.release("1")).unwrap();
     let (folder_1, folder_2) = (node.host.at("/opt/wasm-interp/1"), node.release("2"));
     mounts_of_its_own(|| {
@@ -189,10 +259,9 @@ fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
     assert!(!folder_1.exists());
 }
 
-#[test]
-fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
+fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
     let installed = node.files();
@@ -214,10 +283,9 @@ fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
     assert_eq!(node.files(), installed);
 }
 
-#[test]
-fn a_file_that_is_changed_back_is_written_again_ever_more_seldom() {
+fn a_file_that_is_changed_back_is_written_again_ever_more_seldom(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let original = fs::read(node.host.at(CONFIG)).unwrap();
     let folder_1 = node.release("1");
     let mut now = 1_000_000;
@@ -259,10 +327,9 @@ fn a_file_that_is_changed_back_is_written_again_ever_more_seldom() {
     install(now + 25 * 3600).unwrap();
 }
 
-#[test]
-fn a_handler_that_is_configured_and_not_running_costs_one_restart() {
+fn a_handler_that_is_configured_and_not_running_costs_one_restart(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
     // Written back by somebody, after containerd was started without it.
@@ -281,10 +348,9 @@ fn a_handler_that_is_configured_and_not_running_costs_one_restart() {
     );
 }
 
-#[test]
-fn verify_says_what_is_missing() {
+fn verify_says_what_is_missing(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let verify = |node: &FakeNode| {
         let nothing = Done {
             changed: false,
