@@ -31,6 +31,7 @@ impl Work<'_> {
             "plan",
             format!("{} for {}", plan.change.path.display(), shim.display()),
         );
+        self.can_link(&shim)?;
         let wants = Some(&plan.shim);
         if self.restart == Restart::Never {
             let changed = !plan.change.is_none();
@@ -235,17 +236,35 @@ impl Work<'_> {
             record.store(self.host)?;
         }
         self.before("link");
-        let here = self.host.at(&link);
-        if std::fs::read_link(&here).is_ok_and(|target| target == shim) {
+        if self.linked().is_some_and(|target| target == shim) {
             return Ok(());
         }
-        let new = here.with_extension("new");
-        files::remove(&new)?;
-        let failed = |source| FileError::new("link", &here)(source);
-        symlink(shim, &new).map_err(failed)?;
-        std::fs::rename(&new, &here).map_err(failed)?;
+        let here = self.host.at(&link);
+        let new = self.new_link(shim)?;
+        std::fs::rename(&new, &here).map_err(FileError::new("link", &here))?;
         self.step("link", link.display().to_string());
         Ok(())
+    }
+
+    /// The same link beside its place.
+    fn new_link(&self, shim: &Path) -> Result<PathBuf, FileError> {
+        let new = self.host.at(LINK).with_extension("new");
+        files::remove(&new)?;
+        symlink(shim, &new).map_err(FileError::new("link", &new))?;
+        Ok(new)
+    }
+
+    /// Whether the link can be made, while nothing is changed: it is needed once containerd was restarted.
+    fn can_link(&self, shim: &Path) -> Result<(), WorkError> {
+        self.before("try-link");
+        if self.linked().is_some_and(|target| target == shim) {
+            return Ok(());
+        }
+        let made = self.new_link(shim).and_then(|new| files::remove(&new));
+        made.map_err(|source| WorkError::NoLink {
+            link: LINK.into(),
+            source,
+        })
     }
 
     /// Removes folders of other releases that nobody uses. The node works by now: what cannot be removed is

@@ -46,6 +46,18 @@ pub enum WorkError {
         /// What happened.
         source: LiveError,
     },
+    /// There is no place for the link.
+    #[error(
+        "{link} cannot be made, where containerd looks for the shim; nothing was changed: {source}. Make \
+         its folder, or mount something writable there (a folder or an overlay, where /usr is read-only), \
+         or keep the installer off this node"
+    )]
+    NoLink {
+        /// The link.
+        link: std::path::PathBuf,
+        /// Why.
+        source: FileError,
+    },
     /// The old configuration is back.
     #[error(
         "containerd did not come back with the runtime in {path}, so the file is as it was and \
@@ -150,9 +162,11 @@ impl WorkError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Layout(LayoutError::File(_)) | Self::Plan(PlanError::File(_)) => Outcome::Failed,
-            Self::Layout(_) | Self::Plan(_) | Self::NotRunning(_) | Self::Unfit { .. } => {
-                Outcome::Refused
-            }
+            Self::Layout(_)
+            | Self::Plan(_)
+            | Self::NotRunning(_)
+            | Self::Unfit { .. }
+            | Self::NoLink { .. } => Outcome::Refused,
             Self::RolledBack { .. } | Self::SwitchedBack { .. } => Outcome::RolledBack,
             Self::InUse(containers) => Outcome::InUse {
                 containers: containers.clone(),

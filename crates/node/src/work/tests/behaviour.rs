@@ -1,7 +1,8 @@
 //! What a job does when things are not as they should be.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
@@ -142,6 +143,40 @@ fn uninstall_works_without_the_record() {
     fs::remove_dir_all(node.host.at("/var/lib/wasm-interp")).unwrap();
     node.uninstall().unwrap();
     assert_eq!(node.files(), before);
+}
+
+#[test]
+fn a_node_that_takes_no_link_is_refused_before_anything_is_changed() {
+    let is_refused = |node: &FakeNode, before: &BTreeMap<PathBuf, String>| {
+        let error = node.install(&node.release("1")).unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+        let said = error.to_string();
+        let begins = "/usr/local/bin/containerd-shim-wasm-interp-v1 cannot be made, where";
+        assert!(said.starts_with(begins), "{said}");
+        assert_eq!(&node.files(), before);
+        assert_eq!(node.restarts(), 0);
+    };
+    for layout in ["debian", "debian-old"] {
+        let root = tempfile::tempdir().unwrap();
+        let node = node_like(root.path(), layout);
+        let bin = node.host.at("/usr/local/bin");
+        // A mount is read-only also for root.
+        if geteuid().is_root() {
+            let before = node.files();
+            mounts_of_its_own(|| {
+                let none: Option<&str> = None;
+                let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(Some(&bin), &bin, none, MsFlags::MS_BIND, none).unwrap();
+                mount(none, &bin, none, read_only, none).unwrap();
+                is_refused(&node, &before);
+            });
+        }
+        fs::remove_dir_all(&bin).unwrap();
+        let before = node.files();
+        is_refused(&node, &before);
+        fs::create_dir_all(&bin).unwrap();
+        node.install(&node.release("1")).unwrap();
+    }
 }
 
 #[test]
