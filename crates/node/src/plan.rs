@@ -17,6 +17,7 @@ use crate::host::Host;
 use crate::layout::{Layout, Place};
 use crate::live::LiveError;
 use crate::names::RUN;
+use crate::record::Edit;
 
 /// Our file in a folder of drop-ins.
 const DROP_IN: &str = "wasm-interp.toml";
@@ -126,32 +127,50 @@ impl Node<'_> {
         Err(PlanError::NoPlace(reasons))
     }
 
-    /// What has to change so that our table is in none of the files that can hold it.
-    pub(crate) fn plan_removal(&self) -> Result<Vec<Change>, PlanError> {
-        let mut changes = Vec::new();
-        for target in self.targets()? {
-            let before = self.read(&target.path)?;
-            let Some(bytes) = &before else { continue };
-            let text = config::text(&target.path, Some(bytes))?;
-            let after = match target.kind {
-                Kind::Template => {
-                    let rest = template::without_runtime(&text);
-                    template::has_runtime(&text)
-                        .then(|| (!template::is_plain(&rest)).then_some(rest))
-                }
-                Kind::Main => config::without_runtime(&target.path, &text)?.map(Some),
-                Kind::DropIn => config::drop_in_without_runtime(&target.path, &text)?,
-            };
-            if let Some(after) = after {
-                changes.push(Change {
-                    kind: target.kind,
-                    path: target.path,
-                    before,
-                    after: after.map(String::into_bytes),
-                });
+    /// What has to change so that our table is in none of the files that can hold it, nor in those that
+    /// were edited when they could.
+    pub(crate) fn plan_removal(&self, edited: &[Edit]) -> Result<Vec<Change>, PlanError> {
+        let targets = self.targets()?;
+        let mut places: Vec<_> = targets
+            .iter()
+            .map(|target| (target.kind, &target.path))
+            .collect();
+        for edit in edited {
+            if !places.iter().any(|(_, path)| **path == edit.path) {
+                places.push((edit.kind, &edit.path));
             }
         }
-        Ok(changes)
+        let changes = places
+            .into_iter()
+            .filter_map(|(kind, path)| self.without_ours(kind, path).transpose());
+        changes.collect()
+    }
+
+    /// That file's change after which our table is not in it; `None` if it is not.
+    pub(crate) fn without_ours(
+        &self,
+        kind: Kind,
+        path: &Path,
+    ) -> Result<Option<Change>, PlanError> {
+        let before = self.read(path)?;
+        let Some(bytes) = &before else {
+            return Ok(None);
+        };
+        let text = config::text(path, Some(bytes))?;
+        let after = match kind {
+            Kind::Template => {
+                let rest = template::without_runtime(&text);
+                template::has_runtime(&text).then(|| (!template::is_plain(&rest)).then_some(rest))
+            }
+            Kind::Main => config::without_runtime(path, &text)?.map(Some),
+            Kind::DropIn => config::drop_in_without_runtime(path, &text)?,
+        };
+        Ok(after.map(|after| Change {
+            kind,
+            path: path.to_owned(),
+            before,
+            after: after.map(String::into_bytes),
+        }))
     }
 
     /// The file that holds our table, or would, and the shim that it names.

@@ -39,6 +39,7 @@ impl Work<'_> {
                 self.apply(&plan.change, wants)?;
             }
             self.link(&shim)?;
+            self.leave_earlier(&plan.change.path);
             return Ok(Done {
                 changed,
                 restarted: false,
@@ -96,6 +97,7 @@ impl Work<'_> {
             });
         }
         self.confirm_link()?;
+        self.leave_earlier(&plan.change.path);
         self.before("prune");
         self.prune(folder);
         Ok(done)
@@ -134,7 +136,7 @@ impl Work<'_> {
     /// Whether our table vanished from the file that we wrote it to, and how often that makes.
     fn reverts(&self) -> Result<Option<Reverts>, WorkError> {
         let record = Record::load(self.host)?;
-        let Some(edit) = &record.edit else {
+        let Some(edit) = record.edits.last() else {
             return Ok(None);
         };
         if self.node().configured()?.1.is_some() {
@@ -211,7 +213,7 @@ impl Work<'_> {
         let before = before.filter(|shim| self.host.at(shim).exists());
         match &before {
             Some(shim) => self.link(shim)?,
-            None if record.edit.is_none() => {
+            None if record.edits.is_empty() => {
                 if self
                     .linked()
                     .is_some_and(|shim| shim.starts_with(self.host.base()))

@@ -1,5 +1,6 @@
 //! What a job does when things are not as they should be.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -370,8 +371,7 @@ fn a_handler_that_is_configured_and_not_running_costs_one_restart(layout: &str) 
     // Written back by somebody, after containerd was started without it.
     let installed = fs::read(node.host.at(CONFIG)).unwrap();
     fs::write(node.host.at(CONFIG), "version = 2\n").unwrap();
-    let layout = node.layout().unwrap();
-    crate::daemon::Daemon::restart(&node.containerd(&layout)).unwrap();
+    restart(&node);
     fs::write(node.host.at(CONFIG), installed).unwrap();
     let done = node.install(&folder_1).unwrap();
     assert_eq!(
@@ -472,4 +472,114 @@ fn a_file_of_our_drop_ins_name_from_before_gets_its_bytes_back() {
             assert_eq!(left, foreign, "{name}");
         }
     }
+}
+
+/// The node's containerd restarted by somebody else.
+fn restart(node: &FakeNode) {
+    let layout = node.layout().unwrap();
+    crate::daemon::Daemon::restart(&node.containerd(&layout)).unwrap();
+}
+
+/// A node whose drop-in was installed, and whose main file then came without its imports; and its files
+/// had nothing been installed.
+fn without_its_imports(root: &Path) -> (FakeNode, BTreeMap<PathBuf, String>) {
+    let node = node_like(root, "kubeadm-2");
+    let mut before = node.files();
+    node.install(&node.release("1")).unwrap();
+    let anew = fs::read_to_string(node.host.at(CONFIG)).unwrap();
+    let anew = anew.replace("imports = ['/etc/containerd/conf.d/*.toml']\n", "");
+    fs::write(node.host.at(CONFIG), &anew).unwrap();
+    restart(&node);
+    before.insert(CONFIG.trim_start_matches('/').into(), anew);
+    (node, before)
+}
+
+const OUR_DROP_IN: &str = "/etc/containerd/conf.d/wasm-interp.toml";
+
+#[test]
+fn a_table_that_comes_to_another_file_leaves_the_one_before() {
+    let root = tempfile::tempdir().unwrap();
+    let (node, before) = without_its_imports(root.path());
+    assert!(node.host.at(OUR_DROP_IN).exists());
+    node.install(&node.release("1")).unwrap();
+    assert!(!node.host.at("/etc/containerd/conf.d").exists());
+    assert_ne!(node.files(), before);
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
+#[test]
+fn uninstall_finds_our_table_where_containerd_reads_no_longer() {
+    let root = tempfile::tempdir().unwrap();
+    let (node, before) = without_its_imports(root.path());
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
+#[test]
+fn a_job_killed_while_it_leaves_an_earlier_file_is_made_up_for() {
+    let record = "/var/lib/wasm-interp/node/record.json";
+    for (killed_before, uninstalls) in [
+        ("leave", true),
+        ("leave", false),
+        ("left", true),
+        ("left", false),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let (node, before) = without_its_imports(root.path());
+        let (record, drop_in) = (node.host.at(record), node.host.at(OUR_DROP_IN));
+        let then = RefCell::new(None);
+        let watch = |step: &str| {
+            if step == killed_before {
+                let read = |path: &Path| fs::read(path).ok();
+                *then.borrow_mut() = Some((read(&record), read(&drop_in)));
+            }
+        };
+        let install = |watch: &dyn Fn(&str)| {
+            let folder_1 = node.release("1");
+            node.job(1_000_000, watch, |work| work.install(&folder_1))
+                .unwrap();
+        };
+        install(&watch);
+        let installed = node.files();
+        let (then_record, then_drop_in) = then.into_inner().unwrap();
+        fs::write(&record, then_record.unwrap()).unwrap();
+        if let Some(bytes) = then_drop_in {
+            fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+            fs::write(&drop_in, bytes).unwrap();
+        }
+        if !uninstalls {
+            install(&|_| {});
+            assert_eq!(node.files(), installed, "{killed_before}");
+        }
+        node.uninstall().unwrap();
+        assert_eq!(node.files(), before, "{killed_before}");
+    }
+}
+
+#[test]
+fn a_newer_template_takes_the_block_over() {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), "k3s");
+    let folder = node.host.at("/var/lib/rancher/k3s/agent/etc/containerd");
+    let older = folder.join("config.toml.tmpl");
+    let newer = folder.join("config-v3.toml.tmpl");
+    let theirs = "# The team's own.\nversion = 2\n";
+    fs::write(&older, theirs).unwrap();
+    restart(&node);
+    node.install(&node.release("1")).unwrap();
+    assert!(fs::read_to_string(&older).unwrap().contains("wasm-interp"));
+
+    fs::write(&newer, "{{ template \"base\" . }}\n").unwrap();
+    restart(&node);
+    node.install(&node.release("1")).unwrap();
+    assert!(fs::read_to_string(&newer).unwrap().contains("wasm-interp"));
+    assert_eq!(fs::read_to_string(&older).unwrap(), theirs);
+
+    node.uninstall().unwrap();
+    assert_eq!(fs::read_to_string(&older).unwrap(), theirs);
+    assert_eq!(
+        fs::read_to_string(&newer).unwrap(),
+        "{{ template \"base\" . }}\n"
+    );
 }
