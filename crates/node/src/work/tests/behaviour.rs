@@ -474,6 +474,21 @@ fn a_file_of_our_drop_ins_name_from_before_gets_its_bytes_back() {
     }
 }
 
+#[test]
+fn a_file_of_our_drop_ins_name_that_cannot_be_edited_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), "kubeadm-2");
+    let foreign = "# Without a version.\n[debug]\nlevel = 'info'\n";
+    fs::create_dir_all(node.host.at(OUR_DROP_IN).parent().unwrap()).unwrap();
+    fs::write(node.host.at(OUR_DROP_IN), foreign).unwrap();
+    let before = node.files();
+    node.install(&node.release("1")).unwrap();
+    let there = fs::read_to_string(node.host.at(OUR_DROP_IN)).unwrap();
+    assert_eq!(there, foreign);
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
 /// The node's containerd restarted by somebody else.
 fn restart(node: &FakeNode) {
     let layout = node.layout().unwrap();
