@@ -62,6 +62,10 @@ pub(crate) fn replacing(
 /// Whether the import is a pattern that could take that file. Errs on the side of yes.
 fn may_take(import: &Path, file: &Path) -> bool {
     const WILD: [char; 3] = ['*', '?', '['];
+    // No part of a pattern matches more than one of a path.
+    if import.components().count() != file.components().count() {
+        return false;
+    }
     let import = import.to_string_lossy();
     let Some(wild) = import.find(WILD) else {
         return false;
@@ -139,7 +143,10 @@ mod tests {
         };
         let all = "\"/c/d/a.toml\", \"/run/x\", \"/c/d/z.toml\"";
         for (imports, becomes) in [
-            ("'/x/*.toml', 'd/*.toml'", format!("\"/x/*.toml\", {all}")),
+            (
+                "'/x/*.toml', 'd/*.toml', '*.toml'",
+                format!("\"/x/*.toml\", {all}, \"/c/*.toml\""),
+            ),
             (
                 "'d/*.toml', 'd/ours.toml', '/c/*/other.toml'",
                 format!("{all}, \"/run/x\", \"/c/*/other.toml\""),
