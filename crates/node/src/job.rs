@@ -15,10 +15,11 @@ use crate::release::Placed;
 use crate::report::{Report, Step};
 use crate::systemd::{self, Systemd, SystemdError, Transient};
 
-/// A job may take this long: two restarts of containerd, and programs that run through it.
-const LIMIT: Duration = Duration::from_secs(600);
+/// A job may take this long: two restarts of containerd, of k3s and RKE2 with all that they start, and
+/// programs that run through it.
+const LIMIT: Duration = Duration::from_secs(900);
 /// And this long the one that pulls images and compiles …
-const PREWARM_LIMIT: Duration = Duration::from_secs(7200);
+const PREWARM_LIMIT: Duration = Duration::from_secs(7800);
 /// … which works so long at most: the rest is for its report, which waits while another job runs.
 pub(crate) const PREWARM_WORK: Duration = PREWARM_LIMIT.saturating_sub(LIMIT.saturating_mul(2));
 /// Between two looks for the report.

@@ -66,6 +66,18 @@ pub enum LayoutError {
     /// Several.
     #[error("found {} on this node: name the one to use with --distribution", names(.0))]
     Ambiguous(Vec<Distribution>),
+    /// A distribution that keeps its things somewhere else, or has not begun.
+    #[error(
+        "this node has {unit} but not {missing}: start it once if it never ran; a data directory of its \
+         own (--data-dir) cannot be served; if another containerd is the one to configure, name its \
+         layout with --distribution"
+    )]
+    Elsewhere {
+        /// The distribution's unit.
+        unit: &'static str,
+        /// What the distribution would have.
+        missing: PathBuf,
+    },
     /// Not the one that was named.
     #[error("this node is not laid out as {}: {missing} is missing", .distribution.name())]
     NotThis {
@@ -98,6 +110,9 @@ impl Distribution {
     }
 }
 
+const K3S_UNITS: &[&str] = &["k3s.service", "k3s-agent.service"];
+const RKE2_UNITS: &[&str] = &["rke2-server.service", "rke2-agent.service"];
+const K0S_UNITS: &[&str] = &["k0sworker.service", "k0scontroller.service"];
 /// First line of a configuration that k0s looks after.
 const K0S_MANAGED: &str = "# k0s_managed=true";
 
@@ -113,13 +128,13 @@ pub(crate) fn find(host: &Host, choice: Choice) -> Result<Layout, LayoutError> {
             distribution,
             "/var/lib/rancher/k3s",
             "data/current/bin/containerd",
-            &["k3s.service", "k3s-agent.service"],
+            K3S_UNITS,
         ),
         Distribution::Rke2 => rancher(
             distribution,
             "/var/lib/rancher/rke2",
             "bin/containerd",
-            &["rke2-server.service", "rke2-agent.service"],
+            RKE2_UNITS,
         ),
         Distribution::K0s => k0s(host)?,
         Distribution::MicroK8s => Layout {
@@ -160,25 +175,38 @@ fn refuse_systems(host: &Host) -> Result<(), LayoutError> {
 }
 
 fn detect(host: &Host) -> Result<Distribution, LayoutError> {
-    let signs = [
+    let signs: [(_, _, &[_]); 4] = [
         (
             Distribution::K3s,
             "/var/lib/rancher/k3s/agent/etc/containerd",
+            K3S_UNITS,
         ),
         (
             Distribution::Rke2,
             "/var/lib/rancher/rke2/agent/etc/containerd",
+            RKE2_UNITS,
         ),
-        (Distribution::K0s, "/var/lib/k0s/bin/containerd"),
+        (Distribution::K0s, "/var/lib/k0s/bin/containerd", K0S_UNITS),
         (
             Distribution::MicroK8s,
             "/var/snap/microk8s/current/args/containerd-template.toml",
+            &[],
         ),
     ];
+    // Its containerd is not where it is looked for; the one beside it would be the wrong one.
+    for (_, sign, units) in &signs {
+        let unit = units.iter().find(|unit| unit::exists(host, unit));
+        if let (Some(unit), false) = (unit, exists(host, Path::new(sign))) {
+            return Err(LayoutError::Elsewhere {
+                unit,
+                missing: sign.into(),
+            });
+        }
+    }
     let found: Vec<_> = signs
         .into_iter()
-        .filter(|(_, sign)| exists(host, Path::new(sign)))
-        .map(|(distribution, _)| distribution)
+        .filter(|(_, sign, _)| exists(host, Path::new(sign)))
+        .map(|(distribution, ..)| distribution)
         .collect();
     match found[..] {
         // A Kubernetes with a containerd of its own goes before one beside it, which is Docker's.
@@ -228,7 +256,7 @@ fn k0s(host: &Host) -> Result<Layout, LayoutError> {
         main,
         place,
         binary: "/var/lib/k0s/bin/containerd".into(),
-        units: &["k0sworker.service", "k0scontroller.service"],
+        units: K0S_UNITS,
         state: Some("/run/k0s/containerd".into()),
         socket: Some("/run/k0s/containerd.sock".into()),
     })
@@ -260,4 +288,39 @@ fn plain(host: &Host) -> Result<Option<Layout>, LayoutError> {
 /// target is meant for the host's own processes.
 fn exists(host: &Host, path: &Path) -> bool {
     fs::symlink_metadata(host.at(path)).is_ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_distribution_elsewhere_is_not_taken_for_the_containerd_beside_it() {
+        let units = [K3S_UNITS, RKE2_UNITS, K0S_UNITS].concat();
+        for (unit, folder) in units.iter().zip(unit::FOLDERS.iter().cycle()) {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::new(root.path());
+            let write = |path: &Path| {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            };
+            write(&host.at("/usr/bin/containerd"));
+            assert!(find(&host, Choice::Auto).is_ok());
+            let path = host.at(Path::new(folder).join(unit));
+            write(&path);
+            let said = find(&host, Choice::Auto).unwrap_err().to_string();
+            assert!(
+                said.starts_with(&format!("this node has {unit} but not /var/lib/")),
+                "{said}"
+            );
+            // It was named, or its unit is out of use.
+            assert!(find(&host, Choice::Named(Distribution::Containerd)).is_ok());
+            fs::remove_file(&path).unwrap();
+            symlink("/dev/null", &path).unwrap();
+            assert!(find(&host, Choice::Auto).is_ok(), "{unit} is masked");
+        }
+    }
 }

@@ -16,7 +16,6 @@
 //!
 //! # For the agent
 //! ```no_run
-//! # use std::time::Duration;
 //! # use wasm_interp_node::{Action, Host, Job, Release};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // The host's directories are mounted beneath /host, at their own places.
@@ -24,7 +23,7 @@
 //! let release = Release::in_folder("/release", env!("CARGO_PKG_VERSION"));
 //! let placed = host.place(&release)?;
 //! let ticket = host.start(&Job::new(Action::Install, &placed))?;
-//! let report = host.wait(&ticket, Duration::from_secs(600))?;
+//! let report = host.wait(&ticket, Action::Install.limit())?;
 //! assert!(report.holds(), "{}", report.message);
 //! # Ok(())
 //! # }

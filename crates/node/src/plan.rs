@@ -3,6 +3,8 @@
 //! else changed. So it is found out, not known by version, whether a drop-in file is read, whether
 //! it would replace a whole section, and whether `runtime_path` is understood.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use crate::host::Host;
 use crate::layout::{Layout, Place};
 use crate::live::LiveError;
 use crate::names::RUN;
+use crate::record::Edit;
 
 /// Our file in a folder of drop-ins.
 const DROP_IN: &str = "wasm-interp.toml";
@@ -25,7 +28,7 @@ const DROP_IN: &str = "wasm-interp.toml";
 pub(crate) enum Kind {
     /// A whole configuration.
     Main,
-    /// A file of our own.
+    /// A file of our own, to which others may have added.
     DropIn,
     /// A Go template.
     Template,
@@ -124,33 +127,50 @@ impl Node<'_> {
         Err(PlanError::NoPlace(reasons))
     }
 
-    /// What has to change so that our table is in none of the files that can hold it.
-    pub(crate) fn plan_removal(&self) -> Result<Vec<Change>, PlanError> {
-        let mut changes = Vec::new();
-        for target in self.targets()? {
-            let before = self.read(&target.path)?;
-            let Some(bytes) = &before else { continue };
-            let text = config::text(&target.path, Some(bytes))?;
-            let after = match target.kind {
-                Kind::Template => {
-                    let rest = template::without_runtime(&text);
-                    template::has_runtime(&text)
-                        .then(|| (!template::is_plain(&rest)).then_some(rest))
-                }
-                Kind::Main => config::without_runtime(&target.path, &text)?.map(Some),
-                Kind::DropIn => config::without_runtime(&target.path, &text)?
-                    .map(|rest| (!only_a_version(&rest)).then_some(rest)),
-            };
-            if let Some(after) = after {
-                changes.push(Change {
-                    kind: target.kind,
-                    path: target.path,
-                    before,
-                    after: after.map(String::into_bytes),
-                });
+    /// What has to change so that our table is in none of the files that can hold it, nor in those that
+    /// were edited when they could.
+    pub(crate) fn plan_removal(&self, edited: &[Edit]) -> Result<Vec<Change>, PlanError> {
+        let targets = self.targets()?;
+        let mut places: Vec<_> = targets
+            .iter()
+            .map(|target| (target.kind, &target.path))
+            .collect();
+        for edit in edited {
+            if !places.iter().any(|(_, path)| **path == edit.path) {
+                places.push((edit.kind, &edit.path));
             }
         }
-        Ok(changes)
+        let changes = places
+            .into_iter()
+            .filter_map(|(kind, path)| self.without_ours(kind, path).transpose());
+        changes.collect()
+    }
+
+    /// That file's change after which our table is not in it; `None` if it is not.
+    pub(crate) fn without_ours(
+        &self,
+        kind: Kind,
+        path: &Path,
+    ) -> Result<Option<Change>, PlanError> {
+        let before = self.read(path)?;
+        let Some(bytes) = &before else {
+            return Ok(None);
+        };
+        let text = config::text(path, Some(bytes))?;
+        let after = match kind {
+            Kind::Template => {
+                let rest = template::without_runtime(&text);
+                template::has_runtime(&text).then(|| (!template::is_plain(&rest)).then_some(rest))
+            }
+            Kind::Main => config::without_runtime(path, &text)?.map(Some),
+            Kind::DropIn => config::drop_in_without_runtime(path, &text)?,
+        };
+        Ok(after.map(|after| Change {
+            kind,
+            path: path.to_owned(),
+            before,
+            after: after.map(String::into_bytes),
+        }))
     }
 
     /// The file that holds our table, or would, and the shim that it names.
@@ -275,13 +295,27 @@ impl Node<'_> {
                     (edited, probe)
                 }
                 Kind::DropIn => {
-                    let after = config::drop_in(version, &shim);
+                    let after = match config::drop_in(&target.path, &text, version, &shim) {
+                        Err(error @ ConfigError::Version { .. }) => {
+                            return Ok(Err(error.to_string()));
+                        }
+                        after => after?,
+                    };
                     let probe = if target.merged {
                         self.probe(&config::absolute(&target.read, &edited)?, None)?
                     } else {
-                        let importing =
-                            config::importing(&target.read, &read, &probe_path("drop-in.toml"))?;
-                        self.probe(&importing, Some(&after))?
+                        // Not beside the old one, which would hide what the new one loses.
+                        let replaced = config::replacing(
+                            &target.read,
+                            &read,
+                            &target.path,
+                            &self.beside(&target.path)?,
+                            &probe_path("drop-in.toml"),
+                        )?;
+                        let Some(replaced) = replaced else {
+                            return Ok(Err("more than one pattern imports it".into()));
+                        };
+                        self.probe(&replaced, Some(&config::absolute(&target.path, &after)?))?
                     };
                     (after, probe)
                 }
@@ -343,6 +377,24 @@ impl Node<'_> {
         files::read(&self.host.at(path))
     }
 
+    /// The drop-ins in that one's folder: paths of the host.
+    fn beside(&self, drop_in: &Path) -> Result<Vec<PathBuf>, FileError> {
+        let folder = drop_in.parent().unwrap_or(Path::new("/"));
+        let here = self.host.at(folder);
+        let entries = match fs::read_dir(&here) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(FileError::new("list", &here))?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(FileError::new("list", &here))?.file_name();
+            if name.as_encoded_bytes().ends_with(b".toml") {
+                files.push(folder.join(name));
+            }
+        }
+        Ok(files)
+    }
+
     /// Writes a configuration for containerd to try, where nothing else reads it.
     fn probe(&self, main: &str, drop_in: Option<&str>) -> Result<Probe, FileError> {
         let folder = self.host.at(probe_path(""));
@@ -375,11 +427,4 @@ impl Drop for Probe {
 
 fn probe_path(name: &str) -> PathBuf {
     Path::new(RUN).join("probe").join(name)
-}
-
-/// Whether nothing but comments and a version is left of a drop-in file of ours.
-fn only_a_version(text: &str) -> bool {
-    text.lines()
-        .map(str::trim)
-        .all(|line| line.is_empty() || line.starts_with('#') || line.starts_with("version"))
 }

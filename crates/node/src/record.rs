@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::Shim;
 use crate::files::{self, FileError};
@@ -42,15 +42,23 @@ pub enum RecordError {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Record {
-    /// The file that holds our table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) edit: Option<Edit>,
+    /// The file that holds our table, last, and those before it that may hold it still.
+    #[serde(
+        default,
+        alias = "edit",
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) edits: Vec<Edit>,
     /// A change that containerd has not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pending: Option<Pending>,
     /// A link to the shim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<PathBuf>,
+    /// The link leads to a shim that has not proved itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) switched: Option<Switched>,
     /// How often the file was changed back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reverts: Option<Reverts>,
@@ -83,8 +91,30 @@ pub(crate) struct Pending {
     pub(crate) after: Option<String>,
     /// What containerd says of our runtime once it has taken it in.
     pub(crate) wants: Option<Shim>,
-    /// The record's edit once it is confirmed.
+    /// The record's last edit once it is confirmed.
     pub(crate) edit: Option<Edit>,
+}
+
+/// Earlier releases knew one place alone.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Edit>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Edits {
+        One(Edit),
+        Many(Vec<Edit>),
+    }
+    Ok(match Edits::deserialize(deserializer)? {
+        Edits::One(edit) => vec![edit],
+        Edits::Many(edits) => edits,
+    })
+}
+
+/// The link as the only one that names the shim, switched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Switched {
+    /// Where it led; `None` if there was none.
+    pub(crate) before: Option<PathBuf>,
 }
 
 /// Bytes of a file that may have been absent: their hash, by which they are kept.
@@ -109,6 +139,26 @@ impl Record {
         host.at(STATE).join("record.json").exists()
     }
 
+    /// What was done to that file.
+    pub(crate) fn edit_of(&self, path: &Path) -> Option<&Edit> {
+        self.edits.iter().find(|edit| edit.path == path)
+    }
+
+    /// The bytes from before there was anything of ours, if the file is as we left it.
+    pub(crate) fn original(
+        &self,
+        host: &Host,
+        path: &Path,
+        current: Option<&[u8]>,
+    ) -> Result<Option<Option<Vec<u8>>>, RecordError> {
+        match self.edit_of(path) {
+            Some(edit) if current.is_some_and(|bytes| files::sha256(bytes) == edit.after) => {
+                Ok(Some(edit.original.bytes(host, path)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Writes the record, and forgets bytes that it does not name any more.
     pub(crate) fn store(&self, host: &Host) -> Result<(), RecordError> {
         let path = host.at(STATE).join("record.json");
@@ -122,7 +172,7 @@ impl Record {
             .clone()
             .map(|pending| &pending.previous)
             .chain(pending.filter_map(|pending| Some(&pending.edit.as_ref()?.original)))
-            .chain(self.edit.iter().map(|edit| &edit.original))
+            .chain(self.edits.iter().map(|edit| &edit.original))
             .filter_map(|saved| match saved {
                 Saved::Bytes(hash) => Some(hash.as_str()),
                 Saved::Absent => None,
@@ -163,4 +213,32 @@ impl Saved {
 
 fn saved_folder(host: &Host) -> PathBuf {
     host.at(STATE).join("saved")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_of_an_earlier_release_is_understood() {
+        let edit = r#"{"kind":"drop-in","path":"/a","original":"absent","after":"x","made-folder":true,"applied-unix":1}"#;
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path());
+        let path = host.at(STATE).join("record.json");
+        let load = |text: String| {
+            files::write(&path, text.as_bytes(), 0o600).unwrap();
+            Record::load(&host).unwrap()
+        };
+        let earlier = load(format!(r#"{{"edit":{edit},"link":"/l"}}"#));
+        assert_eq!(earlier.edit_of(Path::new("/a")).unwrap().after, "x");
+        assert_eq!(earlier.link, Some("/l".into()));
+        assert_eq!(
+            load(format!(r#"{{"edits":[{edit}],"link":"/l"}}"#)),
+            earlier
+        );
+        earlier.store(&host).unwrap();
+        assert_eq!(Record::load(&host).unwrap(), earlier);
+        assert_eq!(load("{}".into()), Record::default());
+    }
 }

@@ -65,7 +65,8 @@ pub enum Outcome {
         /// Those containers.
         containers: Vec<Container>,
     },
-    /// containerd did not come back with the new configuration; the old one is in place again.
+    /// containerd did not come back with the new configuration, or nothing ran with the new release; the
+    /// old one is in place again.
     RolledBack,
     /// Something on the node keeps changing the configuration back. Nothing was done this time.
     Reverted {

@@ -16,7 +16,7 @@ use wasm_interp_node::{
 };
 
 /// How long to wait for the job; it has limits of its own.
-const WAIT: Duration = Duration::from_secs(900);
+const WAIT: Duration = Duration::from_secs(1200);
 
 /// Install the container runtime on this node, check it, or take it away.
 ///

@@ -89,8 +89,44 @@ pub(crate) fn without_runtime(path: &Path, text: &str) -> Result<Option<String>,
     Ok(found.then(|| document.to_string()))
 }
 
+/// The drop-in with our table in it. One that holds nothing else is made anew, in that version; others
+/// keep theirs, and all that somebody has written there.
+pub(crate) fn drop_in(
+    path: &Path,
+    text: &str,
+    version: Version,
+    shim: &Shim,
+) -> Result<String, ConfigError> {
+    match drop_in_without_runtime(path, text)? {
+        Some(Some(_)) => {}
+        None if !text.trim().is_empty() => {}
+        _ => return Ok(new_drop_in(version, shim)),
+    }
+    with_runtime(path, text, shim, version, &Map::new())
+}
+
+/// The drop-in without our table, `Some(None)` if nothing but what we wrote was in it; or `None` if
+/// our table is not in there.
+pub(crate) fn drop_in_without_runtime(
+    path: &Path,
+    text: &str,
+) -> Result<Option<Option<String>>, ConfigError> {
+    let Some(rest) = without_runtime(path, text)? else {
+        return Ok(None);
+    };
+    // Ours says so in its first line, also if somebody has added to it since.
+    let rest = match rest.strip_prefix(COMMENT) {
+        Some(rest) => rest.trim_start_matches('\n').to_owned(),
+        None => rest,
+    };
+    let is_ours =
+        |line: &str| line.is_empty() || line.split('=').next().map(str::trim) == Some("version");
+    let nothing_else = rest.lines().map(str::trim).all(is_ours);
+    Ok(Some((!nothing_else).then_some(rest)))
+}
+
 /// What a drop-in file of ours holds.
-pub(crate) fn drop_in(version: Version, shim: &Shim) -> String {
+pub(super) fn new_drop_in(version: Version, shim: &Shim) -> String {
     let mut table = Table::new();
     fill(&mut table, shim);
     format!(
@@ -266,6 +302,22 @@ container_annotations = [\"wasm-interp.io/*\"]
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_drop_in_is_ours_until_somebody_writes_in_it() {
+        let path = Path::new("/etc/containerd/conf.d/wasm-interp.toml");
+        let with = |text: &str| drop_in(path, text, Version::V3, &shim("/b")).unwrap();
+        let without = |text: &str| drop_in_without_runtime(path, text).unwrap();
+        let ours = with("");
+        assert_eq!(without(&ours), Some(None));
+        // A containerd that was replaced by a newer one reads another version.
+        assert_eq!(with(&new_drop_in(Version::V2, &shim("/a"))), ours);
+        let theirs = "# Kept for later.\nversion = 3\n";
+        assert_eq!(without(theirs), None);
+        let both = with(theirs);
+        assert!(both.starts_with(theirs), "{both}");
+        assert_eq!(without(&both), Some(Some(theirs.to_owned())));
     }
 
     #[test]

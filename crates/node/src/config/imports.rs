@@ -26,15 +26,60 @@ pub(crate) fn folders(path: &Path, text: &str) -> Result<Vec<PathBuf>, ConfigErr
 
 /// The text with its imports made absolute, so that it means the same wherever it lies.
 pub(crate) fn absolute(path: &Path, text: &str) -> Result<String, ConfigError> {
-    rewrite(path, text, None)
+    rewrite(path, text, |import| vec![import])
 }
 
-/// The same, importing one more file, last.
-pub(crate) fn importing(path: &Path, text: &str, more: &Path) -> Result<String, ConfigError> {
-    rewrite(path, text, Some(more))
+/// The same, importing `candidate` in the drop-in's place: where its folder is imported, the files in
+/// there, `beside`, are named one by one, in containerd's order. `None` if another pattern takes the
+/// drop-in too.
+pub(crate) fn replacing(
+    path: &Path,
+    text: &str,
+    drop_in: &Path,
+    beside: &[PathBuf],
+    candidate: &Path,
+) -> Result<Option<String>, ConfigError> {
+    let whole_folder = drop_in.with_file_name("*.toml");
+    let mut named: Vec<_> = beside.iter().filter(|file| *file != drop_in).collect();
+    let drop_in = drop_in.to_owned();
+    named.push(&drop_in);
+    named.sort();
+    let in_its_place = |file: &PathBuf| match *file == drop_in {
+        true => candidate.to_owned(),
+        false => file.clone(),
+    };
+    let mut is_taken_twice = false;
+    let text = rewrite(path, text, |import| {
+        if import == whole_folder {
+            return named.iter().map(|file| in_its_place(file)).collect();
+        }
+        is_taken_twice |= may_take(&import, &drop_in);
+        vec![in_its_place(&import)]
+    })?;
+    Ok((!is_taken_twice).then_some(text))
 }
 
-fn rewrite(path: &Path, text: &str, more: Option<&Path>) -> Result<String, ConfigError> {
+/// Whether the import is a pattern that could take that file. Errs on the side of yes.
+fn may_take(import: &Path, file: &Path) -> bool {
+    const WILD: [char; 3] = ['*', '?', '['];
+    // No part of a pattern matches more than one of a path.
+    if import.components().count() != file.components().count() {
+        return false;
+    }
+    let import = import.to_string_lossy();
+    let Some(wild) = import.find(WILD) else {
+        return false;
+    };
+    let name = import.rsplit('/').next().unwrap_or_default();
+    let same_name = file.file_name().is_some_and(|there| there == name);
+    file.to_string_lossy().starts_with(&import[..wild]) && (same_name || name.contains(WILD))
+}
+
+fn rewrite(
+    path: &Path,
+    text: &str,
+    becomes: impl FnMut(PathBuf) -> Vec<PathBuf>,
+) -> Result<String, ConfigError> {
     let mut document = parse(path, text)?;
     let imports: Vec<PathBuf> = document
         .get("imports")
@@ -43,7 +88,7 @@ fn rewrite(path: &Path, text: &str, more: Option<&Path>) -> Result<String, Confi
         .flatten()
         .filter_map(|import| import.as_str())
         .map(|import| resolve(path, import))
-        .chain(more.map(Path::to_owned))
+        .flat_map(becomes)
         .collect();
     if !imports.is_empty() {
         let imports = imports
@@ -82,9 +127,36 @@ mod tests {
         let path = Path::new("/etc/containerd/config.toml");
         let text = "version = 3\nimports = [\"more/*.toml\"]\n";
         assert_eq!(
-            importing(path, text, Path::new("/run/x.toml")).unwrap(),
-            "version = 3\nimports = [\"/etc/containerd/more/*.toml\", \"/run/x.toml\"]\n"
+            absolute(path, text).unwrap(),
+            "version = 3\nimports = [\"/etc/containerd/more/*.toml\"]\n"
         );
         assert_eq!(absolute(path, "version = 3\n").unwrap(), "version = 3\n");
+    }
+
+    #[test]
+    fn a_candidate_takes_the_drop_ins_place_among_the_others() {
+        let replaced = |imports: &str| {
+            let beside = ["/c/d/z.toml", "/c/d/a.toml", "/c/d/ours.toml"].map(PathBuf::from);
+            let text = format!("imports = [{imports}]\n");
+            let [path, ours, candidate] = ["/c/c.toml", "/c/d/ours.toml", "/run/x"].map(Path::new);
+            replacing(path, &text, ours, &beside, candidate).unwrap()
+        };
+        let all = "\"/c/d/a.toml\", \"/run/x\", \"/c/d/z.toml\"";
+        for (imports, becomes) in [
+            (
+                "'/x/*.toml', 'd/*.toml', '*.toml'",
+                format!("\"/x/*.toml\", {all}, \"/c/*.toml\""),
+            ),
+            (
+                "'d/*.toml', 'd/ours.toml', '/c/*/other.toml'",
+                format!("{all}, \"/run/x\", \"/c/*/other.toml\""),
+            ),
+        ] {
+            let wanted = format!("imports = [{becomes}]\n");
+            assert_eq!(replaced(imports), Some(wanted), "{imports}");
+        }
+        for other in ["/c/*/ours.toml", "d/o*", "/c/?/[a-z]*.toml"] {
+            assert_eq!(replaced(&format!("'d/*.toml', '{other}'")), None, "{other}");
+        }
     }
 }

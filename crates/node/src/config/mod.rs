@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use dump::Dump;
-pub(crate) use edit::{configured, drop_in, version, with_runtime, without_runtime};
-pub(crate) use imports::{absolute, folders, importing};
+pub(crate) use edit::{
+    configured, drop_in, drop_in_without_runtime, version, with_runtime, without_runtime,
+};
+pub(crate) use imports::{absolute, folders, replacing};
 
 /// A configuration cannot be understood.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ pub(crate) fn with_runtime(text: Option<&str>, version: Version, shim: &Shim) ->
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    let table = edit::drop_in(version, shim);
+    let table = edit::new_drop_in(version, shim);
     // The table alone: the template has its own version.
     let table = &table[table.find("[plugins").unwrap_or(0)..];
     format!("{text}\n{FIRST}\n{table}{LAST}\n")

@@ -8,13 +8,20 @@ use crate::files::{self, FileError};
 use crate::host::Host;
 
 /// Where unit files are, the first that has one counts.
-const FOLDERS: [&str; 5] = [
+pub(super) const FOLDERS: [&str; 5] = [
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
+
+/// Whether there is such a unit that could run: one that is masked cannot.
+pub(super) fn exists(host: &Host, unit: &str) -> bool {
+    let paths = FOLDERS.map(|folder| host.at(Path::new(folder).join(unit)));
+    let first = paths.iter().find(|path| fs::symlink_metadata(path).is_ok());
+    first.is_some_and(|path| fs::read_link(path).ok().as_deref() != Some(Path::new("/dev/null")))
+}
 
 /// The words of the unit's command, or `None` if there is no such unit.
 pub(super) fn command(host: &Host, unit: &str) -> Result<Option<Vec<String>>, FileError> {

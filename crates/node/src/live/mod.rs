@@ -18,6 +18,7 @@ use crate::config::{ConfigError, Dump, Shim};
 use crate::daemon::{Daemon, Running};
 use crate::files::FileError;
 use crate::host::Host;
+use crate::job::Distribution;
 use crate::layout::{Layout, Place};
 use crate::names::PREWARM_UNIT;
 use crate::systemd::{Systemd, SystemdError};
@@ -26,6 +27,9 @@ pub(crate) use image::{Found, ImageError, Images};
 
 /// The longest that systemd waits for a service by default, and some.
 const RESTART: Duration = Duration::from_secs(120);
+/// The units of k3s and RKE2 have no limit (`TimeoutStartSec=0`): a server is up once its datastore is. A
+/// job's own limit has to hold two of these.
+const RESTART_OF_ALL: Duration = Duration::from_secs(300);
 /// The longest that a compiler takes to be killed, and some.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -146,6 +150,14 @@ impl<'a> Live<'a> {
         Ok(self.host.at(socket))
     }
 
+    /// The longest that the service may take to be up again.
+    fn patience(&self) -> Duration {
+        match self.layout.distribution {
+            Distribution::K3s | Distribution::Rke2 => RESTART_OF_ALL,
+            Distribution::Containerd | Distribution::K0s | Distribution::MicroK8s => RESTART,
+        }
+    }
+
     /// The host's containerd as a command, also if the host's root is not ours.
     fn command(&self) -> Command {
         if self.host.root() == Path::new("/") {
@@ -198,7 +210,7 @@ impl Daemon for Live<'_> {
             if state.active == "inactive" || state.load == "not-found" {
                 continue;
             }
-            let state = self.systemd.restart(unit, RESTART)?;
+            let state = self.systemd.restart(unit, self.patience())?;
             if state.active == "active" {
                 return Ok(());
             }
@@ -230,5 +242,35 @@ impl Daemon for Live<'_> {
             return Ok(());
         }
         Ok(self.systemd.stop(PREWARM_UNIT, STOP)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::job::{Action, Choice};
+    use crate::layout;
+    use crate::work::Pace;
+
+    #[test]
+    fn a_server_that_starts_slowly_has_its_time_and_so_has_the_job() {
+        let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layouts");
+        for (name, wanted) in [
+            ("k3s", 300),
+            ("rke2", 300),
+            ("kubeadm", 120),
+            ("microk8s", 120),
+        ] {
+            let host = Host::new(layouts.join(name).join("before"));
+            let layout = layout::find(&host, Choice::Auto).unwrap();
+            let patience = Live::new(&host, &layout).patience();
+            assert_eq!(patience, Duration::from_secs(wanted), "{name}");
+            // A release that is tried, a restart that comes to nothing, the way back, and looks between.
+            let all = 2 * (patience + Pace::default().up) + 3 * rpc::LIMIT;
+            assert!(Action::Install.limit() >= all, "{name}");
+        }
     }
 }

@@ -11,6 +11,19 @@ use crate::record::{Edit, Pending, Record, Saved};
 impl Work<'_> {
     /// Finishes or undoes what a killed job left. Nothing to do is the rule.
     pub(crate) fn settle(&mut self) -> Result<(), WorkError> {
+        let settled = self.settle_change();
+        let back = self.switch_back()?;
+        settled?;
+        if let Some(shim) = back {
+            self.step(
+                "settle",
+                format!("containerd finds {} again", shim.display()),
+            );
+        }
+        Ok(())
+    }
+
+    fn settle_change(&mut self) -> Result<(), WorkError> {
         let record = Record::load(self.host)?;
         let Some(pending) = record.pending.clone() else {
             return Ok(());
@@ -58,9 +71,9 @@ impl Work<'_> {
                 path: change.path.clone(),
                 original: self.original(&record, change)?,
                 after: files::sha256(after),
-                made_folder: match &record.edit {
-                    Some(edit) if edit.path == change.path => edit.made_folder,
-                    _ => self.folder_is_missing(&change.path),
+                made_folder: match record.edit_of(&change.path) {
+                    Some(edit) => edit.made_folder,
+                    None => self.folder_is_missing(&change.path),
                 },
                 applied_unix: self.now,
             }),
@@ -111,18 +124,50 @@ impl Work<'_> {
         } else {
             self.step("restart", "containerd runs with the new configuration");
         }
-        if change.after.is_none() && record.edit.as_ref().is_some_and(|edit| edit.made_folder) {
+        let made_folder = |edit: &Edit| edit.made_folder;
+        if change.after.is_none() && record.edit_of(&change.path).is_some_and(made_folder) {
             self.remove_folder_of(&change.path)?;
         }
         self.before("confirm");
         self.commit(record)
     }
 
+    /// Takes our table out of the files that it was in before it came to that one: no containerd reads
+    /// it there by now. What cannot be done is said, and done by the next install or uninstall.
+    pub(crate) fn leave_earlier(&mut self, current: &Path) {
+        let earlier = match Record::load(self.host) {
+            Ok(record) => record.edits,
+            Err(error) => return self.step("keep", error.to_string()),
+        };
+        for edit in earlier.iter().filter(|edit| edit.path != current) {
+            self.before("leave");
+            match self.leave(edit) {
+                Ok(()) => self.step("leave", edit.path.display().to_string()),
+                Err(error) => self.step("keep", error.to_string()),
+            }
+        }
+    }
+
+    fn leave(&self, edit: &Edit) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if let Some(change) = self.node().without_ours(edit.kind, &edit.path)? {
+            let original = record.original(self.host, &edit.path, change.before.as_deref())?;
+            let after = original.unwrap_or(change.after);
+            self.put(&edit.path, after.as_deref())?;
+        }
+        // Also if that was done before, and the rest was not.
+        if edit.made_folder && self.read(&edit.path)?.is_none() {
+            self.remove_folder_of(&edit.path)?;
+        }
+        self.before("left");
+        record.edits.retain(|other| other.path != edit.path);
+        Ok(record.store(self.host)?)
+    }
+
     /// The bytes to go back to one day: those from before there was anything of ours.
     fn original(&self, record: &Record, change: &Change) -> Result<Saved, WorkError> {
         let before = change.before.as_deref();
-        if let Some(edit) = &record.edit
-            && edit.path == change.path
+        if let Some(edit) = record.edit_of(&change.path)
             && before.is_some_and(|before| files::sha256(before) == edit.after)
         {
             return Ok(edit.original.clone());
@@ -131,10 +176,17 @@ impl Work<'_> {
         let path = &change.path;
         let text = config::text(path, before).map_err(crate::plan::PlanError::from)?;
         let without = match (change.kind, before) {
-            (_, None) | (Kind::DropIn, _) => return Ok(Saved::Absent),
+            (_, None) => return Ok(Saved::Absent),
             (Kind::Template, _) => Some(config::template::without_runtime(&text)),
             (Kind::Main, _) => {
                 config::without_runtime(path, &text).map_err(crate::plan::PlanError::from)?
+            }
+            (Kind::DropIn, _) => {
+                let rest = config::drop_in_without_runtime(path, &text);
+                match rest.map_err(crate::plan::PlanError::from)? {
+                    Some(None) => return Ok(Saved::Absent),
+                    rest => rest.flatten(),
+                }
             }
         };
         Ok(Saved::keep(
@@ -151,7 +203,7 @@ impl Work<'_> {
             self.put(&pending.path, previous.as_deref())?;
         }
         let made = pending.edit.as_ref().is_some_and(|edit| edit.made_folder);
-        if made && record.edit.is_none() {
+        if made && record.edit_of(&pending.path).is_none() {
             self.remove_folder_of(&pending.path)?;
         }
         Ok(())
@@ -159,7 +211,8 @@ impl Work<'_> {
 
     fn commit(&mut self, mut record: Record) -> Result<(), WorkError> {
         if let Some(pending) = record.pending.take() {
-            record.edit = pending.edit;
+            record.edits.retain(|edit| edit.path != pending.path);
+            record.edits.extend(pending.edit);
         }
         Ok(record.store(self.host)?)
     }

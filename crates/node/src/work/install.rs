@@ -8,7 +8,7 @@ use crate::config::Shim;
 use crate::files::{self, FileError};
 use crate::in_use::{self, InUse};
 use crate::names::SHIM;
-use crate::record::Record;
+use crate::record::{Record, Switched};
 use crate::release;
 use crate::report::Reverts;
 
@@ -34,6 +34,7 @@ impl Work<'_> {
             "plan",
             format!("{} for {}", plan.change.path.display(), shim.display()),
         );
+        self.can_link(&shim)?;
         let wants = Some(&plan.shim);
         if self.restart == Restart::Never {
             let changed = !plan.change.is_none();
@@ -41,6 +42,7 @@ impl Work<'_> {
                 self.apply(&plan.change, wants)?;
             }
             self.link(&shim)?;
+            self.leave_earlier(&plan.change.path);
             return Ok(Done {
                 changed,
                 restarted: false,
@@ -52,23 +54,28 @@ impl Work<'_> {
             changed: !plan.change.is_none(),
             restarted: !plan.change.is_none() || !takes_effect,
         };
-        if done.restarted && plan.shim != Shim::Link {
-            // Before anything is changed: a release that cannot run here must not cost a restart.
-            self.before("try-release");
-            self.daemon
-                .trial(&plan.shim)
-                .map_err(|source| WorkError::Unfit {
-                    folder: folder.to_owned(),
-                    source,
-                })?;
-            self.step("try-release", "the release runs a program on this node");
+        let by_link = plan.shim == Shim::Link;
+        let linked = self.linked();
+        // Before anything is changed: a release that cannot run here must not cost a restart, nor the
+        // release before it the link. Where there is neither, it is tried by the link, below: a containerd
+        // that does not know runtime_path in its configuration may not know it in its API.
+        let switches = by_link && linked.is_some() && linked.as_ref() != Some(&shim);
+        if (done.restarted && !by_link) || switches {
+            self.try_release(folder, &Shim::Path(shim.clone()))?;
         }
-        if plan.shim == Shim::Link {
-            self.link(&shim)?;
+        if by_link && linked.as_ref() != Some(&shim) {
+            self.switch_link(&shim)?;
+            if let Err(error) = self.try_release(folder, &plan.shim) {
+                self.switch_back()?;
+                return Err(error);
+            }
         }
         if done.changed {
             self.write_reverts(reverts)?;
-            self.apply(&plan.change, wants)?;
+            if let Err(error) = self.apply(&plan.change, wants) {
+                self.switch_back()?;
+                return Err(error);
+            }
         } else if done.restarted {
             // The file has it and the running containerd does not: killed before the restart, or
             // reverted and written again by somebody else.
@@ -82,10 +89,31 @@ impl Work<'_> {
         }
         // Where containerd has the path, only when that holds: what is rolled back leaves no link.
         self.link(&shim)?;
-        self.verify()?;
+        if let Err(error) = self.verify() {
+            return Err(match self.switch_back()? {
+                Some(before) => WorkError::SwitchedBack {
+                    folder: folder.to_owned(),
+                    before,
+                    reason: error.to_string(),
+                },
+                None => error,
+            });
+        }
+        self.confirm_link()?;
+        self.leave_earlier(&plan.change.path);
         self.before("prune");
         self.prune(folder);
         Ok(done)
+    }
+
+    fn try_release(&mut self, folder: &Path, shim: &Shim) -> Result<(), WorkError> {
+        self.before("try-release");
+        self.daemon.trial(shim).map_err(|source| WorkError::Unfit {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        self.step("try-release", "the release runs a program on this node");
+        Ok(())
     }
 
     /// The running containerd has the handler.
@@ -111,7 +139,7 @@ impl Work<'_> {
     /// Whether our table vanished from the file that we wrote it to, and how often that makes.
     fn reverts(&self) -> Result<Option<Reverts>, WorkError> {
         let record = Record::load(self.host)?;
-        let Some(edit) = &record.edit else {
+        let Some(edit) = record.edits.last() else {
             return Ok(None);
         };
         if self.node().configured()?.1.is_some() {
@@ -149,6 +177,60 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Where the link leads.
+    fn linked(&self) -> Option<PathBuf> {
+        std::fs::read_link(self.host.at(LINK)).ok()
+    }
+
+    /// Puts the shim on containerd's `PATH` where nothing else names it: from then on it is the one that
+    /// runs. The way back is written down until [`Self::confirm_link`].
+    fn switch_link(&mut self, shim: &Path) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if record.switched.is_none() {
+            record.switched = Some(Switched {
+                before: self.linked(),
+            });
+            record.store(self.host)?;
+        }
+        self.link(shim)
+    }
+
+    /// The link leads to what works.
+    fn confirm_link(&self) -> Result<(), WorkError> {
+        let mut record = Record::load(self.host)?;
+        if record.switched.take().is_some() {
+            record.store(self.host)?;
+        }
+        Ok(())
+    }
+
+    /// Has a link that was switched, and not confirmed, lead to the shim from before; one that is new goes,
+    /// unless a table needs it. The shim that it leads to again.
+    pub(super) fn switch_back(&mut self) -> Result<Option<PathBuf>, WorkError> {
+        let mut record = Record::load(self.host)?;
+        let Some(Switched { before }) = record.switched.take() else {
+            return Ok(None);
+        };
+        self.before("switch-back");
+        // Without its release it would lead nowhere.
+        let before = before.filter(|shim| self.host.at(shim).exists());
+        match &before {
+            Some(shim) => self.link(shim)?,
+            None if record.edits.is_empty() => {
+                if self
+                    .linked()
+                    .is_some_and(|shim| shim.starts_with(self.host.base()))
+                {
+                    files::remove(&self.host.at(LINK))?;
+                }
+                record.link = None;
+            }
+            None => {}
+        }
+        record.store(self.host)?;
+        Ok(before)
+    }
+
     /// Puts the shim on containerd's `PATH`, also where the table names its path: 1.6 looks there all
     /// the same, 2.x when it starts again under running containers (decision 0017).
     fn link(&mut self, shim: &Path) -> Result<(), WorkError> {
@@ -159,17 +241,35 @@ impl Work<'_> {
             record.store(self.host)?;
         }
         self.before("link");
-        let here = self.host.at(&link);
-        if std::fs::read_link(&here).is_ok_and(|target| target == shim) {
+        if self.linked().is_some_and(|target| target == shim) {
             return Ok(());
         }
-        let new = here.with_extension("new");
-        files::remove(&new)?;
-        let failed = |source| FileError::new("link", &here)(source);
-        symlink(shim, &new).map_err(failed)?;
-        std::fs::rename(&new, &here).map_err(failed)?;
+        let here = self.host.at(&link);
+        let new = self.new_link(shim)?;
+        std::fs::rename(&new, &here).map_err(FileError::new("link", &here))?;
         self.step("link", link.display().to_string());
         Ok(())
+    }
+
+    /// The same link beside its place.
+    fn new_link(&self, shim: &Path) -> Result<PathBuf, FileError> {
+        let new = self.host.at(LINK).with_extension("new");
+        files::remove(&new)?;
+        symlink(shim, &new).map_err(FileError::new("link", &new))?;
+        Ok(new)
+    }
+
+    /// Whether the link can be made, while nothing is changed: it is needed once containerd was restarted.
+    fn can_link(&self, shim: &Path) -> Result<(), WorkError> {
+        self.before("try-link");
+        if self.linked().is_some_and(|target| target == shim) {
+            return Ok(());
+        }
+        let made = self.new_link(shim).and_then(|new| files::remove(&new));
+        made.map_err(|source| WorkError::NoLink {
+            link: LINK.into(),
+            source,
+        })
     }
 
     /// Removes folders of other releases that nobody uses. The node works by now: what cannot be removed is

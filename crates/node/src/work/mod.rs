@@ -48,6 +48,18 @@ pub enum WorkError {
         /// What happened.
         source: LiveError,
     },
+    /// There is no place for the link.
+    #[error(
+        "{link} cannot be made, where containerd looks for the shim; nothing was changed: {source}. Make \
+         its folder, or mount something writable there (a folder or an overlay, where /usr is read-only), \
+         or keep the installer off this node"
+    )]
+    NoLink {
+        /// The link.
+        link: std::path::PathBuf,
+        /// Why.
+        source: FileError,
+    },
     /// The old configuration is back.
     #[error(
         "containerd did not come back with the runtime in {path}, so the file is as it was and \
@@ -56,6 +68,18 @@ pub enum WorkError {
     RolledBack {
         /// The file.
         path: std::path::PathBuf,
+        /// What was wrong with the new one.
+        reason: String,
+    },
+    /// The release before is the one that runs.
+    #[error(
+        "no program runs with the release in {folder}, so containerd finds {before} again: {reason}"
+    )]
+    SwitchedBack {
+        /// The new release's folder.
+        folder: std::path::PathBuf,
+        /// The shim from before.
+        before: std::path::PathBuf,
         /// What was wrong with the new one.
         reason: String,
     },
@@ -171,10 +195,12 @@ impl WorkError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Layout(LayoutError::File(_)) | Self::Plan(PlanError::File(_)) => Outcome::Failed,
-            Self::Layout(_) | Self::Plan(_) | Self::NotRunning(_) | Self::Unfit { .. } => {
-                Outcome::Refused
-            }
-            Self::RolledBack { .. } => Outcome::RolledBack,
+            Self::Layout(_)
+            | Self::Plan(_)
+            | Self::NotRunning(_)
+            | Self::Unfit { .. }
+            | Self::NoLink { .. } => Outcome::Refused,
+            Self::RolledBack { .. } | Self::SwitchedBack { .. } => Outcome::RolledBack,
             Self::InUse(containers) => Outcome::InUse {
                 containers: containers.clone(),
             },

@@ -141,13 +141,11 @@ impl Work<'_> {
     /// Changes after which nothing of ours is configured: the old bytes where nobody has touched the
     /// file since, everything but our table elsewhere.
     fn removals(&self, record: &Record) -> Result<Vec<Change>, WorkError> {
-        let mut changes = self.node().plan_removal()?;
+        let mut changes = self.node().plan_removal(&record.edits)?;
         for change in &mut changes {
-            if let Some(edit) = &record.edit
-                && edit.path == change.path
-                && change.before.as_deref().map(files::sha256).as_ref() == Some(&edit.after)
-            {
-                change.after = edit.original.bytes(self.host, &edit.path)?;
+            let before = change.before.as_deref();
+            if let Some(original) = record.original(self.host, &change.path, before)? {
+                change.after = original;
             }
         }
         Ok(changes)

@@ -1,8 +1,10 @@
 //! What a job does when things are not as they should be.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
@@ -21,12 +23,47 @@ use crate::work::{Done, Work};
 const CONFIG: &str = "/etc/containerd/config.toml";
 
 fn kubeadm(root: &Path) -> FakeNode {
-    FakeNode::new(root, kind("kubeadm"), &folder("kubeadm").join("before"))
+    node_like(root, "kubeadm")
+}
+
+fn node_like(root: &Path, layout: &str) -> FakeNode {
+    FakeNode::new(root, kind(layout), &folder(layout).join("before"))
+}
+
+/// Runs these also where containerd finds the shim by the link alone.
+macro_rules! also_by_the_link {
+    ($($test:ident)*) => {
+        mod by_path {
+            $(#[test] fn $test() { super::$test("kubeadm"); })*
+        }
+        mod by_the_link {
+            $(#[test] fn $test() { super::$test("debian-old"); })*
+        }
+    };
+}
+
+also_by_the_link! {
+    a_release_that_runs_nothing_here_changes_nothing
+    uninstall_takes_what_killed_askers_left
+    uninstall_refuses_while_containers_run_unless_forced
+    a_release_that_cannot_be_removed_is_no_failure_of_the_next_one
+    uninstall_refuses_a_container_that_starts_while_prewarming_is_ended
+    a_file_that_is_changed_back_is_written_again_ever_more_seldom
+    a_handler_that_is_configured_and_not_running_costs_one_restart
+    verify_says_what_is_missing
 }
 
 #[test]
 fn a_containerd_that_does_not_start_with_it_gets_its_bytes_back() {
-    for name in ["debian", "kubeadm", "kubeadm-2", "k3s", "rke2", "microk8s"] {
+    for name in [
+        "debian",
+        "debian-old",
+        "kubeadm",
+        "kubeadm-2",
+        "k3s",
+        "rke2",
+        "microk8s",
+    ] {
         let root = tempfile::tempdir().unwrap();
         let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
         let before = node.files();
@@ -71,10 +108,9 @@ fn a_failed_upgrade_goes_back_to_the_release_before_not_to_nothing() {
     assert_eq!(node.files(), before);
 }
 
-#[test]
-fn a_release_that_runs_nothing_here_changes_nothing() {
+fn a_release_that_runs_nothing_here_changes_nothing(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let before = node.files();
     node.runs_nothing();
     let error = node.install(&node.release("1")).unwrap_err();
@@ -117,9 +153,81 @@ fn uninstall_works_without_the_record() {
 }
 
 #[test]
-fn uninstall_takes_what_killed_askers_left() {
+fn a_node_that_takes_no_link_is_refused_before_anything_is_changed() {
+    let is_refused = |node: &FakeNode, before: &BTreeMap<PathBuf, String>| {
+        let error = node.install(&node.release("1")).unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+        let said = error.to_string();
+        let begins = "/usr/local/bin/containerd-shim-wasm-interp-v1 cannot be made, where";
+        assert!(said.starts_with(begins), "{said}");
+        assert_eq!(&node.files(), before);
+        assert_eq!(node.restarts(), 0);
+    };
+    for layout in ["debian", "debian-old"] {
+        let root = tempfile::tempdir().unwrap();
+        let node = node_like(root.path(), layout);
+        let bin = node.host.at("/usr/local/bin");
+        // A mount is read-only also for root.
+        if geteuid().is_root() {
+            let before = node.files();
+            mounts_of_its_own(|| {
+                let none: Option<&str> = None;
+                let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(Some(&bin), &bin, none, MsFlags::MS_BIND, none).unwrap();
+                mount(none, &bin, none, read_only, none).unwrap();
+                is_refused(&node, &before);
+            });
+        }
+        fs::remove_dir_all(&bin).unwrap();
+        let before = node.files();
+        is_refused(&node, &before);
+        fs::create_dir_all(&bin).unwrap();
+        node.install(&node.release("1")).unwrap();
+    }
+}
+
+#[test]
+fn a_link_that_alone_names_the_shim_leads_to_what_works() {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), "debian-old");
+    let (folder_1, folder_2) = (node.release("1"), node.release("2"));
+    node.install(&folder_1).unwrap();
+    let installed = node.files();
+    let upgrade = |breaks_before: &str| {
+        let watch = |step: &str| {
+            if step == breaks_before {
+                node.runs_nothing_of(&folder_2);
+            }
+        };
+        let error = node.job(1_000_000, &watch, |work| work.install(&node.release("2")));
+        let error = error.unwrap_err();
+        assert_eq!(node.files(), installed, "{error}");
+        assert!(node.host.at(&folder_1).exists());
+        node.runs_all_again();
+        error
+    };
+    // By its path: nothing is switched.
+    let error = upgrade("plan");
+    assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+    // By the link: a containerd may not know the path.
+    let error = upgrade("link");
+    assert_eq!(error.outcome(), Outcome::Refused, "{error}");
+    // In the end.
+    let error = upgrade("verify");
+    assert_eq!(error.outcome(), Outcome::RolledBack, "{error}");
+    let said = error.to_string();
+    assert!(
+        said.starts_with("no program runs with the release in /opt/wasm-interp/2, so containerd finds /opt/wasm-interp/1/"),
+        "{said}"
+    );
+    node.install(&node.release("2")).unwrap();
+    assert_ne!(node.files(), installed);
+    assert!(!node.host.at(&folder_1).exists());
+}
+
+fn uninstall_takes_what_killed_askers_left(layout: &str) {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), layout);
     node.install(&node.release("1")).unwrap();
     let run = node.host.run_dir();
     fs::create_dir_all(&run).unwrap();
@@ -134,10 +242,9 @@ fn uninstall_takes_what_killed_askers_left() {
     assert!(!copy.exists());
 }
 
-#[test]
-fn uninstall_refuses_while_containers_run_unless_forced() {
+fn uninstall_refuses_while_containers_run_unless_forced(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let before = node.files();
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
@@ -169,14 +276,13 @@ fn uninstall_refuses_while_containers_run_unless_forced() {
     assert_eq!(node.files(), before);
 }
 
-#[test]
-fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
+fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one(layout: &str) {
     // A mount point cannot be removed, also not by root.
     if !geteuid().is_root() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     node.install(&node.release("1")).unwrap();
     let (folder_1, folder_2) = (node.host.at("/opt/wasm-interp/1"), node.release("2"));
     mounts_of_its_own(|| {
@@ -195,10 +301,9 @@ fn a_release_that_cannot_be_removed_is_no_failure_of_the_next_one() {
     assert!(!folder_1.exists());
 }
 
-#[test]
-fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
+fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
     let installed = node.files();
@@ -220,10 +325,9 @@ fn uninstall_refuses_a_container_that_starts_while_prewarming_is_ended() {
     assert_eq!(node.files(), installed);
 }
 
-#[test]
-fn a_file_that_is_changed_back_is_written_again_ever_more_seldom() {
+fn a_file_that_is_changed_back_is_written_again_ever_more_seldom(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let original = fs::read(node.host.at(CONFIG)).unwrap();
     let folder_1 = node.release("1");
     let mut now = 1_000_000;
@@ -265,17 +369,15 @@ fn a_file_that_is_changed_back_is_written_again_ever_more_seldom() {
     install(now + 25 * 3600).unwrap();
 }
 
-#[test]
-fn a_handler_that_is_configured_and_not_running_costs_one_restart() {
+fn a_handler_that_is_configured_and_not_running_costs_one_restart(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let folder_1 = node.release("1");
     node.install(&folder_1).unwrap();
     // Written back by somebody, after containerd was started without it.
     let installed = fs::read(node.host.at(CONFIG)).unwrap();
     fs::write(node.host.at(CONFIG), "version = 2\n").unwrap();
-    let layout = node.layout().unwrap();
-    crate::daemon::Daemon::restart(&node.containerd(&layout)).unwrap();
+    restart(&node);
     fs::write(node.host.at(CONFIG), installed).unwrap();
     let done = node.install(&folder_1).unwrap();
     assert_eq!(
@@ -287,10 +389,9 @@ fn a_handler_that_is_configured_and_not_running_costs_one_restart() {
     );
 }
 
-#[test]
-fn verify_says_what_is_missing() {
+fn verify_says_what_is_missing(layout: &str) {
     let root = tempfile::tempdir().unwrap();
-    let node = kubeadm(root.path());
+    let node = node_like(root.path(), layout);
     let verify = |node: &FakeNode| {
         let nothing = Done {
             changed: false,
@@ -439,4 +540,196 @@ fn a_node_that_cannot_be_served_can_be_left() {
     let report = run(Action::Uninstall { force: false });
     assert!(report.holds(), "{}", report.message);
     assert!(!host.at("/opt/wasm-interp").exists() && !host.at("/run/wasm-interp/node").exists());
+}
+
+/// Layouts whose containerd takes a drop-in.
+const DROP_INS: [(&str, &str, &str); 3] = [
+    ("kubeadm-2", "/etc/containerd/conf.d", "version = 3"),
+    ("k0s", "/etc/k0s/containerd.d", "version = 2"),
+    (
+        "k3s-drop-in",
+        "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d",
+        "version = 3",
+    ),
+];
+
+/// A runtime of somebody else's.
+fn kata(version: &str) -> String {
+    let plugin = match version {
+        "version = 2" => "io.containerd.grpc.v1.cri",
+        _ => "io.containerd.cri.v1.runtime",
+    };
+    format!(
+        "# The team's own.\n[plugins.\"{plugin}\".containerd.runtimes.kata]\nruntime_type = 'k' # by hand\n"
+    )
+}
+
+#[test]
+fn what_others_add_to_our_drop_in_stays() {
+    for (name, folder_of_drop_ins, version) in DROP_INS {
+        let root = tempfile::tempdir().unwrap();
+        let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
+        let path = node.host.at(folder_of_drop_ins).join("wasm-interp.toml");
+        node.install(&node.release("1")).unwrap();
+        let ours = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{ours}\n{}", kata(version))).unwrap();
+
+        node.install(&node.release("2")).unwrap();
+        let ours = ours.replace("/1/", "/2/");
+        let upgraded = fs::read_to_string(&path).unwrap();
+        assert_eq!(upgraded, format!("{ours}\n{}", kata(version)), "{name}");
+
+        node.uninstall().unwrap();
+        let left = fs::read_to_string(&path).unwrap();
+        assert_eq!(left, format!("{version}\n\n{}", kata(version)), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_our_drop_ins_name_from_before_gets_its_bytes_back() {
+    for (name, folder_of_drop_ins, version) in DROP_INS {
+        let root = tempfile::tempdir().unwrap();
+        let node = FakeNode::new(root.path(), kind(name), &folder(name).join("before"));
+        let path = node.host.at(folder_of_drop_ins).join("wasm-interp.toml");
+        let foreign = format!("# Not of the installer.\n{version}\n{}", kata(version));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for record_is_lost in [false, true] {
+            fs::write(&path, &foreign).unwrap();
+            node.install(&node.release("1")).unwrap();
+            node.install(&node.release("2")).unwrap();
+            let there = fs::read_to_string(&path).unwrap();
+            assert!(there.starts_with(&foreign), "{name}: {there}");
+            if record_is_lost {
+                fs::remove_dir_all(node.host.at("/var/lib/wasm-interp")).unwrap();
+            }
+            node.uninstall().unwrap();
+            let left = fs::read_to_string(&path).unwrap();
+            assert_eq!(left, foreign, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_our_drop_ins_name_that_cannot_be_edited_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), "kubeadm-2");
+    let foreign = "# Without a version.\n[debug]\nlevel = 'info'\n";
+    fs::create_dir_all(node.host.at(OUR_DROP_IN).parent().unwrap()).unwrap();
+    fs::write(node.host.at(OUR_DROP_IN), foreign).unwrap();
+    let before = node.files();
+    node.install(&node.release("1")).unwrap();
+    let there = fs::read_to_string(node.host.at(OUR_DROP_IN)).unwrap();
+    assert_eq!(there, foreign);
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
+/// The node's containerd restarted by somebody else.
+fn restart(node: &FakeNode) {
+    let layout = node.layout().unwrap();
+    crate::daemon::Daemon::restart(&node.containerd(&layout)).unwrap();
+}
+
+/// A node whose drop-in was installed, and whose main file then came without its imports; and its files
+/// had nothing been installed.
+fn without_its_imports(root: &Path) -> (FakeNode, BTreeMap<PathBuf, String>) {
+    let node = node_like(root, "kubeadm-2");
+    let mut before = node.files();
+    node.install(&node.release("1")).unwrap();
+    let anew = fs::read_to_string(node.host.at(CONFIG)).unwrap();
+    let anew = anew.replace("imports = ['/etc/containerd/conf.d/*.toml']\n", "");
+    fs::write(node.host.at(CONFIG), &anew).unwrap();
+    restart(&node);
+    before.insert(CONFIG.trim_start_matches('/').into(), anew);
+    (node, before)
+}
+
+const OUR_DROP_IN: &str = "/etc/containerd/conf.d/wasm-interp.toml";
+
+#[test]
+fn a_table_that_comes_to_another_file_leaves_the_one_before() {
+    let root = tempfile::tempdir().unwrap();
+    let (node, before) = without_its_imports(root.path());
+    assert!(node.host.at(OUR_DROP_IN).exists());
+    node.install(&node.release("1")).unwrap();
+    assert!(!node.host.at("/etc/containerd/conf.d").exists());
+    assert_ne!(node.files(), before);
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
+#[test]
+fn uninstall_finds_our_table_where_containerd_reads_no_longer() {
+    let root = tempfile::tempdir().unwrap();
+    let (node, before) = without_its_imports(root.path());
+    node.uninstall().unwrap();
+    assert_eq!(node.files(), before);
+}
+
+#[test]
+fn a_job_killed_while_it_leaves_an_earlier_file_is_made_up_for() {
+    let record = "/var/lib/wasm-interp/node/record.json";
+    for (killed_before, uninstalls) in [
+        ("leave", true),
+        ("leave", false),
+        ("left", true),
+        ("left", false),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let (node, before) = without_its_imports(root.path());
+        let (record, drop_in) = (node.host.at(record), node.host.at(OUR_DROP_IN));
+        let then = RefCell::new(None);
+        let watch = |step: &str| {
+            if step == killed_before {
+                let read = |path: &Path| fs::read(path).ok();
+                *then.borrow_mut() = Some((read(&record), read(&drop_in)));
+            }
+        };
+        let install = |watch: &dyn Fn(&str)| {
+            let folder_1 = node.release("1");
+            node.job(1_000_000, watch, |work| work.install(&folder_1))
+                .unwrap();
+        };
+        install(&watch);
+        let installed = node.files();
+        let (then_record, then_drop_in) = then.into_inner().unwrap();
+        fs::write(&record, then_record.unwrap()).unwrap();
+        if let Some(bytes) = then_drop_in {
+            fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+            fs::write(&drop_in, bytes).unwrap();
+        }
+        if !uninstalls {
+            install(&|_| {});
+            assert_eq!(node.files(), installed, "{killed_before}");
+        }
+        node.uninstall().unwrap();
+        assert_eq!(node.files(), before, "{killed_before}");
+    }
+}
+
+#[test]
+fn a_newer_template_takes_the_block_over() {
+    let root = tempfile::tempdir().unwrap();
+    let node = node_like(root.path(), "k3s");
+    let folder = node.host.at("/var/lib/rancher/k3s/agent/etc/containerd");
+    let older = folder.join("config.toml.tmpl");
+    let newer = folder.join("config-v3.toml.tmpl");
+    let theirs = "# The team's own.\nversion = 2\n";
+    fs::write(&older, theirs).unwrap();
+    restart(&node);
+    node.install(&node.release("1")).unwrap();
+    assert!(fs::read_to_string(&older).unwrap().contains("wasm-interp"));
+
+    fs::write(&newer, "{{ template \"base\" . }}\n").unwrap();
+    restart(&node);
+    node.install(&node.release("1")).unwrap();
+    assert!(fs::read_to_string(&newer).unwrap().contains("wasm-interp"));
+    assert_eq!(fs::read_to_string(&older).unwrap(), theirs);
+
+    node.uninstall().unwrap();
+    assert_eq!(fs::read_to_string(&older).unwrap(), theirs);
+    assert_eq!(
+        fs::read_to_string(&newer).unwrap(),
+        "{{ template \"base\" . }}\n"
+    );
 }

@@ -17,6 +17,7 @@ use crate::layout::{self, Layout, LayoutError, Place};
 use crate::live::LiveError;
 use crate::names::{BASE, EXECUTABLES};
 use crate::process::Restart;
+use crate::work::install::LINK;
 use crate::work::{Done, Pace, Work, WorkError};
 
 /// What stands in for containerd keeps its state here, out of the way of everything.
@@ -168,7 +169,16 @@ impl FakeNode {
 
     /// From now on no program runs.
     pub(super) fn runs_nothing(&self) {
-        fs::write(self.state("unfit"), "").unwrap();
+        self.runs_nothing_of(Path::new("/"));
+    }
+
+    /// From now on no program runs with what is in that folder.
+    pub(super) fn runs_nothing_of(&self, folder: &Path) {
+        fs::write(self.state("unfit"), folder.to_str().unwrap()).unwrap();
+    }
+
+    pub(super) fn runs_all_again(&self) {
+        fs::remove_file(self.state("unfit")).unwrap();
     }
 
     /// All files that are neither ours nor the fake's, and empty folders.
@@ -311,22 +321,22 @@ impl Daemon for FakeContainerd<'_> {
     }
 
     fn trial(&self, shim: &Shim) -> Result<(), LiveError> {
-        if self.node.state("unfit").exists() {
+        let shim = match shim {
+            Shim::Path(path) => path.clone(),
+            Shim::Link => fs::read_link(self.node.host.at(LINK)).map_err(|_| {
+                let said = "binary not installed \"containerd-shim-wasm-interp-v1\"".into();
+                let act = "create the trial's task";
+                LiveError::Refused { act, said }
+            })?,
+        };
+        let unfit = fs::read_to_string(self.node.state("unfit"));
+        if unfit.is_ok_and(|folder| shim.starts_with(folder)) {
             return Err(LiveError::Trial {
                 code: 125,
                 printed: String::new(),
                 errors: "no".into(),
             });
         }
-        let shim = match shim {
-            Shim::Path(path) => path.clone(),
-            Shim::Link => fs::read_link(
-                self.node
-                    .host
-                    .at("/usr/local/bin/containerd-shim-wasm-interp-v1"),
-            )
-            .unwrap(),
-        };
         assert!(self.node.host.at(&shim).exists(), "{shim:?}");
         Ok(())
     }

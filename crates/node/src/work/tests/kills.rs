@@ -107,9 +107,14 @@ fn killed_everywhere(before: &[&str], what: &str, breaks: bool) {
             node.running()
                 .unwrap_or_else(|error| panic!("{told}: {error}"));
             let settled = node.files();
-            let settled = but_the_link(settled);
+            let counts = match (layout, what) {
+                // The link alone names the shim.
+                ("debian-old", "1" | "2") => |files| files,
+                _ => but_the_link,
+            };
+            let settled = counts(settled);
             assert!(
-                settled == but_the_link(old.clone()) || settled == but_the_link(new.clone()),
+                settled == counts(old.clone()) || settled == counts(new.clone()),
                 "{told}: {settled:#?}"
             );
             let again = act(&node, what, &|_| {});
