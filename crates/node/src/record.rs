@@ -161,7 +161,7 @@ impl Record {
 
     /// Writes the record, and forgets bytes that it does not name any more.
     pub(crate) fn store(&self, host: &Host) -> Result<(), RecordError> {
-        let path = host.at(STATE).join("record.json");
+        let path = host.to_write(STATE)?.join("record.json");
         let text = serde_json::to_vec_pretty(self).map_err(|source| RecordError::Format {
             path: path.clone(),
             source,

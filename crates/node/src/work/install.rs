@@ -253,7 +253,7 @@ impl Work<'_> {
 
     /// The same link beside its place.
     fn new_link(&self, shim: &Path) -> Result<PathBuf, FileError> {
-        let new = self.host.at(LINK).with_extension("new");
+        let new = self.host.to_write(Path::new(LINK).with_extension("new"))?;
         files::remove(&new)?;
         symlink(shim, &new).map_err(FileError::new("link", &new))?;
         Ok(new)

@@ -60,12 +60,14 @@ impl Work<'_> {
             return Err(WorkError::StartedMeanwhile(in_use.containers));
         }
         self.before("clear");
-        // Also without a record.
+        // Also without a record, and one that was never put into its place.
         let link = self
             .host
             .at(record.link.as_deref().unwrap_or(Path::new(LINK)));
-        if std::fs::read_link(&link).is_ok_and(|target| target.starts_with(self.host.base())) {
-            files::remove(&link)?;
+        for link in [link.with_extension("new"), link] {
+            if std::fs::read_link(&link).is_ok_and(|target| target.starts_with(self.host.base())) {
+                files::remove(&link)?;
+            }
         }
         self.before("remove-releases");
         let kept = self.remove_releases(&in_use)?;
