@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -28,7 +28,7 @@ use crate::prewarm::{News, Prewarming};
 use crate::ready::Readiness;
 use crate::slots::{Slot, Slots};
 use crate::state::{Phase, State, is_labelled};
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, now_unix};
 
 /// Until the next look where something is expected to change soon.
 const SOON: Duration = Duration::from_secs(5);
@@ -192,7 +192,7 @@ impl<R: Runtime> Agent<R> {
             self.readiness.set(false).await;
             return Ok(SOON);
         };
-        let wanted = match Wanted::of(&map) {
+        let wanted = match Wanted::of(&map, now_unix()) {
             Ok(wanted) => wanted,
             Err(error) => {
                 warn!(
@@ -202,35 +202,48 @@ impl<R: Runtime> Agent<R> {
                 return Ok(self.verify);
             }
         };
-        match (wanted, State::of(&node)) {
+        let expires = wanted.expires_unix();
+        let pause = self.pursue(wanted, &node).await?;
+        // A request that nobody takes back ends by itself.
+        Ok(expires.map_or(pause, |unix| pause.min(until(unix).max(SOON))))
+    }
+
+    async fn pursue(&mut self, wanted: Wanted, node: &Node) -> Result<Duration, ClusterError> {
+        match (wanted, State::of(node)) {
             (Wanted::Installed, None) => {
                 let state = State::new(Phase::Preparing, "about to look at the node");
-                self.cluster.say(&node, &state, Label::Keep).await?;
+                self.cluster.say(node, &state, Label::Keep).await?;
                 Ok(Duration::ZERO)
             }
-            (Wanted::Installed, Some(_)) => self.install(&node).await,
+            (Wanted::Installed, Some(_)) => self.install(node).await,
             // Nothing of ours is there.
             (_, None) => {
                 self.readiness.set(false).await;
                 Ok(self.verify)
             }
             // It has its answer already.
-            (Wanted::Released { request }, Some(state))
+            (Wanted::Released { request, .. }, Some(state))
                 if state.request.as_ref() == Some(&request)
                     && state.phase != Phase::Uninstalling =>
             {
                 Ok(self.verify)
             }
-            (Wanted::Removed { request }, Some(state))
+            (Wanted::Removed { request, .. }, Some(state))
                 if state.request.as_ref() == Some(&request)
                     && matches!(state.phase, Phase::InUse | Phase::Failed) =>
             {
                 Ok(self.verify)
             }
-            (Wanted::Released { request }, Some(state)) => {
-                self.release(&node, &state, &request).await
+            (Wanted::Released { request, .. }, Some(state)) => {
+                self.release(node, &state, &request).await
             }
-            (Wanted::Removed { request }, Some(_)) => self.remove(&node, &request).await,
+            (
+                Wanted::Removed {
+                    request,
+                    expires_unix,
+                },
+                Some(_),
+            ) => self.remove(node, &request, expires_unix).await,
         }
     }
 
@@ -383,11 +396,21 @@ impl<R: Runtime> Agent<R> {
     }
 
     /// Nothing of ours shall be on the node.
-    async fn remove(&mut self, node: &Node, request: &str) -> Result<Duration, ClusterError> {
+    async fn remove(
+        &mut self,
+        node: &Node,
+        request: &str,
+        expires_unix: u64,
+    ) -> Result<Duration, ClusterError> {
         self.readiness.set(false).await;
         let Some(slot) = self.slot_for(node, Some(request)).await? else {
             return Ok(Duration::ZERO);
         };
+        if now_unix() >= expires_unix {
+            // It was waited for too long: nobody asks any more.
+            slot.give_back().await;
+            return Ok(Duration::ZERO);
+        }
         let node = &self.cluster.node().await?;
         let state = State::new(Phase::Uninstalling, "the runtime is taken away").answering(request);
         if let Err(error) = self.cluster.say(node, &state, Label::Remove).await {
@@ -523,10 +546,7 @@ fn user(container: &wasm_interp_node::Container) -> String {
 }
 
 fn until(unix: u64) -> Duration {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Duration::from_secs(unix).saturating_sub(now).min(PATIENCE)
+    Duration::from_secs(unix.saturating_sub(now_unix())).min(PATIENCE)
 }
 
 #[cfg(test)]

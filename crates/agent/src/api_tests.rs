@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use wasm_interp_node::{Action, Container, InstalledRelease, Outcome, Report, Status};
 
 use crate::agent;
@@ -26,6 +28,7 @@ use crate::host::{HostError, PolicyWanted, Ran, Runtime};
 use crate::names::{READY_LABEL, STATE_ANNOTATION};
 use crate::state::{Phase, State, is_labelled};
 use crate::uninstall::{self, UninstallError};
+use crate::wanted::now_unix;
 
 const NAMESPACE: &str = "wasm-interp";
 const MAP: &str = "wasm-interp-wanted";
@@ -43,6 +46,9 @@ struct Play {
     /// Whose shim is configured, if it is another release's.
     release: Option<std::path::PathBuf>,
     containers: Vec<Container>,
+    /// Containers that come when the node has already said that it has none.
+    late: Vec<Container>,
+    cannot_uninstall: bool,
     /// Older releases on the node, which an installation removes unless they are in use.
     older: Vec<InstalledRelease>,
     installs: u32,
@@ -117,11 +123,15 @@ impl Runtime for PlayedNode {
                     (done, "installed")
                 }
             }
-            Action::Uninstall { .. } if !play.containers.is_empty() => {
-                let containers = play.containers.clone();
+            Action::Uninstall { .. } if !(play.containers.is_empty() && play.late.is_empty()) => {
+                let containers = [&play.containers[..], &play.late].concat();
                 (Outcome::InUse { containers }, "in use")
             }
+            Action::Uninstall { .. } if play.cannot_uninstall => {
+                (Outcome::Failed, "the file cannot be written")
+            }
             Action::Uninstall { .. } => {
+                play = changed.wait_while(play, |play| play.held).unwrap();
                 play.configured = false;
                 (done, "uninstalled")
             }
@@ -273,6 +283,16 @@ impl Server {
     }
 
     async fn client_as(&self, account: &str, bound: Option<BoundObjectReference>) -> Client {
+        self.client_through(None, account, bound).await
+    }
+
+    /// One that speaks to the API server at another address.
+    async fn client_through(
+        &self,
+        through: Option<SocketAddr>,
+        account: &str,
+        bound: Option<BoundObjectReference>,
+    ) -> Client {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), NAMESPACE);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
@@ -287,6 +307,9 @@ impl Server {
             .unwrap();
         let mut config = config().await;
         config.auth_info.token = answer.status.unwrap().token.map(Into::into);
+        if let Some(address) = through {
+            config.cluster_url = format!("https://{address}").parse().unwrap();
+        }
         Client::try_from(config).unwrap()
     }
 
@@ -332,14 +355,34 @@ impl Server {
         skip_unreachable: bool,
     ) -> Result<(), UninstallError> {
         let client = self.client_as("wasm-interp-uninstall", None).await;
-        let args = uninstall::Args {
-            namespace: NAMESPACE.into(),
-            wanted: MAP.into(),
-            id: id.into(),
-            timeout_seconds,
-            skip_unreachable,
-        };
-        uninstall::uninstall(client, &args).await
+        uninstall_by(client, id, timeout_seconds, skip_unreachable).await
+    }
+
+    /// Has the ConfigMap hold a request, as the hook would write it.
+    async fn ask_for(&self, id: &str, step: &str, expires_unix: u64) {
+        let revision = self.value("revision").await.unwrap();
+        let request =
+            json!({ "id": id, "revision": revision, "step": step, "expires_unix": expires_unix });
+        self.patch_map(json!({ "data": { "uninstall": request.to_string() } }))
+            .await;
+    }
+
+    /// A key of the ConfigMap.
+    async fn value(&self, key: &str) -> Option<String> {
+        let map = self.maps().get(MAP).await.unwrap();
+        map.data.and_then(|mut data| data.remove(key))
+    }
+
+    async fn until_asked(&self, id: &str) {
+        let began = Instant::now();
+        while !self
+            .value("uninstall")
+            .await
+            .is_some_and(|request| request.contains(id))
+        {
+            assert!(began.elapsed() < PATIENCE, "{id} asks for nothing");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn until(&self, name: &str, what: &str, holds: impl Fn(&Node) -> bool) -> Node {
@@ -381,6 +424,72 @@ impl Server {
             .filter(about)
             .filter_map(|event| event.reason)
             .collect()
+    }
+}
+
+async fn uninstall_by(
+    client: Client,
+    id: &str,
+    timeout_seconds: u64,
+    skip_unreachable: bool,
+) -> Result<(), UninstallError> {
+    let args = uninstall::Args {
+        namespace: NAMESPACE.into(),
+        wanted: MAP.into(),
+        id: id.into(),
+        timeout_seconds,
+        skip_unreachable,
+    };
+    uninstall::uninstall(client, &args).await
+}
+
+/// A way to the API server that can be closed, as it is while a server of k3s restarts.
+struct Gate {
+    address: SocketAddr,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self {
+            address,
+            open: Some(tokio::spawn(forward(listener).await)),
+        }
+    }
+
+    /// Connections that are there end, new ones are refused.
+    async fn close(&mut self) {
+        let open = self.open.take().unwrap();
+        open.abort();
+        let _ = open.await;
+    }
+
+    async fn reopen(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.open = Some(tokio::spawn(forward(listener).await));
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.open.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn forward(listener: TcpListener) -> impl Future<Output = ()> {
+    let server = config().await.cluster_url;
+    let server = server.authority().unwrap().to_string();
+    async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            connections.spawn(async move {
+                let mut server = TcpStream::connect(server).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
     }
 }
 
@@ -897,4 +1006,119 @@ async fn a_node_that_cannot_answer_is_named_or_skipped() {
         is_labelled(&server.nodes.get(&agent.name).await.unwrap()),
         "a skipped node is left as it is"
     );
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_api_server_that_restarts_ends_no_uninstallation() {
+    let server = Server::fresh().await;
+    let agent = server.start(PlayedNode::default()).await;
+    server.until_ready(&agent.name).await;
+    let mut gate = Gate::open().await;
+    let client = server
+        .client_through(Some(gate.address), "wasm-interp-uninstall", None)
+        .await;
+    agent.play.set(|play| play.held = true);
+    let hook = tokio::spawn(async move { uninstall_by(client, "one", 60, false).await });
+    let removing = |node: &Node| phase(node) == Some(Phase::Uninstalling);
+    server.until(&agent.name, "uninstalling", removing).await;
+    // Longer than between two looks at the nodes.
+    gate.close().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!hook.is_finished(), "{:?}", hook.await);
+    gate.reopen().await;
+    agent.play.set(|play| play.held = false);
+    hook.await.unwrap().unwrap();
+    assert_eq!(phase(&server.nodes.get(&agent.name).await.unwrap()), None);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_request_is_taken_back_once_the_api_server_answers_again() {
+    let server = Server::fresh().await;
+    let agent = server.start(PlayedNode::default()).await;
+    server.until_ready(&agent.name).await;
+    agent.play.set(|play| play.held = true);
+    let mut gate = Gate::open().await;
+    let client = server
+        .client_through(Some(gate.address), "wasm-interp-uninstall", None)
+        .await;
+    let hook = tokio::spawn(async move { uninstall_by(client, "one", 8, false).await });
+    let removing = |node: &Node| phase(node) == Some(Phase::Uninstalling);
+    server.until(&agent.name, "uninstalling", removing).await;
+    gate.close().await;
+    // Its time is over before the API server is back.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    assert!(server.value("uninstall").await.is_some());
+    gate.reopen().await;
+    let error = hook.await.unwrap().unwrap_err();
+    assert!(matches!(error, UninstallError::Cluster(_)), "{error}");
+    assert_eq!(server.value("uninstall").await, None);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_attempt_takes_back_no_request_but_its_own() {
+    let server = Server::fresh().await;
+    let agent = server.start(PlayedNode::default()).await;
+    server.until_ready(&agent.name).await;
+    agent.task.abort();
+    let client = server.client_as("wasm-interp-uninstall", None).await;
+    let first = tokio::spawn(async move { uninstall_by(client, "first", 60, false).await });
+    server.until_asked("first").await;
+    // Helm gave up on the first, and somebody tried again.
+    server.ask_for("second", "release", now_unix() + 600).await;
+    let began = Instant::now();
+    let error = first.await.unwrap().unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(30), "it ends at once");
+    assert!(
+        error.to_string().contains("another attempt, second"),
+        "{error}"
+    );
+    server.until_asked("second").await;
+
+    // One that others took back, or an upgrade made void, ends too.
+    for (change, why) in [
+        (json!({ "uninstall": null }), "somebody took it back"),
+        (json!({ "revision": "other" }), "made it void"),
+    ] {
+        let before = server.value("revision").await;
+        let client = server.client_as("wasm-interp-uninstall", None).await;
+        let hook = tokio::spawn(async move { uninstall_by(client, "third", 60, false).await });
+        server.until_asked("third").await;
+        server.patch_map(json!({ "data": change })).await;
+        let error = hook.await.unwrap().unwrap_err().to_string();
+        server
+            .patch_map(json!({ "data": { "revision": before } }))
+            .await;
+        assert!(error.contains(why), "{error}");
+        assert_eq!(server.value("uninstall").await, None);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_request_that_nobody_took_back_ends_and_a_rollback_does_not_revive_it() {
+    let server = Server::fresh().await;
+    let agent = server.start(PlayedNode::default()).await;
+    server.until_ready(&agent.name).await;
+    server.ask_for("killed", "release", now_unix() + 8).await;
+    server
+        .until(&agent.name, "released", |node| !is_labelled(node))
+        .await;
+    server.until_ready(&agent.name).await;
+
+    // Its hook had come as far as to remove; then the release was upgraded, and rolled back.
+    server.ask_for("killed", "remove", now_unix() - 1).await;
+    let before = server.value("revision").await;
+    for revision in [Some("upgraded".to_owned()), before] {
+        server
+            .patch_map(json!({ "data": { "revision": revision } }))
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let node = server.nodes.get(&agent.name).await.unwrap();
+        assert!(is_labelled(&node) && phase(&node) == Some(Phase::Ready));
+    }
+    let (installs, configured) = agent.play.set(|play| (play.installs, play.configured));
+    assert!(installs == 1 && configured);
 }
