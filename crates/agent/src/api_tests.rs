@@ -21,7 +21,7 @@ use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use wasm_interp_node::{Action, Container, InstalledRelease, Outcome, Report, Status};
+use wasm_interp_node::{Action, Container, InstalledRelease, JobError, Outcome, Report, Status};
 
 use crate::agent;
 use crate::host::{HostError, PolicyWanted, Ran, Runtime};
@@ -41,8 +41,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Play {
     configured: bool,
+    /// containerd does not list the handler.
     broken: bool,
+    /// containerd lists it, and starts no program with it.
+    trial_fails: bool,
+    /// No job says what came of it.
+    lost: bool,
+    verifies: u32,
     cannot_install: bool,
+    /// What was tried does harm, though it is taken back.
+    install_breaks: bool,
     /// Whose shim is configured, if it is another release's.
     release: Option<std::path::PathBuf>,
     containers: Vec<Container>,
@@ -99,12 +107,21 @@ impl Runtime for PlayedNode {
     fn run(&self, action: Action) -> Result<Ran, HostError> {
         let (play, changed) = &*self.0;
         let mut play = play.lock().unwrap();
+        play.verifies += u32::from(matches!(action, Action::Verify));
+        if play.lost {
+            return Err(JobError::Lost("wasm-interp-node.service").into());
+        }
         let done = Outcome::Done {
             changed: true,
             restarted: true,
         };
         let (outcome, message) = match action {
-            Action::Verify if play.configured && !play.broken => (done, "works"),
+            Action::Verify if play.configured && !play.broken && !play.trial_fails => {
+                (done, "works")
+            }
+            Action::Verify if play.configured && !play.broken => {
+                (Outcome::Failed, "no program runs with it")
+            }
             Action::Verify => (Outcome::Failed, "the handler is not there"),
             Action::Install => {
                 play.at_once += 1;
@@ -113,11 +130,12 @@ impl Runtime for PlayedNode {
                 let mut play_now = changed.wait_while(play, |play| play.held).unwrap();
                 play_now.at_once -= 1;
                 play = play_now;
+                play.trial_fails |= play.install_breaks;
                 if play.cannot_install {
                     (Outcome::RolledBack, "containerd did not come back with it")
                 } else {
                     play.configured = true;
-                    play.broken = false;
+                    (play.broken, play.trial_fails) = (false, false);
                     play.release = None;
                     play.older.retain(|release| release.in_use);
                     (done, "installed")
@@ -335,12 +353,12 @@ impl Server {
             MAP,
             "--lease",
             LEASE,
-            "--verify-seconds",
-            "1",
             "--ready-port",
             "0",
         ];
-        let args = RunArgs::parse_from(words.iter().chain(more)).args;
+        let often = ["--verify-seconds", "1"];
+        let often = often.iter().filter(|_| !more.contains(&often[0]));
+        let args = RunArgs::parse_from(words.iter().chain(often).chain(more)).args;
         Agent {
             task: tokio::spawn(agent::serve(client, args, play.clone())),
             name,
@@ -371,6 +389,14 @@ impl Server {
     async fn value(&self, key: &str) -> Option<String> {
         let map = self.maps().get(MAP).await.unwrap();
         map.data.and_then(|mut data| data.remove(key))
+    }
+
+    /// A change of the ConfigMap wakes every agent before its pause is over.
+    async fn wake(&self) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let now = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
+        self.patch_map(json!({ "metadata": { "annotations": { "touched": now } } }))
+            .await;
     }
 
     async fn until_asked(&self, id: &str) {
@@ -629,6 +655,7 @@ async fn an_agent_has_no_other_rights() {
     let nodes: Api<Node> = Api::all(client.clone());
     let pods: Api<Pod> = Api::namespaced(client.clone(), here);
     let status = Patch::Merge(json!({ "status": { "conditions": [] } }));
+    let note = Patch::Merge(json!({ "metadata": { "annotations": { "note": "x" } } }));
     let new_pod = json!({ "metadata": { "name": "x" }, "spec": { "containers": [{ "name": "x", "image": "x" }] } });
     let new_pod = serde_json::from_value(new_pod).unwrap();
     let refused = [
@@ -677,6 +704,20 @@ async fn an_agent_has_no_other_rights() {
                 .await
                 .err(),
         ),
+        (
+            "change another ConfigMap",
+            Api::<ConfigMap>::namespaced(client.clone(), here)
+                .patch("other", &PatchParams::default(), &note)
+                .await
+                .err(),
+        ),
+        (
+            "change its ConfigMap",
+            Api::<ConfigMap>::namespaced(client.clone(), here)
+                .patch(MAP, &PatchParams::default(), &note)
+                .await
+                .err(),
+        ),
     ];
     for (what, error) in refused {
         let Some(kube::Error::Api(status)) = error else {
@@ -707,10 +748,8 @@ async fn a_node_gets_its_label_only_when_the_runtime_works() {
     );
 
     play.set(|play| play.cannot_install = false);
-    // Somebody helps: a change of the ConfigMap wakes the agent before its pause is over.
-    server
-        .patch_map(json!({ "metadata": { "annotations": { "touched": "now" } } }))
-        .await;
+    // Somebody helps.
+    server.wake().await;
     let node = server.until_ready(&agent.name).await;
     assert_eq!(node.labels()["zone"], "a", "other labels stay");
     let lease = server.leases().get(LEASE).await.unwrap();
@@ -748,6 +787,172 @@ async fn a_node_that_breaks_loses_its_label_and_is_mended() {
     play.set(|play| play.held = false);
     server.until_ready(&agent.name).await;
     assert_eq!(play.set(|play| play.installs), 2);
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_handler_that_is_listed_and_starts_nothing_keeps_no_label() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    let agent = server.start(play.clone()).await;
+    server.until_ready(&agent.name).await;
+    play.set(|play| (play.trial_fails, play.cannot_install) = (true, true));
+    let failed = |node: &Node| !is_labelled(node) && phase(node) == Some(Phase::Failed);
+    server
+        .until(&agent.name, "failed without label", failed)
+        .await;
+    // Nor does it get it while pods use it that cannot be taken away.
+    play.set(|play| play.containers = vec![pod("shop/worker-1")]);
+    server.ask_for("one", "release", now_unix() + 600).await;
+    let in_use = |node: &Node| phase(node) == Some(Phase::InUse);
+    let node = server.until(&agent.name, "in use", in_use).await;
+    assert!(!is_labelled(&node));
+    play.set(|play| {
+        play.containers.clear();
+        play.cannot_install = false;
+    });
+    server
+        .patch_map(json!({ "data": { "uninstall": null } }))
+        .await;
+    server.until_ready(&agent.name).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_upgrade_that_fails_keeps_the_label_only_if_the_older_release_still_works() {
+    let server = Server::fresh().await;
+    for install_breaks in [false, true] {
+        let play = PlayedNode::default();
+        play.set(|play| {
+            (play.configured, play.cannot_install) = (true, true);
+            play.install_breaks = install_breaks;
+            play.release = Some("/opt/wasm-interp/1/shim".into());
+        });
+        let name = server.add_node("True").await;
+        let labelled = json!({ "metadata": { "labels": { READY_LABEL: "true" } } });
+        server
+            .nodes
+            .patch(&name, &PatchParams::default(), &Patch::Merge(labelled))
+            .await
+            .unwrap();
+        let agent = server.start_on(name, play).await;
+        let failed = |node: &Node| {
+            State::of(node).is_some_and(|state| state.message.contains("did not come back"))
+        };
+        let node = server.until(&agent.name, "failed", failed).await;
+        assert_eq!(is_labelled(&node), !install_breaks);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn what_nobody_knows_keeps_the_label_for_three_rounds() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    let agent = server.start(play.clone()).await;
+    server.until_ready(&agent.name).await;
+    let before = play.set(|play| {
+        play.lost = true;
+        play.verifies
+    });
+    let lost = |node: &Node| phase(node) == Some(Phase::Failed);
+    server.until(&agent.name, "lost", lost).await;
+    let began = Instant::now();
+    for round in 2..=3 {
+        server.wake().await;
+        while play.set(|play| play.verifies) < before + round {
+            assert!(began.elapsed() < PATIENCE, "no round {round}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(play.set(|play| play.verifies), before + 3);
+    assert!(is_labelled(&server.nodes.get(&agent.name).await.unwrap()));
+    server.wake().await;
+    server
+        .until(&agent.name, "without label", |node| !is_labelled(node))
+        .await;
+    play.set(|play| play.lost = false);
+    server.wake().await;
+    server.until_ready(&agent.name).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_removal_that_goes_wrong_brings_the_policy_back_before_the_label() {
+    let server = Server::fresh().await;
+    let plays: [fn(&mut Play); 2] = [
+        |play| play.late = vec![pod("shop/worker-1")],
+        |play| play.cannot_uninstall = true,
+    ];
+    for (change, end) in plays.into_iter().zip([Phase::InUse, Phase::Failed]) {
+        let agent = server.start(PlayedNode::default()).await;
+        server.until_ready(&agent.name).await;
+        agent.play.set(change);
+        // No hook: nobody takes it back, after which everything is settled anew.
+        server.ask_for("one", "remove", now_unix() + 600).await;
+        let node = server
+            .until(&agent.name, "told", |node| phase(node) == Some(end))
+            .await;
+        assert_eq!(is_labelled(&node), end == Phase::InUse);
+        let began = Instant::now();
+        let policies = || agent.play.set(|play| play.policies.clone());
+        while policies().last() != Some(&PolicyWanted::AsTheChartSays) {
+            assert!(
+                end == Phase::Failed && began.elapsed() < PATIENCE,
+                "{end:?}: {:?}",
+                policies()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(policies().contains(&PolicyWanted::None));
+        server
+            .patch_map(json!({ "data": { "uninstall": null } }))
+            .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_lease_is_given_back_though_the_node_cannot_be_read() {
+    let server = Server::fresh().await;
+    let held = json!({ "spec": { "holderIdentity": "another" } });
+    let lease = async |patch: Value| {
+        let patch = Patch::Merge(patch);
+        server
+            .leases()
+            .patch(LEASE, &PatchParams::default(), &patch)
+            .await
+            .unwrap()
+    };
+    lease(held).await;
+    let name = server.add_node("True").await;
+    // It waits for the Lease, and looks at nothing else meanwhile.
+    let seldom = ["--verify-seconds", "600"];
+    let agent = server
+        .start_with(name, PlayedNode::default(), &seldom)
+        .await;
+    let waiting = |node: &Node| phase(node) == Some(Phase::Waiting);
+    server.until(&agent.name, "waiting", waiting).await;
+    server
+        .nodes
+        .delete(&agent.name, &DeleteParams::default())
+        .await
+        .unwrap();
+    let free = lease(json!({ "spec": null })).await;
+    let began = Instant::now();
+    loop {
+        let lease = server.leases().get(LEASE).await.unwrap();
+        let holder = lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.as_ref());
+        if holder.is_none() && lease.resource_version() != free.resource_version() {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "it is held by {holder:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
@@ -855,16 +1060,19 @@ async fn an_older_release_goes_once_nobody_uses_it() {
 #[ignore = "needs an API server: make test-api"]
 async fn nodes_restart_containerd_one_after_another() {
     let server = Server::fresh().await;
-    // One play for all: it counts how many install at once.
+    // One play for all: it counts how many install at once. While the second waits it must not look at it anew.
     let play = PlayedNode::default();
     play.set(|play| play.held = true);
-    let first = server.start(play.clone()).await;
+    let seldom = ["--verify-seconds", "600"];
+    let name = server.add_node("True").await;
+    let first = server.start_with(name, play.clone(), &seldom).await;
     server
         .until(&first.name, "installing", |node| {
             phase(node) == Some(Phase::Installing)
         })
         .await;
-    let second = server.start(play.clone()).await;
+    let name = server.add_node("True").await;
+    let second = server.start_with(name, play.clone(), &seldom).await;
     server
         .until(&second.name, "waiting", |node| {
             phase(node) == Some(Phase::Waiting)
