@@ -655,6 +655,7 @@ async fn an_agent_has_no_other_rights() {
     let nodes: Api<Node> = Api::all(client.clone());
     let pods: Api<Pod> = Api::namespaced(client.clone(), here);
     let status = Patch::Merge(json!({ "status": { "conditions": [] } }));
+    let events: Api<Event> = Api::namespaced(client.clone(), "default");
     let note = Patch::Merge(json!({ "metadata": { "annotations": { "note": "x" } } }));
     let new_pod = json!({ "metadata": { "name": "x" }, "spec": { "containers": [{ "name": "x", "image": "x" }] } });
     let new_pod = serde_json::from_value(new_pod).unwrap();
@@ -701,6 +702,14 @@ async fn an_agent_has_no_other_rights() {
             "create a Lease",
             Api::<Lease>::namespaced(client.clone(), here)
                 .create(&PostParams::default(), &Lease::default())
+                .await
+                .err(),
+        ),
+        ("list events", events.list(&all).await.err()),
+        (
+            "change an event",
+            events
+                .patch("any", &PatchParams::default(), &note)
                 .await
                 .err(),
         ),
@@ -815,6 +824,10 @@ async fn a_handler_that_is_listed_and_starts_nothing_keeps_no_label() {
         .patch_map(json!({ "data": { "uninstall": null } }))
         .await;
     server.until_ready(&agent.name).await;
+    // As often as it happened: an agent adds events, and changes none.
+    let events = server.events(&agent.name).await;
+    let ready = events.iter().filter(|event| *event == "WasmInterpReady");
+    assert_eq!(ready.count(), 2, "{events:?}");
 }
 
 #[tokio::test]
