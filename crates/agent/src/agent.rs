@@ -166,7 +166,7 @@ struct Agent<R> {
     verify: Duration,
     /// How often in a row the node could not be provisioned.
     failures: u32,
-    /// How often in a row the node did not say whether its runtime works.
+    /// How often in a row, since this process began, the node did not say whether its runtime works.
     unknown: u32,
     /// Whether this agent's own release was installed by this process.
     installed: bool,

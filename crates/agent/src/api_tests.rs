@@ -26,6 +26,7 @@ use wasm_interp_node::{Action, Container, InstalledRelease, JobError, Outcome, R
 use crate::agent;
 use crate::host::{HostError, PolicyWanted, Ran, Runtime};
 use crate::names::{READY_LABEL, STATE_ANNOTATION};
+use crate::policy::PolicyFileError;
 use crate::state::{Phase, State, is_labelled};
 use crate::uninstall::{self, UninstallError};
 use crate::wanted::now_unix;
@@ -64,6 +65,7 @@ struct Play {
     most_at_once: u32,
     held: bool,
     policies: Vec<PolicyWanted>,
+    foreign_policy: bool,
     /// What prewarming says; without a text it works.
     cannot_prewarm: Option<&'static str>,
     prewarming_held: bool,
@@ -172,8 +174,13 @@ impl Runtime for PlayedNode {
     }
 
     fn settle_policy(&self, wanted: PolicyWanted) -> Result<(), HostError> {
-        self.set(|play| play.policies.push(wanted));
-        Ok(())
+        self.set(|play| {
+            play.policies.push(wanted);
+            match play.foreign_policy {
+                true => Err(PolicyFileError::Foreign.into()),
+                false => Ok(()),
+            }
+        })
     }
 }
 
@@ -828,6 +835,24 @@ async fn a_handler_that_is_listed_and_starts_nothing_keeps_no_label() {
     let events = server.events(&agent.name).await;
     let ready = events.iter().filter(|event| *event == "WasmInterpReady");
     assert_eq!(ready.count(), 2, "{events:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_policy_that_cannot_be_written_hides_no_broken_runtime() {
+    let server = Server::fresh().await;
+    let play = PlayedNode::default();
+    let agent = server.start(play.clone()).await;
+    server.until_ready(&agent.name).await;
+    play.set(|play| play.foreign_policy = true);
+    let failed = |node: &Node| phase(node) == Some(Phase::Failed);
+    let node = server.until(&agent.name, "failed", failed).await;
+    assert!(is_labelled(&node), "what runs goes on");
+    play.set(|play| play.trial_fails = true);
+    server.wake().await;
+    server
+        .until(&agent.name, "without label", |node| !is_labelled(node))
+        .await;
 }
 
 #[tokio::test]
