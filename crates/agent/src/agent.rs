@@ -135,6 +135,7 @@ pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
         verify: Duration::from_secs(args.verify_seconds),
         failures: 0,
         unknown: 0,
+        alone_until: Instant::now(),
         installed: false,
         prewarming: Prewarming::new(args.prewarm),
     };
@@ -168,6 +169,8 @@ struct Agent<R> {
     failures: u32,
     /// How often in a row, since this process began, the node did not say whether its runtime works.
     unknown: u32,
+    /// Until then nothing is installed, as that failed; the runtime that the node has is looked at meanwhile.
+    alone_until: Instant,
     /// Whether this agent's own release was installed by this process.
     installed: bool,
     prewarming: Prewarming,
@@ -183,8 +186,10 @@ impl<R: Runtime> Agent<R> {
                     SOON
                 }
             };
-            // Either ends the pause.
-            let _ = timeout(pause, self.changed.notified()).await;
+            // Either ends the pause. What failed is worth another try if something was changed.
+            if timeout(pause, self.changed.notified()).await.is_ok() {
+                self.alone_until = Instant::now();
+            }
         }
     }
 
@@ -280,6 +285,10 @@ impl<R: Runtime> Agent<R> {
                     let state = State::new(Phase::Failed, &report.message);
                     self.cluster.say(node, &state, Label::Remove).await?;
                 }
+                let alone = self.alone_until.saturating_duration_since(Instant::now());
+                if !alone.is_zero() {
+                    return Ok(self.pause(node, label, alone));
+                }
             }
             Err(error) => return self.failed(node, &with_causes(&error), label).await,
         }
@@ -319,8 +328,19 @@ impl<R: Runtime> Agent<R> {
         } else {
             Label::Keep
         };
-        let after = self.failed(node, &message, label).await?;
-        Ok(pause.unwrap_or(after))
+        self.failed(node, &message, label).await?;
+        let pause = pause.unwrap_or_else(|| pause_after(self.failures, FIRST_PAUSE));
+        self.alone_until = Instant::now() + pause;
+        Ok(self.pause(node, label, pause))
+    }
+
+    /// How long a node is left alone: one that keeps its label is looked at as often as one that is ready.
+    fn pause(&self, node: &Node, label: Label, alone: Duration) -> Duration {
+        if label == Label::Keep && is_labelled(node) {
+            alone.min(self.verify)
+        } else {
+            alone
+        }
     }
 
     /// Runs a program through the runtime that the node has. What becomes of a label that is there: it stays if that
@@ -405,7 +425,7 @@ impl<R: Runtime> Agent<R> {
             .say(node, &State::new(Phase::Failed, message), label)
             .await?;
         self.failures += 1;
-        Ok(pause_after(self.failures, FIRST_PAUSE))
+        Ok(self.pause(node, label, pause_after(self.failures, FIRST_PAUSE)))
     }
 
     /// The node shall take no new Wasm pods, and say whether there are any.
