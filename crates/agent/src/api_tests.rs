@@ -1158,6 +1158,10 @@ async fn uninstalling_leaves_nothing_on_any_node() {
             Some(PolicyWanted::None)
         );
     }
+    // Somebody without Helm has time to delete the release.
+    let request = server.value("uninstall").await.unwrap();
+    let request: Value = serde_json::from_str(&request).unwrap();
+    assert!(request["expires_unix"].as_u64().unwrap() > now_unix() + 3000);
     // Nor do agents come back to it while Helm deletes the release, the ConfigMap before them.
     let map = server.maps().get(MAP).await.unwrap();
     server
