@@ -1,13 +1,14 @@
 //! One node's agent: reads what is wanted, has it done on the node, says what came of it. Everything it knows is
 //! read anew in each round, so it may be killed at any point.
 //!
-//! The label is on a node only while the runtime there is known to work, with one exception: what is *not known*
-//! (no answer from the node) changes nothing.
+//! The label is on a node only while a program is known to run through the runtime there, whichever release's. What is
+//! *not known* (no answer from the node) changes nothing, but not for ever: after [`UNKNOWN_ROUNDS`] in a row the
+//! label goes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -16,7 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 use wasm_interp_node::{Action, Choice, Outcome, Report, Status};
 use wasm_interp_workload::with_causes;
@@ -28,12 +29,14 @@ use crate::prewarm::{News, Prewarming};
 use crate::ready::Readiness;
 use crate::slots::{Slot, Slots};
 use crate::state::{Phase, State, is_labelled};
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, now_unix};
 
 /// Until the next look where something is expected to change soon.
 const SOON: Duration = Duration::from_secs(5);
 /// The least that a node which fails is left alone: a restart of containerd is not to be repeated all the time.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// So many rounds in a row a node keeps its label though nobody can say whether it works.
+const UNKNOWN_ROUNDS: u32 = 3;
 
 /// Provision this node, and keep it so.
 #[derive(clap::Args)]
@@ -131,6 +134,8 @@ pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
         changed: Arc::new(Notify::new()),
         verify: Duration::from_secs(args.verify_seconds),
         failures: 0,
+        unknown: 0,
+        alone_until: Instant::now(),
         installed: false,
         prewarming: Prewarming::new(args.prewarm),
     };
@@ -162,6 +167,10 @@ struct Agent<R> {
     verify: Duration,
     /// How often in a row the node could not be provisioned.
     failures: u32,
+    /// How often in a row, since this process began, the node did not say whether its runtime works.
+    unknown: u32,
+    /// Until then nothing is installed, as that failed; the runtime that the node has is looked at meanwhile.
+    alone_until: Instant,
     /// Whether this agent's own release was installed by this process.
     installed: bool,
     prewarming: Prewarming,
@@ -177,8 +186,10 @@ impl<R: Runtime> Agent<R> {
                     SOON
                 }
             };
-            // Either ends the pause.
-            let _ = timeout(pause, self.changed.notified()).await;
+            // Either ends the pause. What failed is worth another try if something was changed.
+            if timeout(pause, self.changed.notified()).await.is_ok() {
+                self.alone_until = Instant::now();
+            }
         }
     }
 
@@ -192,7 +203,7 @@ impl<R: Runtime> Agent<R> {
             self.readiness.set(false).await;
             return Ok(SOON);
         };
-        let wanted = match Wanted::of(&map) {
+        let wanted = match Wanted::of(&map, now_unix()) {
             Ok(wanted) => wanted,
             Err(error) => {
                 warn!(
@@ -202,44 +213,63 @@ impl<R: Runtime> Agent<R> {
                 return Ok(self.verify);
             }
         };
-        match (wanted, State::of(&node)) {
+        let expires = wanted.expires_unix();
+        let pause = self.pursue(wanted, &node).await?;
+        // A request that nobody takes back ends by itself.
+        Ok(expires.map_or(pause, |unix| pause.min(until(unix).max(SOON))))
+    }
+
+    async fn pursue(&mut self, wanted: Wanted, node: &Node) -> Result<Duration, ClusterError> {
+        match (wanted, State::of(node)) {
             (Wanted::Installed, None) => {
                 let state = State::new(Phase::Preparing, "about to look at the node");
-                self.cluster.say(&node, &state, Label::Keep).await?;
+                self.cluster.say(node, &state, Label::Keep).await?;
                 Ok(Duration::ZERO)
             }
-            (Wanted::Installed, Some(_)) => self.install(&node).await,
+            (Wanted::Installed, Some(_)) => self.install(node).await,
             // Nothing of ours is there.
             (_, None) => {
                 self.readiness.set(false).await;
                 Ok(self.verify)
             }
             // It has its answer already.
-            (Wanted::Released { request }, Some(state))
+            (Wanted::Released { request, .. }, Some(state))
                 if state.request.as_ref() == Some(&request)
                     && state.phase != Phase::Uninstalling =>
             {
                 Ok(self.verify)
             }
-            (Wanted::Removed { request }, Some(state))
+            (Wanted::Removed { request, .. }, Some(state))
                 if state.request.as_ref() == Some(&request)
                     && matches!(state.phase, Phase::InUse | Phase::Failed) =>
             {
                 Ok(self.verify)
             }
-            (Wanted::Released { request }, Some(state)) => {
-                self.release(&node, &state, &request).await
+            (Wanted::Released { request, .. }, Some(state)) => {
+                self.release(node, &state, &request).await
             }
-            (Wanted::Removed { request }, Some(_)) => self.remove(&node, &request).await,
+            (
+                Wanted::Removed {
+                    request,
+                    expires_unix,
+                },
+                Some(_),
+            ) => self.remove(node, &request, expires_unix).await,
         }
     }
 
     /// The node shall run Wasm pods.
     async fn install(&mut self, node: &Node) -> Result<Duration, ClusterError> {
-        if let Err(error) = self.settle_policy(PolicyWanted::AsTheChartSays).await {
-            return self.failed(node, &with_causes(&error), Label::Keep).await;
+        let settled = self.settle_policy(PolicyWanted::AsTheChartSays).await;
+        // Whatever came of the policy: the label is about what runs now.
+        let (label, verified) = match self.verify(node).await {
+            (_, Err(error)) if error.is_busy() => return Ok(SOON),
+            verified => verified,
+        };
+        if let Err(error) = settled {
+            return self.failed(node, &with_causes(&error), label).await;
         }
-        match self.run_job(Action::Verify).await {
+        match verified {
             Ok(Ran { report, shim }) => {
                 let status = report.status.as_ref();
                 let is_ours = self.installed
@@ -250,54 +280,105 @@ impl<R: Runtime> Agent<R> {
                 }
                 info!("to be installed: {}", report.message);
                 // In an upgrade the older release serves meanwhile.
-                if !report.holds() && !serves(status) && is_labelled(node) {
+                if !report.holds() && is_labelled(node) {
                     self.readiness.set(false).await;
                     let state = State::new(Phase::Failed, &report.message);
                     self.cluster.say(node, &state, Label::Remove).await?;
                 }
+                let alone = self.alone_until.saturating_duration_since(Instant::now());
+                if !alone.is_zero() {
+                    return Ok(self.pause(node, label, alone));
+                }
             }
-            Err(error) if error.is_busy() => return Ok(SOON),
-            Err(error) => return self.failed(node, &with_causes(&error), Label::Keep).await,
+            Err(error) => return self.failed(node, &with_causes(&error), label).await,
         }
 
         let Some(slot) = self.slot(node).await? else {
             return Ok(Duration::ZERO);
         };
-        // The node object of before the wait is stale in its label at most by what was said above.
-        let node = &self.cluster.node().await?;
         let state = State::new(
             Phase::Installing,
             "containerd is configured, and restarted if that changed it",
         );
-        let said = self.cluster.say(node, &state, Label::Keep).await;
+        let said = self.say_now(&state, Label::Keep).await;
         let outcome = match said {
             Ok(()) => Ok(self.job(Action::Install).await),
             Err(error) => Err(error),
         };
         slot.give_back().await;
+        let outcome = outcome?;
         let node = &self.cluster.node().await?;
-        match outcome? {
+        let (message, pause) = match outcome {
             Ok(report) if report.holds() => {
                 self.installed = true;
-                self.ready(node).await
+                return self.ready(node).await;
             }
-            Ok(report) => {
-                let label = if serves(report.status.as_ref()) {
+            Ok(report) => match report.outcome {
+                Outcome::Reverted {
+                    retry_after_unix, ..
+                } => (report.message, Some(until(retry_after_unix).max(SOON))),
+                _ => (report.message, None),
+            },
+            Err(error) if error.is_busy() => return Ok(SOON),
+            Err(error) => (with_causes(&error).to_string(), None),
+        };
+        // What worked before need not do so after what was tried, nor after it was taken back.
+        let label = if is_labelled(node) {
+            self.verify(node).await.0
+        } else {
+            Label::Keep
+        };
+        self.failed(node, &message, label).await?;
+        let pause = pause.unwrap_or_else(|| pause_after(self.failures, FIRST_PAUSE));
+        self.alone_until = Instant::now() + pause;
+        Ok(self.pause(node, label, pause))
+    }
+
+    /// How long a node is left alone: one that keeps its label is looked at as often as one that is ready.
+    fn pause(&self, node: &Node, label: Label, alone: Duration) -> Duration {
+        if label == Label::Keep && is_labelled(node) {
+            alone.min(self.verify)
+        } else {
+            alone
+        }
+    }
+
+    /// Runs a program through the runtime that the node has. What becomes of a label that is there: it stays if that
+    /// works.
+    async fn verify(&mut self, node: &Node) -> (Label, Result<Ran, HostError>) {
+        let verified = self.run_job(Action::Verify).await;
+        let label = match &verified {
+            Ok(Ran { report, .. }) => {
+                self.unknown = 0;
+                if report.holds() {
                     Label::Keep
                 } else {
                     Label::Remove
-                };
-                let pause = self.failed(node, &report.message, label).await?;
-                Ok(match report.outcome {
-                    Outcome::Reverted {
-                        retry_after_unix, ..
-                    } => until(retry_after_unix).max(SOON),
-                    _ => pause,
-                })
+                }
             }
-            Err(error) if error.is_busy() => Ok(SOON),
-            Err(error) => self.failed(node, &with_causes(&error), Label::Keep).await,
-        }
+            // Somebody's job runs, and is limited in time.
+            Err(error) if error.is_busy() => Label::Keep,
+            Err(_) => {
+                self.unknown = self.unknown.saturating_add(1);
+                if self.unknown > UNKNOWN_ROUNDS {
+                    if is_labelled(node) {
+                        warn!(
+                            "the label goes: {UNKNOWN_ROUNDS} times nobody could say whether the runtime works"
+                        );
+                    }
+                    Label::Remove
+                } else {
+                    Label::Keep
+                }
+            }
+        };
+        (label, verified)
+    }
+
+    /// As [`Cluster::say`], about the node as it is now.
+    async fn say_now(&self, state: &State, label: Label) -> Result<(), ClusterError> {
+        let node = self.cluster.node().await?;
+        self.cluster.say(&node, state, label).await
     }
 
     async fn ready(&mut self, node: &Node) -> Result<Duration, ClusterError> {
@@ -344,7 +425,7 @@ impl<R: Runtime> Agent<R> {
             .say(node, &State::new(Phase::Failed, message), label)
             .await?;
         self.failures += 1;
-        Ok(pause_after(self.failures, FIRST_PAUSE))
+        Ok(self.pause(node, label, pause_after(self.failures, FIRST_PAUSE)))
     }
 
     /// The node shall take no new Wasm pods, and say whether there are any.
@@ -383,14 +464,23 @@ impl<R: Runtime> Agent<R> {
     }
 
     /// Nothing of ours shall be on the node.
-    async fn remove(&mut self, node: &Node, request: &str) -> Result<Duration, ClusterError> {
+    async fn remove(
+        &mut self,
+        node: &Node,
+        request: &str,
+        expires_unix: u64,
+    ) -> Result<Duration, ClusterError> {
         self.readiness.set(false).await;
         let Some(slot) = self.slot_for(node, Some(request)).await? else {
             return Ok(Duration::ZERO);
         };
-        let node = &self.cluster.node().await?;
+        if now_unix() >= expires_unix {
+            // It was waited for too long: nobody asks any more.
+            slot.give_back().await;
+            return Ok(Duration::ZERO);
+        }
         let state = State::new(Phase::Uninstalling, "the runtime is taken away").answering(request);
-        if let Err(error) = self.cluster.say(node, &state, Label::Remove).await {
+        if let Err(error) = self.say_now(&state, Label::Remove).await {
             slot.give_back().await;
             return Err(error);
         }
@@ -422,7 +512,7 @@ impl<R: Runtime> Agent<R> {
         Ok(self.verify)
     }
 
-    /// It stays, so it may be used.
+    /// It stays, so it may be used: with the policy, which a removal takes away first, and if it works.
     async fn in_use(
         &self,
         node: &Node,
@@ -435,28 +525,50 @@ impl<R: Runtime> Agent<R> {
             names.join(", ")
         );
         warn!("{message}");
+        let works = match self.settle_policy(PolicyWanted::AsTheChartSays).await {
+            Ok(()) => self.job(Action::Verify).await,
+            Err(error) => Err(error),
+        };
+        let label = match works {
+            Ok(report) if report.holds() => Label::Set,
+            Ok(report) => {
+                warn!("it gets no label: {}", report.message);
+                Label::Remove
+            }
+            Err(error) => {
+                warn!("it gets no label: {}", with_causes(&error));
+                Label::Remove
+            }
+        };
         let state = State::new(Phase::InUse, message)
             .answering(request)
             .used_by(users);
-        self.cluster.say(node, &state, Label::Set).await
+        self.cluster.say(node, &state, label).await
     }
 
     async fn cannot(&self, node: &Node, message: &str, request: &str) -> Result<(), ClusterError> {
         warn!("{message}");
         let state = State::new(Phase::Failed, message).answering(request);
-        self.cluster.say(node, &state, Label::Keep).await
+        self.cluster.say(node, &state, Label::Remove).await?;
+        // Said first: this ends the process if the removal came as far as the policy's folder.
+        if let Err(error) = self.settle_policy(PolicyWanted::AsTheChartSays).await {
+            warn!("{}", with_causes(&error));
+        }
+        Ok(())
     }
 
     async fn slot(&mut self, node: &Node) -> Result<Option<Slot>, ClusterError> {
         self.slot_for(node, None).await
     }
 
-    /// Waits for the right to restart containerd; `None` if something else is wanted meanwhile.
+    /// Waits for the right to restart containerd; `None` if something else is wanted meanwhile, or it is time to look
+    /// at the node again.
     async fn slot_for(
         &mut self,
         node: &Node,
         request: Option<&str>,
     ) -> Result<Option<Slot>, ClusterError> {
+        let began = Instant::now();
         let mut said = false;
         loop {
             if let Some(slot) = self.slots.try_take().await? {
@@ -469,7 +581,8 @@ impl<R: Runtime> Agent<R> {
                 self.cluster.say(node, &state, Label::Keep).await?;
                 said = true;
             }
-            if timeout(SOON, self.changed.notified()).await.is_ok() {
+            let changed = timeout(SOON, self.changed.notified()).await.is_ok();
+            if changed || began.elapsed() > self.verify {
                 return Ok(None);
             }
         }
@@ -506,11 +619,6 @@ fn lingers(status: &Status, shim: &Path) -> bool {
         .any(|release| !release.in_use && !shim.starts_with(&release.folder))
 }
 
-/// Whether pods of the runtime can start, with whichever release.
-fn serves(status: Option<&Status>) -> bool {
-    status.is_some_and(|status| status.containerd_answers && status.handler_listed)
-}
-
 fn users(status: &Status) -> BTreeSet<String> {
     status.containers.iter().map(user).collect()
 }
@@ -523,10 +631,7 @@ fn user(container: &wasm_interp_node::Container) -> String {
 }
 
 fn until(unix: u64) -> Duration {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Duration::from_secs(unix).saturating_sub(now).min(PATIENCE)
+    Duration::from_secs(unix.saturating_sub(now_unix())).min(PATIENCE)
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ pub(crate) struct Cluster {
     node: String,
     maps: Api<ConfigMap>,
     map: String,
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
 }
 
 impl Cluster {
@@ -82,7 +83,8 @@ impl Cluster {
             node: node.to_owned(),
             maps: Api::namespaced(client.clone(), namespace),
             map: map.to_owned(),
-            recorder: Recorder::new(client.clone(), reporter),
+            client: client.clone(),
+            reporter,
         }
     }
 
@@ -184,7 +186,10 @@ impl Cluster {
             secondary: None,
         };
         let act = format!("write the event {reason}");
-        if let Err(error) = ask(act, self.recorder.publish(&event, &regarding)).await {
+        // One for each event: it patches what it has published before, which is a right that nobody needs for as few
+        // events as these.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = ask(act, recorder.publish(&event, &regarding)).await {
             warn!("{}", with_causes(&error));
         }
     }

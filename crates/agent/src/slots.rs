@@ -28,7 +28,7 @@ pub(crate) struct Slots {
     seen: HashMap<String, (Option<String>, Instant)>,
 }
 
-/// A slot that is held, until [`Slot::give_back`].
+/// A slot that is held, until [`Slot::give_back`]. One that is dropped is not renewed any more, and expires.
 pub(crate) struct Slot {
     api: Api<Lease>,
     name: String,
@@ -92,9 +92,9 @@ impl Slots {
 
 impl Slot {
     /// Lets the next node have it. What cannot be given back expires.
-    pub(crate) async fn give_back(self) {
+    pub(crate) async fn give_back(mut self) {
         self.renewing.abort();
-        let _ = self.renewing.await;
+        let _ = (&mut self.renewing).await;
         let given = async {
             let mut lease = self.api.get(&self.name).await?;
             if holder(lease.spec.as_ref()) == Some(&self.me) {
@@ -108,6 +108,12 @@ impl Slot {
         if let Err(error) = ask(format!("give Lease {} back", self.name), given).await {
             warn!("{}", wasm_interp_workload::with_causes(&error));
         }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.renewing.abort();
     }
 }
 
@@ -172,6 +178,7 @@ fn holding(spec: Option<&LeaseSpec>, me: &str, unchanged: Duration) -> Holding {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -194,6 +201,21 @@ mod tests {
             holding(spec("b").as_ref(), "a", EXPIRES + short),
             Holding::Free
         );
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_lost_is_not_renewed() {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let renewing = tokio::spawn(std::future::pending());
+        let watched = renewing.abort_handle();
+        drop(Slot {
+            api: Api::default_namespaced(Client::try_from(nowhere).unwrap()),
+            name: "restart-0".to_owned(),
+            me: "a".to_owned(),
+            renewing,
+        });
+        tokio::task::yield_now().await;
+        assert!(watched.is_finished());
     }
 
     #[test]

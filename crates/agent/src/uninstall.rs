@@ -1,6 +1,9 @@
 //! The pre-delete hook: has every node let go of its pods, and then of the runtime. It changes no node itself; it
 //! writes the request into the ConfigMap and reads what the agents say. Unless all goes well it takes the request
 //! back, so that a release that is not deleted stays installed.
+//!
+//! Removing the runtime from a server of k3s restarts the API server with it. So no error of Kubernetes ends an
+//! attempt before its time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,17 +13,26 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
+use wasm_interp_workload::with_causes;
 
 use crate::agent::{AgentError, client};
 use crate::cluster::{ClusterError, ask};
 use crate::names::{CONTROLLER, STATE_ANNOTATION};
 use crate::state::{Phase, State};
-use crate::wanted::{REQUEST, REVISION, Request, Step};
+use crate::wanted::{REQUEST, REVISION, Request, Step, now_unix};
 
 /// Between two looks at the nodes.
 const POLL: Duration = Duration::from_secs(2);
+/// How long it is tried to take the request back. The Job's `terminationGracePeriodSeconds` is longer.
+const TAKE_BACK: Duration = Duration::from_secs(60);
+/// A request is void this much later than the hook needs it: for clocks that differ, and for the release to be deleted
+/// when the last node has answered at the last moment.
+const MARGIN_SECONDS: u64 = 60;
+/// How long nodes stay without the runtime after all have given it up: so long may somebody without Helm take to delete
+/// the release.
+const DELETED_WITHIN_SECONDS: u64 = 3600;
 /// Nodes that one answer holds.
 const PAGE: u32 = 500;
 
@@ -53,6 +65,14 @@ pub(crate) enum UninstallError {
     Cluster(#[from] ClusterError),
     #[error("ConfigMap {0} has no {REVISION}: is this the release's own?")]
     Revision(String),
+    #[error(
+        "there is no ConfigMap {0}: is this the release's namespace, and is it not deleted yet?"
+    )]
+    NoMap(String),
+    #[error(
+        "ConfigMap {map} does not hold this attempt's request any more, {why}: nothing more is taken away"
+    )]
+    Void { map: String, why: String },
     #[error("cannot wait for signals")]
     Signal(#[from] std::io::Error),
     #[error("told to end before all nodes had given the runtime up: nothing more is taken away")]
@@ -95,25 +115,39 @@ pub(crate) async fn uninstall(client: Client, args: &Args) -> Result<(), Uninsta
     };
     let mut term = signal(SignalKind::terminate())?;
     let steps = async {
+        let mut complaints = Complaints::default();
         let until = Instant::now() + Duration::from_secs(args.timeout_seconds);
+        let expires_unix = now_unix()
+            .saturating_add(args.timeout_seconds)
+            .saturating_add(MARGIN_SECONDS);
         for step in [Step::Release, Step::Remove] {
-            hook.step(step, until).await?;
+            hook.step(step, until, expires_unix, &mut complaints)
+                .await?;
         }
+        hook.keep_removed().await;
         Ok(())
     };
     let outcome = tokio::select! {
         outcome = steps => outcome,
         _ = term.recv() => Err(UninstallError::Ended),
     };
-    if outcome.is_err()
-        && let Err(error) = hook.ask_for(None).await
-    {
-        warn!(
-            "the request stays, and with it nodes that take no pods, until an upgrade or another attempt: {}",
-            wasm_interp_workload::with_causes(&error)
-        );
+    if outcome.is_err() {
+        hook.take_back().await;
     }
     outcome
+}
+
+/// What went wrong, said once: every look at a control plane that restarts goes wrong in the same way.
+#[derive(Default)]
+struct Complaints(BTreeSet<String>);
+
+impl Complaints {
+    fn warn(&mut self, error: &ClusterError) {
+        let text = with_causes(error).to_string();
+        if self.0.insert(text.clone()) {
+            warn!("{text}; trying again");
+        }
+    }
 }
 
 struct Hook<'a> {
@@ -123,16 +157,26 @@ struct Hook<'a> {
 }
 
 impl Hook<'_> {
-    async fn step(&self, step: Step, until: Instant) -> Result<(), UninstallError> {
-        self.ask_for(Some(step)).await?;
+    /// Asks every node for a step and waits until all have taken it. What Kubernetes does not do is tried again.
+    async fn step(
+        &self,
+        step: Step,
+        until: Instant,
+        expires_unix: u64,
+        complaints: &mut Complaints,
+    ) -> Result<(), UninstallError> {
+        let mut asked = false;
         let mut last = None;
         loop {
-            let answers = answers(
-                &self.all_nodes().await?,
-                step,
-                &self.args.id,
-                self.args.skip_unreachable,
-            );
+            let answers = match self.look(step, expires_unix, &mut asked).await {
+                Ok(answers) => answers,
+                Err(UninstallError::Cluster(error)) if Instant::now() <= until => {
+                    complaints.warn(&error);
+                    sleep(POLL).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !answers.refused.is_empty() {
                 return Err(UninstallError::Refused(answers.refused));
             }
@@ -160,33 +204,143 @@ impl Hook<'_> {
         }
     }
 
-    /// Writes the request, or takes it back.
-    async fn ask_for(&self, step: Option<Step>) -> Result<(), UninstallError> {
-        let name = &self.args.wanted;
-        let map = ask(format!("read ConfigMap {name}"), self.maps.get(name)).await?;
-        let revision = map.data.and_then(|mut data| data.remove(REVISION));
-        let request = match step {
-            None => None,
-            Some(step) => Some(
-                json!(Request {
-                    id: self.args.id.clone(),
-                    revision: revision.ok_or_else(|| UninstallError::Revision(name.clone()))?,
-                    step,
-                })
-                .to_string(),
-            ),
+    /// What the nodes say about a step that they are asked for.
+    async fn look(
+        &self,
+        step: Step,
+        expires_unix: u64,
+        asked: &mut bool,
+    ) -> Result<Answers, UninstallError> {
+        if *asked {
+            self.check_asked(&self.map().await?)?;
+        } else {
+            self.ask_for(step, expires_unix).await?;
+            *asked = true;
+        }
+        let nodes = self.all_nodes().await?;
+        let skip_unreachable = self.args.skip_unreachable;
+        Ok(answers(&nodes, step, &self.args.id, skip_unreachable))
+    }
+
+    /// Writes the request. The first takes the place of whatever an attempt before this one left.
+    async fn ask_for(&self, step: Step, expires_unix: u64) -> Result<(), UninstallError> {
+        loop {
+            let map = self.map().await?;
+            if step != Step::Release {
+                self.check_asked(&map)?;
+            }
+            let revision = map.data.as_ref().and_then(|data| data.get(REVISION));
+            let request = Request {
+                id: self.args.id.clone(),
+                revision: revision
+                    .cloned()
+                    .ok_or_else(|| UninstallError::Revision(self.args.wanted.clone()))?,
+                step,
+                expires_unix,
+            };
+            if self.write(&map, Some(&request)).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether this attempt's request is the one that agents follow.
+    fn check_asked(&self, map: &ConfigMap) -> Result<(), UninstallError> {
+        let revision = map.data.as_ref().and_then(|data| data.get(REVISION));
+        let why = match Request::of(map) {
+            Ok(Some(request)) if request.id != self.args.id => {
+                format!("but that of another attempt, {}", request.id)
+            }
+            Ok(Some(request)) if Some(&request.revision) != revision => {
+                "because an upgrade or rollback made it void".to_owned()
+            }
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => "because somebody took it back".to_owned(),
+            Err(_) => "because somebody wrote something else".to_owned(),
         };
+        let map = self.args.wanted.clone();
+        Err(UninstallError::Void { map, why })
+    }
+
+    /// Has the agents of nodes that have given the runtime up stay away from them until the release is deleted.
+    async fn keep_removed(&self) {
+        let expires_unix = now_unix().saturating_add(DELETED_WITHIN_SECONDS);
+        if let Err(error) = self.ask_for(Step::Remove, expires_unix).await {
+            warn!(
+                "delete the release within {MARGIN_SECONDS} s, or nodes get the runtime back: {}",
+                with_causes(&error)
+            );
+        }
+    }
+
+    /// Takes the request back if it is this attempt's. An agent takes it for void later in any case.
+    async fn take_back(&self) {
+        let mut complaints = Complaints::default();
+        let mut last = None;
+        let taken = timeout(TAKE_BACK, async {
+            while let Err(error) = self.try_take_back().await {
+                if let UninstallError::Cluster(error) = &error {
+                    complaints.warn(error);
+                }
+                last = Some(error);
+                sleep(POLL).await;
+            }
+        });
+        if taken.await.is_err() {
+            let why = last.map_or_else(
+                || format!("no answer within {} s", TAKE_BACK.as_secs()),
+                |error| with_causes(&error).to_string(),
+            );
+            warn!(
+                "the request stays, and with it nodes that take no pods, until it is void, {MARGIN_SECONDS} s after \
+                 this attempt's time: {why}"
+            );
+        }
+    }
+
+    async fn try_take_back(&self) -> Result<(), UninstallError> {
+        loop {
+            let map = match self.map().await {
+                // Deleted with the release.
+                Err(UninstallError::NoMap(_)) => return Ok(()),
+                map => map?,
+            };
+            let ours = matches!(Request::of(&map), Ok(Some(request)) if request.id == self.args.id);
+            if !ours || self.write(&map, None).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn map(&self) -> Result<ConfigMap, UninstallError> {
+        let name = &self.args.wanted;
+        let map = ask(format!("read ConfigMap {name}"), self.maps.get_opt(name)).await?;
+        map.ok_or_else(|| UninstallError::NoMap(name.clone()))
+    }
+
+    /// Makes that the request of the ConfigMap that was read; `false` if it has changed since.
+    async fn write(
+        &self,
+        map: &ConfigMap,
+        request: Option<&Request>,
+    ) -> Result<bool, UninstallError> {
+        let name = &self.args.wanted;
         let parameters = PatchParams {
             field_manager: Some(CONTROLLER.to_owned()),
             ..PatchParams::default()
         };
-        let patch = Patch::Merge(json!({ "data": { REQUEST: request } }));
-        ask(
-            format!("change ConfigMap {name}"),
-            self.maps.patch(name, &parameters, &patch),
-        )
-        .await?;
-        Ok(())
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": map.metadata.resource_version },
+            "data": { REQUEST: request.map(|request| json!(request).to_string()) },
+        }));
+        let written = async {
+            match self.maps.patch(name, &parameters, &patch).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        Ok(ask(format!("change ConfigMap {name}"), written).await?)
     }
 
     async fn all_nodes(&self) -> Result<Vec<Node>, UninstallError> {

@@ -2,7 +2,10 @@
 //! `agent`.
 //!
 //! The chart writes the release's `revision` there, `uninstall` a request that names the revision it is for. So
-//! an upgrade makes a request void that was never carried through, and no field has two owners.
+//! an upgrade makes a request void that was never carried through, and no field has two owners. A rollback brings
+//! the revision back, and the request with it: therefore a request also has an end.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Deserialize, Serialize};
@@ -29,14 +32,32 @@ pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) revision: String,
     pub(crate) step: Step,
+    /// From then on it is no request, in seconds since 1970. One without it is of an older hook, and void: nothing is
+    /// taken away that might not be meant.
+    ///
+    /// The hook's clock is compared with each node's. A node whose clock is ahead may take the request for void too
+    /// early, and then keeps the runtime or installs it again: the hook names it as one that has not answered. A
+    /// node whose clock is behind honours a request that was left for that much longer.
+    #[serde(default)]
+    pub(crate) expires_unix: u64,
+}
+
+impl Request {
+    /// What the ConfigMap holds, whether or not it is for the ConfigMap's revision and still asked.
+    pub(crate) fn of(map: &ConfigMap) -> Result<Option<Self>, WantedError> {
+        match value(map, REQUEST).filter(|text| !text.is_empty()) {
+            None => Ok(None),
+            Some(text) => Ok(Some(serde_json::from_str(text)?)),
+        }
+    }
 }
 
 /// What is wanted of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Installed,
-    Released { request: String },
-    Removed { request: String },
+    Released { request: String, expires_unix: u64 },
+    Removed { request: String, expires_unix: u64 },
 }
 
 /// The ConfigMap's request cannot be read.
@@ -45,22 +66,50 @@ pub(crate) enum Wanted {
 pub(crate) struct WantedError(#[from] serde_json::Error);
 
 impl Wanted {
-    /// What the ConfigMap says.
-    pub(crate) fn of(map: &ConfigMap) -> Result<Self, WantedError> {
-        let value = |key| map.data.as_ref().and_then(|data| data.get(key));
-        let Some(text) = value(REQUEST).filter(|text| !text.is_empty()) else {
-            return Ok(Self::Installed);
-        };
-        let request: Request = serde_json::from_str(text)?;
-        if value(REVISION) != Some(&request.revision) {
-            return Ok(Self::Installed);
-        }
-        let id = request.id;
-        Ok(match request.step {
-            Step::Release => Self::Released { request: id },
-            Step::Remove => Self::Removed { request: id },
+    /// What the ConfigMap says at that time.
+    pub(crate) fn of(map: &ConfigMap, now_unix: u64) -> Result<Self, WantedError> {
+        let asked = Request::of(map)?.filter(|request| {
+            value(map, REVISION) == Some(&request.revision) && now_unix < request.expires_unix
+        });
+        Ok(match asked {
+            None => Self::Installed,
+            Some(Request {
+                id: request,
+                expires_unix,
+                step,
+                ..
+            }) => match step {
+                Step::Release => Self::Released {
+                    request,
+                    expires_unix,
+                },
+                Step::Remove => Self::Removed {
+                    request,
+                    expires_unix,
+                },
+            },
         })
     }
+
+    /// When it changes by itself.
+    pub(crate) fn expires_unix(&self) -> Option<u64> {
+        match self {
+            Self::Installed => None,
+            Self::Released { expires_unix, .. } | Self::Removed { expires_unix, .. } => {
+                Some(*expires_unix)
+            }
+        }
+    }
+}
+
+fn value<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a String> {
+    map.data.as_ref()?.get(key)
+}
+
+/// Seconds since 1970, by this machine's clock.
+pub(crate) fn now_unix() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -78,37 +127,68 @@ mod tests {
         }
     }
 
+    fn request(step: &str, expires: &str) -> String {
+        format!(r#"{{"id":"a","revision":"3","step":"{step}"{expires}}}"#)
+    }
+
+    const LASTS: &str = r#","expires_unix":100"#;
+
     #[test]
     fn without_a_request_nodes_are_installed() {
         assert_eq!(
-            Wanted::of(&ConfigMap::default()).unwrap(),
+            Wanted::of(&ConfigMap::default(), 0).unwrap(),
             Wanted::Installed
         );
-        assert_eq!(Wanted::of(&map("1", None)).unwrap(), Wanted::Installed);
+        assert_eq!(Wanted::of(&map("1", None), 0).unwrap(), Wanted::Installed);
     }
 
     #[test]
     fn both_steps_are_understood() {
-        let request = |step| format!(r#"{{"id":"a","revision":"3","step":"{step}"}}"#);
-        let id = || "a".to_owned();
-        let released = Wanted::of(&map("3", Some(&request("release")))).unwrap();
-        assert_eq!(released, Wanted::Released { request: id() });
-        let removed = Wanted::of(&map("3", Some(&request("remove")))).unwrap();
-        assert_eq!(removed, Wanted::Removed { request: id() });
+        let (id, expires_unix) = ("a".to_owned(), 100);
+        let released = Wanted::of(&map("3", Some(&request("release", LASTS))), 99).unwrap();
+        let wanted = Wanted::Released {
+            request: id.clone(),
+            expires_unix,
+        };
+        assert_eq!(released, wanted);
+        let removed = Wanted::of(&map("3", Some(&request("remove", LASTS))), 99).unwrap();
+        let wanted = Wanted::Removed {
+            request: id,
+            expires_unix,
+        };
+        assert_eq!(removed, wanted);
     }
 
     #[test]
     fn an_upgrade_makes_a_request_void() {
-        let request = r#"{"id":"a","revision":"3","step":"remove"}"#;
+        let request = request("remove", LASTS);
         assert_eq!(
-            Wanted::of(&map("4", Some(request))).unwrap(),
+            Wanted::of(&map("4", Some(&request)), 0).unwrap(),
+            Wanted::Installed
+        );
+    }
+
+    #[test]
+    fn a_rollback_does_not_bring_an_old_request_back() {
+        let request = request("remove", LASTS);
+        for (revision, now) in [("4", 99), ("3", 100), ("3", 10_000)] {
+            let wanted = Wanted::of(&map(revision, Some(&request)), now).unwrap();
+            assert_eq!(wanted, Wanted::Installed, "{revision} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_an_end_is_void() {
+        let request = request("remove", "");
+        assert_eq!(
+            Wanted::of(&map("3", Some(&request)), 1).unwrap(),
             Wanted::Installed
         );
     }
 
     #[test]
     fn what_is_no_request_is_said() {
-        let error = Wanted::of(&map("1", Some("remove")))
+        let error = Wanted::of(&map("1", Some("remove")), 0)
             .unwrap_err()
             .to_string();
         assert!(

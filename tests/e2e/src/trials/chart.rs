@@ -1,6 +1,7 @@
 //! The chart after `helm install`, which put this project onto the nodes: its own test, and the way back.
 
 use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::serde_json::{Value, json};
 
@@ -92,7 +93,11 @@ pub(super) fn a_removal_that_is_taken_back_is_mended(world: &World) -> Outcome {
             .expect_code(0)
             .map(drop)
     };
-    let remove = json!({ "id": "test", "revision": revision, "step": "remove" });
+    let expires = SystemTime::now() + Duration::from_secs(600);
+    let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let remove = json!({
+        "id": "test", "revision": revision, "step": "remove", "expires_unix": expires.as_secs(),
+    });
     ask(remove.to_string().into())?;
     let removed = cluster.nodes().try_for_each(|node| {
         wait_for(&format!("the runtime to be off {}", node.name), || {
