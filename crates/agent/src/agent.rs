@@ -35,6 +35,8 @@ use crate::wanted::{Wanted, now_unix};
 const SOON: Duration = Duration::from_secs(5);
 /// The least that a node which fails is left alone: a restart of containerd is not to be repeated all the time.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// So often a node is looked at that has processes of the runtime and no container.
+const LAST_LOOKS: u32 = 2;
 /// So many rounds in a row a node keeps its label though nobody can say whether it works.
 const UNKNOWN_ROUNDS: u32 = 3;
 
@@ -148,9 +150,17 @@ pub(crate) async fn serve(client: Client, args: Args, runtime: impl Runtime) {
 /// Says when the ConfigMap changes. What it then holds is read by each round for itself.
 async fn watch(maps: Api<ConfigMap>, name: String, changed: Arc<Notify>) {
     let mut changes = watcher::watch_object(maps, &name).default_backoff().boxed();
+    let mut last = None;
     loop {
         match changes.next().await {
-            Some(Ok(_)) => changed.notify_one(),
+            // A watch that begins anew tells what is known, as after each restart of the API server.
+            Some(Ok(map)) => {
+                let data = map.and_then(|map| map.data);
+                if last.as_ref() != Some(&data) {
+                    last = Some(data);
+                    changed.notify_one();
+                }
+            }
             Some(Err(error)) => warn!("cannot watch ConfigMap {name}: {}", with_causes(&error)),
             // It never ends; and if it did, rounds would still come.
             None => sleep(SOON).await,
@@ -443,7 +453,7 @@ impl<R: Runtime> Agent<R> {
             State::new(Phase::Released, "takes no Wasm pods any more, and has none")
                 .answering(request)
         };
-        match self.job(Action::Status).await {
+        match self.last_look().await {
             Ok(Report {
                 status: Some(status),
                 ..
@@ -461,6 +471,22 @@ impl<R: Runtime> Agent<R> {
             Err(error) => self.cannot(node, &with_causes(&error), request).await?,
         }
         Ok(self.verify)
+    }
+
+    /// What uses the runtime, once the processes of containers that are gone had time to end.
+    async fn last_look(&self) -> Result<Report, HostError> {
+        for _ in 0..LAST_LOOKS {
+            let report = self.job(Action::Status).await?;
+            let ends = report
+                .status
+                .as_ref()
+                .is_some_and(|status| status.containers.is_empty() && !users(status).is_empty());
+            if !ends {
+                return Ok(report);
+            }
+            sleep(SOON).await;
+        }
+        self.job(Action::Status).await
     }
 
     /// Nothing of ours shall be on the node.
@@ -619,8 +645,17 @@ fn lingers(status: &Status, shim: &Path) -> bool {
         .any(|release| !release.in_use && !shim.starts_with(&release.folder))
 }
 
+/// Its containers; where there are none, processes that an uninstallation would stop at.
 fn users(status: &Status) -> BTreeSet<String> {
-    status.containers.iter().map(user).collect()
+    if !status.containers.is_empty() {
+        return status.containers.iter().map(user).collect();
+    }
+    let processes = status.releases.iter().flat_map(|release| {
+        let folder = release.folder.display();
+        let pids = release.pids.iter();
+        pids.map(move |pid| format!("process {pid}, which runs from {folder}"))
+    });
+    processes.collect()
 }
 
 fn user(container: &wasm_interp_node::Container) -> String {

@@ -1084,7 +1084,11 @@ async fn an_older_release_goes_once_nobody_uses_it() {
     let play = PlayedNode::default();
     let older = |in_use| {
         let folder = "/opt/wasm-interp/1".into();
-        vec![InstalledRelease { folder, in_use }]
+        vec![InstalledRelease {
+            folder,
+            in_use,
+            pids: Vec::new(),
+        }]
     };
     play.set(|play| play.older = older(true));
     let agent = server.start(play.clone()).await;

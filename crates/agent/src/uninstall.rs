@@ -79,7 +79,11 @@ pub(crate) enum UninstallError {
     Ended,
     #[error("these nodes cannot be uninstalled, so nothing was deleted:\n{}", listed(.0))]
     Refused(BTreeMap<String, String>),
-    #[error("after {after} s these nodes had not answered, so nothing was deleted:\n{}", listed(.nodes))]
+    #[error(
+        "after {after} s these nodes had not answered, so nothing was deleted (uninstall.timeoutSeconds says how long \
+         to wait):\n{}",
+        listed(.nodes)
+    )]
     Slow {
         after: u64,
         nodes: BTreeMap<String, String>,

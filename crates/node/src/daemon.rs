@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Dump, Shim};
+use crate::in_use::Publisher;
 use crate::live::LiveError;
 
 /// What a job asks of containerd and its service.
@@ -17,8 +18,8 @@ pub(crate) trait Daemon {
     /// Runs the tiny program through the running containerd, with that shim or the one that it finds
     /// itself.
     fn trial(&self, shim: &Shim) -> Result<(), LiveError>;
-    /// Kills processes of the node. One that has ended meanwhile is no error.
-    fn kill(&self, pids: &[i32]);
+    /// Kills processes of the node that fill the store.
+    fn kill(&self, publishers: &[Publisher]);
     /// Ends the unit that prewarms, if it runs.
     fn end_prewarming(&self) -> Result<(), LiveError>;
 }

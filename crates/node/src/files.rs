@@ -81,8 +81,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 /// Removes what a `write` into that folder has left that was killed: a copy of all that the file was to hold.
 /// Called by who holds the job's lock.
 pub(crate) fn forget_unfinished(folder: &Path) -> Result<(), FileError> {
+    // What `tempfile` makes a name of.
+    let is_random =
+        |rest: &str| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED));
+        if rest.is_some_and(is_random) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             match fs::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(FileError::new("remove", &entry.path())(error));
@@ -96,7 +101,6 @@ pub(crate) fn forget_unfinished(folder: &Path) -> Result<(), FileError> {
 
 /// Removes the file; that there is none is success.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
-    forget_unfinished(path.parent().unwrap_or(Path::new("/")))?;
     match fs::remove_file(path) {
         Ok(()) => match sync_folder(path.parent().unwrap_or(Path::new("/"))) {
             // Its folder went with it.
@@ -263,14 +267,15 @@ mod tests {
     #[test]
     fn what_a_killed_write_left_goes_with_the_next() {
         let root = tempfile::tempdir().unwrap();
-        let (left, file) = (root.path().join(".wasm-interp-x"), root.path().join("file"));
-        fs::write(&left, "half of a secret").unwrap();
-        write(&file, b"whole", 0o644).unwrap();
+        let at = |name: &str| root.path().join(name);
+        let (left, kept) = (at(".wasm-interp-aB3xyZ"), at(".wasm-interp-of-mine"));
+        fs::create_dir(at(".wasm-interp-folder")).unwrap();
+        for file in [&left, &kept] {
+            fs::write(file, "half of a secret").unwrap();
+        }
+        write(&at("file"), b"whole", 0o644).unwrap();
         assert!(!left.exists());
-        fs::write(&left, "half of a secret").unwrap();
-        remove(&file).unwrap();
-        remove_if_empty(root.path()).unwrap();
-        assert!(!root.path().exists());
+        assert!(kept.exists(), "somebody's own");
     }
 
     #[test]

@@ -84,6 +84,17 @@ impl Host {
         }
     }
 
+    /// As [`Host::to_write`], for a link itself.
+    ///
+    /// # Errors
+    /// If a link on the way leads out of the root.
+    pub(crate) fn link_to_write(&self, path: &Path) -> Result<PathBuf, FileError> {
+        let folder = self.to_write(path.parent().unwrap_or(path))?;
+        Ok(path
+            .file_name()
+            .map_or(folder.clone(), |name| folder.join(name)))
+    }
+
     /// The root, from here.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -127,6 +138,12 @@ mod tests {
         for fine in ["/etc/in/config.toml", "/etc/new/config.toml", "/new", "/"] {
             assert_eq!(host.to_write(fine).unwrap(), host.at(fine), "{fine}");
         }
+        symlink("/opt/wasm-interp/1/x", etc.join("link")).unwrap();
+        assert_eq!(
+            host.link_to_write(Path::new("/etc/link")).unwrap(),
+            etc.join("link")
+        );
+        assert!(host.link_to_write(Path::new("/etc/out/link")).is_err());
         for wrong in ["/etc/out/config.toml", "/etc/out/new", "/etc/out"] {
             let error = host.to_write(wrong).unwrap_err().to_string();
             assert!(error.contains("leads out of"), "{error}");

@@ -1,9 +1,12 @@
 //! Who uses a release, or this runtime at all: containers by their bundles, and living processes.
 //! Called by the job before anything is taken away. Only reads.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Signal, pidfd_send_signal};
 
 use serde_json::Value;
 
@@ -53,13 +56,7 @@ impl InUse {
     /// Looks at the bundles beneath `state` and at all processes.
     pub(crate) fn find(host: &Host, state: &Path) -> Result<Self, FileError> {
         let mut found = Self::default();
-        let bundles = host.at(state.join(BUNDLES));
-        for namespace in list(&bundles)? {
-            for bundle in list(&namespace)? {
-                found.look_at(&namespace, &bundle);
-            }
-        }
-        found.containers.sort();
+        // Processes first: what starts meanwhile has its bundle before its process.
         let own = nix::unistd::getpid().as_raw();
         for process in list(&host.at("/proc"))? {
             // `self` and `thread-self` are this one, which runs from the release that it takes away.
@@ -75,6 +72,13 @@ impl InUse {
                 });
             }
         }
+        let bundles = host.at(state.join(BUNDLES));
+        for namespace in list(&bundles)? {
+            for bundle in list(&namespace)? {
+                found.look_at(&namespace, &bundle);
+            }
+        }
+        found.containers.sort();
         Ok(found)
     }
 
@@ -115,12 +119,38 @@ impl InUse {
     }
 
     /// Processes of the release in that folder which only fill the store.
-    pub(crate) fn publishers(&self, host: &Host, folder: &Path) -> impl Iterator<Item = i32> {
+    pub(crate) fn publishers(&self, host: &Host, folder: &Path) -> impl Iterator<Item = Publisher> {
         let command = file_id(&host.at(folder.join(COMMAND))).ok();
         self.processes
             .iter()
             .filter(move |process| process.role == Role::Publishes && command == Some(process.file))
-            .map(|process| process.pid)
+            .map(|process| Publisher {
+                pid: process.pid,
+                file: process.file,
+            })
+    }
+}
+
+/// A process that fills the store for a container that may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Publisher {
+    pub(crate) pid: i32,
+    file: FileId,
+}
+
+impl Publisher {
+    /// Kills it, and nobody who has its number by now or in another pid namespace: the number is looked up once, and
+    /// the kernel is told the process by what was found there. That it has ended is no error.
+    pub(crate) fn kill(self) {
+        let Ok(process) = File::open(format!("/proc/{}", self.pid)) else {
+            return;
+        };
+        let here = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
+        let is_it = file_id(&here.join("exe")).is_ok_and(|file| file == self.file);
+        if is_it && role(&here) == Role::Publishes {
+            // What is left of it is told as a user of its release.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
     }
 }
 
@@ -131,12 +161,13 @@ fn file_id(path: &Path) -> std::io::Result<FileId> {
 }
 
 fn role(process: &Path) -> Role {
+    let works = |word: &&[u8]| word.starts_with(b"__") || *word == b"prewarm";
     let words = fs::read(process.join("cmdline")).unwrap_or_default();
     let words: Vec<_> = words.split(|&byte| byte == 0).skip(1).collect();
     match words.as_slice() {
         [b"__publish" | b"__compile-confined", ..] => Role::Publishes,
-        // What it starts, in a unit of its own, is no asker.
-        [b"node", rest @ ..] if !rest.iter().any(|word| word.starts_with(b"__")) => Role::Asks,
+        // A job itself is no asker, in a unit of its own or not.
+        [b"node", rest @ ..] if !rest.iter().any(works) => Role::Asks,
         _ => Role::Other,
     }
 }
@@ -147,9 +178,17 @@ pub(crate) fn releases(host: &Host, in_use: &InUse) -> Result<Vec<InstalledRelea
         .into_iter()
         .filter(|folder| !name(folder).starts_with('.') && release::is_release(folder))
         .map(|folder| host.base().join(name(&folder)))
-        .map(|folder| InstalledRelease {
-            in_use: in_use.uses(host, &folder),
-            folder,
+        .map(|folder| {
+            let fills: Vec<_> = in_use
+                .publishers(host, &folder)
+                .map(|one| one.pid)
+                .collect();
+            let users = in_use.users(host, &folder);
+            InstalledRelease {
+                in_use: in_use.uses(host, &folder),
+                pids: users.filter(|pid| !fills.contains(pid)).collect(),
+                folder,
+            }
         })
         .collect();
     releases.sort_by(|one, other| one.folder.cmp(&other.folder));
@@ -194,6 +233,8 @@ fn pod(bundle: &Path) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -260,9 +301,53 @@ mod tests {
         assert_eq!(used, [true, true, false, true, false]);
         let publishers = |version: &str| -> Vec<i32> {
             let folder = Path::new("/opt/wasm-interp").join(version);
-            found.publishers(&host, &folder).collect()
+            found
+                .publishers(&host, &folder)
+                .map(|one| one.pid)
+                .collect()
         };
         assert_eq!(publishers("4"), [80]);
         assert_eq!(publishers("2"), [0; 0]);
+        let pids: Vec<_> = releases.into_iter().map(|release| release.pids).collect();
+        assert_eq!(pids, [vec![], vec![77], vec![], vec![79], vec![]]);
+    }
+
+    /// A process that sleeps, runs that copy of a shell, and was started with that word.
+    fn shell(folder: &Path, word: &str) -> Child {
+        fs::write(folder.join(word), "read x\n").unwrap();
+        Command::new(folder.join(COMMAND))
+            .arg(word)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    #[test]
+    fn only_a_publisher_of_the_release_is_killed() {
+        let base = tempfile::tempdir().unwrap();
+        let host = Host::new("/").with_base(base.path());
+        let folder = base.path().join("1");
+        fs::create_dir(&folder).unwrap();
+        for name in EXECUTABLES {
+            fs::copy("/bin/sh", folder.join(name)).unwrap();
+        }
+        let mut publisher = shell(&folder, "__publish");
+        let mut other = shell(&folder, "run");
+        let found = InUse::find(&host, base.path()).unwrap();
+        let publishers: Vec<_> = found.publishers(&host, &folder).collect();
+        assert_eq!(publishers.len(), 1);
+        assert_eq!(publishers[0].pid.unsigned_abs(), publisher.id());
+        // Who has that number now is somebody else.
+        let reused = Publisher {
+            pid: i32::try_from(other.id()).unwrap(),
+            ..publishers[0]
+        };
+        reused.kill();
+        publishers[0].kill();
+        assert_eq!(publisher.wait().unwrap().signal(), Some(9));
+        publishers[0].kill();
+        drop(other.stdin.take());
+        assert_eq!(other.wait().unwrap().signal(), None);
     }
 }

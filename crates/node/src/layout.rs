@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::files::{self, FileError};
 use crate::host::Host;
 use crate::job::{Choice, Distribution};
+use crate::record::Record;
 
 /// One node's containerd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,8 +194,10 @@ fn detect(host: &Host) -> Result<Distribution, LayoutError> {
             &[],
         ),
     ];
-    // Its containerd is not where it is looked for; the one beside it would be the wrong one.
-    for (_, sign, units) in &signs {
+    // Its containerd is not where it is looked for; the one beside it would be the wrong one. A node that was
+    // provisioned all the same must not be stuck with that.
+    let is_new = !Record::exists(host);
+    for (_, sign, units) in signs.iter().filter(|_| is_new) {
         let unit = units.iter().find(|unit| unit::exists(host, unit));
         if let (Some(unit), false) = (unit, exists(host, Path::new(sign))) {
             return Err(LayoutError::Elsewhere {

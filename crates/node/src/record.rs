@@ -195,7 +195,11 @@ impl Saved {
             return Ok(Self::Absent);
         };
         let hash = files::sha256(bytes);
-        files::write(&saved_folder(host).join(&hash), bytes, 0o600)?;
+        files::write(
+            &host.to_write(STATE)?.join("saved").join(&hash),
+            bytes,
+            0o600,
+        )?;
         Ok(Self::Bytes(hash))
     }
 

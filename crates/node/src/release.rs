@@ -1,7 +1,7 @@
 //! A release's folder: how it comes onto the node. Called by the asker.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -171,7 +171,12 @@ pub(crate) fn is_release(folder: &Path) -> bool {
             Err(_) => return false,
         };
     }
-    is_one && names == EXECUTABLES.map(OsString::from).into()
+    // Those of other versions may have fewer.
+    is_one
+        && names.contains(OsStr::new(SHIM))
+        && names
+            .iter()
+            .all(|name| EXECUTABLES.iter().any(|known| name == known))
 }
 
 /// Removes a release's folder, a path from here: at no time is half a release there.

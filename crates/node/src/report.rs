@@ -187,6 +187,9 @@ pub struct InstalledRelease {
     pub folder: PathBuf,
     /// Whether a container or a living process uses it.
     pub in_use: bool,
+    /// Processes that run from it, other than compiles. In the end those of containers are among them.
+    #[serde(default)]
+    pub pids: Vec<i32>,
 }
 
 /// A container of this runtime, or a pod's sandbox.

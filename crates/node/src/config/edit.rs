@@ -89,18 +89,20 @@ pub(crate) fn without_runtime(path: &Path, text: &str) -> Result<Option<String>,
     Ok(found.then(|| document.to_string()))
 }
 
-/// The drop-in with our table in it. One that holds nothing else is made anew, in that version; others
-/// keep theirs, and all that somebody has written there.
+/// The drop-in with our table in it. One that is as we wrote it is made anew, in that version; others
+/// keep theirs, and all that somebody has written there, in our table too.
 pub(crate) fn drop_in(
     path: &Path,
     text: &str,
     version: Version,
     shim: &Shim,
 ) -> Result<String, ConfigError> {
-    match drop_in_without_runtime(path, text)? {
-        Some(Some(_)) => {}
-        None if !text.trim().is_empty() => {}
-        _ => return Ok(new_drop_in(version, shim)),
+    let is_untouched = configured(path, text)?.is_some_and(|shim| {
+        let written = [Version::V2, Version::V3].map(|version| new_drop_in(version, &shim));
+        written.iter().any(|written| written == text)
+    });
+    if text.trim().is_empty() || is_untouched {
+        return Ok(new_drop_in(version, shim));
     }
     with_runtime(path, text, shim, version, &Map::new())
 }

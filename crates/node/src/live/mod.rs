@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
-
 use crate::config::{ConfigError, Dump, Shim};
 use crate::daemon::{Daemon, Running};
 use crate::files::FileError;
 use crate::host::Host;
+use crate::in_use::Publisher;
 use crate::job::Distribution;
 use crate::layout::{Layout, Place};
 use crate::names::PREWARM_UNIT;
@@ -227,12 +225,10 @@ impl Daemon for Live<'_> {
         trial::run(self.host, &self.socket()?, shim)
     }
 
-    fn kill(&self, pids: &[i32]) {
-        // Numbers of the node that runs, not of a file system of another.
+    fn kill(&self, publishers: &[Publisher]) {
+        // Processes of the node that runs, not of a file system of another.
         if self.host.root() == Path::new("/") {
-            for &pid in pids {
-                let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+            publishers.iter().for_each(|publisher| publisher.kill());
         }
     }
 

@@ -145,14 +145,16 @@ impl Work<'_> {
         if self.node().configured()?.1.is_some() {
             return Ok(record.reverts);
         }
-        let alone_for = self.now.saturating_sub(edit.applied_unix);
+        // A clock may have been ahead then.
+        let applied_unix = edit.applied_unix.min(self.now);
+        let alone_for = self.now - applied_unix;
         let before = record.reverts.as_ref().map_or(0, |reverts| reverts.times);
         let times = if alone_for > FORGIVEN { 1 } else { before + 1 };
         let wait = match times {
             1 => 0,
             more => (BACK_OFF << (more - 2).min(10)).min(BACK_OFF_MOST),
         };
-        let retry_after_unix = edit.applied_unix + wait;
+        let retry_after_unix = applied_unix + wait;
         if self.now < retry_after_unix {
             return Err(WorkError::Reverted {
                 path: edit.path.clone(),
@@ -221,7 +223,7 @@ impl Work<'_> {
                     .linked()
                     .is_some_and(|shim| shim.starts_with(self.host.base()))
                 {
-                    files::remove(&self.host.at(LINK))?;
+                    files::remove(&self.host.link_to_write(Path::new(LINK))?)?;
                 }
                 record.link = None;
             }
@@ -253,7 +255,9 @@ impl Work<'_> {
 
     /// The same link beside its place.
     fn new_link(&self, shim: &Path) -> Result<PathBuf, FileError> {
-        let new = self.host.to_write(Path::new(LINK).with_extension("new"))?;
+        let new = self
+            .host
+            .link_to_write(&Path::new(LINK).with_extension("new"))?;
         files::remove(&new)?;
         symlink(shim, &new).map_err(FileError::new("link", &new))?;
         Ok(new)
@@ -292,7 +296,11 @@ impl Work<'_> {
                 self.step("keep", format!("{} is in use", release.folder.display()));
                 continue;
             }
-            match release::remove(&self.host.at(&release.folder)) {
+            let removed = self
+                .host
+                .to_write(&release.folder)
+                .and_then(|folder| release::remove(&folder));
+            match removed {
                 Ok(()) => self.step("prune", release.folder.display().to_string()),
                 Err(error) => self.step("keep", error.to_string()),
             }

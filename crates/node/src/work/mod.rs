@@ -123,8 +123,8 @@ pub enum WorkError {
     InUse(Vec<Container>),
     /// Containers were started between the last look and the end of containerd's restart.
     #[error(
-        "containerd has the runtime no longer, but this was started before: {}; delete it and uninstall again, \
-         what it runs from is still there",
+        "the runtime is taken out of containerd's configuration, but this was started before: {}; delete it and \
+         uninstall again, what it runs from is still there",
         list(.0)
     )]
     StartedMeanwhile(Vec<Container>),
@@ -316,7 +316,10 @@ impl Work<'_> {
         let path = self.host.to_write(path)?;
         match bytes {
             Some(bytes) => files::write(&path, bytes, 0o644),
-            None => files::remove(&path),
+            None => {
+                files::forget_unfinished(path.parent().unwrap_or(&path))?;
+                files::remove(&path)
+            }
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::report::Step;
 
 /// All that the runtime keeps on the node: native code, and this crate's record.
 const KEPT: &str = "/var/lib/wasm-interp";
-/// How long a killed compile may take to be gone.
-const PUBLISHERS: Duration = Duration::from_secs(10);
+/// How long killed compiles and shims without a container may take to be gone.
+const LAST_PROCESSES: Duration = Duration::from_secs(10);
 /// Of the node's policy, which its administrator or the agent wrote and removes.
 const POLICY_FOLDER: &str = "/etc/wasm-interp";
 
@@ -61,9 +61,8 @@ impl Work<'_> {
         }
         self.before("clear");
         // Also without a record, and one that was never put into its place.
-        let link = self
-            .host
-            .at(record.link.as_deref().unwrap_or(Path::new(LINK)));
+        let link = record.link.as_deref().unwrap_or(Path::new(LINK));
+        let link = self.host.link_to_write(link)?;
         for link in [link.with_extension("new"), link] {
             if std::fs::read_link(&link).is_ok_and(|target| target.starts_with(self.host.base())) {
                 files::remove(&link)?;
@@ -71,13 +70,13 @@ impl Work<'_> {
         }
         self.before("remove-releases");
         let kept = self.remove_releases(&in_use)?;
-        files::remove_if_empty(&self.host.at(POLICY_FOLDER))?;
+        files::remove_if_empty(&self.host.to_write(POLICY_FOLDER)?)?;
         self.before("forget");
         // Jobs run one after another: those of earlier ones are fetched by now, or never.
         self.host.forget_reports(Duration::ZERO)?;
-        files::remove_all(&self.host.at(STATE))?;
+        files::remove_all(&self.host.to_write(STATE)?)?;
         if in_use.containers.is_empty() {
-            files::remove_all(&self.host.at(KEPT))?;
+            files::remove_all(&self.host.to_write(KEPT)?)?;
             self.step("remove", KEPT);
         }
         match kept.first() {
@@ -111,22 +110,27 @@ impl Work<'_> {
         Ok(remove_releases(self.host, in_use, &mut self.steps)?)
     }
 
-    /// Ends what fills the store: it would make it anew behind us, and runs from a release.
+    /// Ends what fills the store for nobody: it would make it anew behind us, and runs from a release.
     fn end_publishers(&mut self) -> Result<(), WorkError> {
         self.before("end-prewarming");
         self.daemon.end_prewarming()?;
-        let until = Instant::now() + PUBLISHERS;
+        let until = Instant::now() + LAST_PROCESSES.min(self.pace.up);
         loop {
             let in_use = InUse::find(self.host, &self.state())?;
-            let mut pids = Vec::new();
-            for release in in_use::releases(self.host, &in_use)? {
-                pids.extend(in_use.publishers(self.host, &release.folder));
-            }
-            if pids.is_empty() || Instant::now() > until {
-                // What is left then is in use, and told as such.
+            if !in_use.containers.is_empty() {
+                // One of them may wait for what is compiled.
                 return Ok(());
             }
-            self.daemon.kill(&pids);
+            let (mut publishers, mut used) = (Vec::new(), false);
+            for release in in_use::releases(self.host, &in_use)? {
+                publishers.extend(in_use.publishers(self.host, &release.folder));
+                used |= !release.pids.is_empty();
+            }
+            self.daemon.kill(&publishers);
+            // A shim ends a moment after its container. Who is left then is told.
+            if (publishers.is_empty() && !used) || Instant::now() > until {
+                return Ok(());
+            }
             std::thread::sleep(self.pace.poll);
         }
     }
@@ -172,10 +176,10 @@ fn remove_releases(
             });
             continue;
         }
-        release::remove(&host.at(&folder))?;
+        release::remove(&host.to_write(&folder)?)?;
         steps.push(Step::new("remove", &shown));
     }
-    let base = host.at(host.base());
+    let base = host.to_write(host.base())?;
     release::forget_removed(&base)?;
     release::forget_copies(&base)?;
     files::remove_if_empty(&base)?;

@@ -243,7 +243,7 @@ fn uninstall_takes_what_killed_askers_left(layout: &str) {
         .at("/usr/local/bin/containerd-shim-wasm-interp-v1.new");
     let _ = fs::remove_file(&link);
     symlink("/opt/wasm-interp/2/containerd-shim-wasm-interp-v1", &link).unwrap();
-    fs::write(run.join(".wasm-interp-x"), "{").unwrap();
+    fs::write(run.join(".wasm-interp-aB3xyZ"), "{").unwrap();
     fs::create_dir_all(node.host.at("/opt/wasm-interp/.removed-1")).unwrap();
     node.uninstall().unwrap();
     assert!(!link.is_symlink());

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::config::{Dump, Shim, Version};
 use crate::daemon::{Daemon, Running};
 use crate::host::Host;
+use crate::in_use::Publisher;
 use crate::job::Choice;
 use crate::layout::{self, Layout, LayoutError, Place};
 use crate::live::LiveError;
@@ -203,8 +204,8 @@ pub(super) struct FakeContainerd<'a> {
 }
 
 impl Daemon for FakeContainerd<'_> {
-    fn kill(&self, pids: &[i32]) {
-        for pid in pids {
+    fn kill(&self, publishers: &[Publisher]) {
+        for Publisher { pid, .. } in publishers {
             fs::remove_dir_all(self.node.host.at("/proc").join(pid.to_string())).unwrap();
         }
     }
