@@ -165,6 +165,15 @@ fn processes(run: &str) -> Vec<(i32, String)> {
     let says = |path: PathBuf| {
         fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(run))
     };
+    // A person's shell has what `make cluster` prints, and with it all that is started there.
+    let of_a_person =
+        |entry: &[u8]| entry.starts_with(b"PATH=") || entry.starts_with(b"KUBECONFIG=");
+    let environment = |path: PathBuf| {
+        fs::read(path).is_ok_and(|bytes| {
+            let mut entries = bytes.split(|&byte| byte == 0);
+            entries.any(|entry| !of_a_person(entry) && String::from_utf8_lossy(entry).contains(run))
+        })
+    };
     children("/proc")
         .into_iter()
         .filter_map(|folder| {
@@ -179,7 +188,7 @@ fn processes(run: &str) -> Vec<(i32, String)> {
                 && !zombie
                 && (named(folder.join("exe"))
                     || named(folder.join("cwd"))
-                    || says(folder.join("environ"))
+                    || environment(folder.join("environ"))
                     || says(folder.join("cmdline"))
                     || says(folder.join("cgroup")));
             of_the_run.then(|| {

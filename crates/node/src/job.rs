@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,8 @@ pub enum JobError {
     /// There is no systemd.
     #[error(
         "this node has no systemd at {socket}: run {command} node {action} --no-restart on the node \
-         as root and restart containerd yourself, then run {command} node verify"
+         as root and restart containerd yourself{}",
+        verify(command, action)
     )]
     NoSystemd {
         /// Where its socket was looked for.
@@ -216,6 +217,15 @@ pub enum JobError {
     /// The job cannot be told what to do.
     #[error("cannot write the job down: {0}")]
     Encode(#[source] serde_json::Error),
+}
+
+/// What is installed by hand is to be seen at work.
+fn verify(command: &Path, action: &str) -> String {
+    if action == Action::Install.name() {
+        format!(", then run {} node verify", command.display())
+    } else {
+        String::new()
+    }
 }
 
 impl Job {

@@ -39,7 +39,13 @@ the cluster runs until Ctrl-C or `make cluster-down`; in another shell:
         --restart=Never --overrides='{{\"spec\":{{\"runtimeClassName\":\"wasm-interp\"}}}}'
     in-cluster env E2E_KUBECONFIG='{kubeconfig}' E2E_CONTEXT={CONTEXT} scripts/e2e    # trials that need no node
 
-nothing of this machine's network is touched; the registry is {registry} on the nodes",
+The chart is installed, as release wasm-interp in the namespace wasm-interp. An image of yours comes onto a node, or
+into the cluster's registry (plain http, there only), by
+
+    on-node first ctr --namespace k8s.io image import - <FILE.tar
+    in-cluster buildah push --tls-verify=false IMAGE {registry}/NAME:TAG
+
+nothing of this machine's network is touched",
         bin = bin.display(),
         kubeconfig = kubeconfig(settings).display(),
         registry = crate::cluster::REGISTRY,

@@ -94,10 +94,11 @@ impl Work<'_> {
         self.step("write", change.path.display().to_string());
         self.before("restart");
         if self.restart == Restart::Never {
-            self.step(
-                "restart",
-                "left to you: restart containerd, then run wasm-interp node verify",
-            );
+            let next = match wants {
+                Some(_) => ", then run wasm-interp node verify",
+                None => "",
+            };
+            self.step("restart", format!("left to you: restart containerd{next}"));
         } else if let Err(reason) = self
             .daemon
             .restart()

@@ -50,8 +50,9 @@ impl Outcome {
                 if let Some(limit) = plan.limits.memory_bytes {
                     let _ = writeln!(
                         text,
-                        "wasm-interp: the container's memory limit leaves the guest {} MiB",
-                        limit / MIB
+                        "wasm-interp: the container's memory limit leaves the guest {} KiB, where a page is 64 KiB; \
+                         if that is less than it needs to start, raise the limit",
+                        limit / 1024
                     );
                 }
                 (EXIT_START_FAILED, Some(text))
