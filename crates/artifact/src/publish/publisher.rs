@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -276,12 +277,16 @@ fn memory(name: &str, executable: bool) -> Result<File, Failure> {
     let wanted = MFdFlags::from_bits_retain(wanted);
     let made = match memfd_create(name, flags | wanted) {
         // Linux before 6.3 does not know the distinction.
-        Err(nix::errno::Errno::EINVAL) => memfd_create(name, flags),
+        Err(Errno::EINVAL) => memfd_create(name, flags),
         made => made,
     };
     made.map(File::from)
         .map_err(|error| Failure::system("cannot get memory for a compile", &error))
 }
+
+/// How long the kernel may take to let go of pages of a memory that is to be sealed.
+const PAGES_HELD: Duration = Duration::from_secs(30);
+const PAGES_PAUSE: Duration = Duration::from_millis(5);
 
 /// The same content, for ever, through a descriptor that reads.
 fn seal(file: &File) -> Result<File, Failure> {
@@ -290,7 +295,16 @@ fn seal(file: &File) -> Result<File, Failure> {
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_SEAL;
-    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map_err(|error| Failure::system(act, &error))?;
+    let until = Instant::now() + PAGES_HELD;
+    loop {
+        match fcntl(file, FcntlArg::F_ADD_SEALS(seals)) {
+            Ok(_) => break,
+            // Nobody else has it; the kernel itself may look at a page just now, and then waits for 0.3 s only
+            // (`memfd_wait_for_pins`, mm/memfd.c).
+            Err(Errno::EBUSY) if Instant::now() < until => std::thread::sleep(PAGES_PAUSE),
+            Err(error) => return Err(Failure::system(act, &error)),
+        }
+    }
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
         .map_err(|error| Failure::system(act, &error))
 }
@@ -438,6 +452,8 @@ fn tidy(dir: &StoreDir, job: &Job) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use rustix::pipe::{SpliceFlags, splice};
+
     use super::*;
     use crate::key::Key;
     use crate::store::StoreConfig;
@@ -470,6 +486,28 @@ mod tests {
         let sealed = seal(&made).unwrap();
         assert!(made.write_at(b"x", 0).is_err());
         assert!(sealed.set_len(0).is_err());
+    }
+
+    /// As it is for a moment where the kernel migrates or looks at pages.
+    #[test]
+    fn a_page_that_is_held_for_a_while_delays_the_seal_only() {
+        let made = memory("test", true).unwrap();
+        made.write_all_at(&[1; 4096], 0).unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let none = SpliceFlags::empty();
+        let held = splice(&made, Some(&mut 0), &writer, None, 4096, none);
+        assert_eq!(held, Ok(4096));
+        let refused = fcntl(&made, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
+        assert_eq!(refused, Err(Errno::EBUSY), "the pipe holds the page");
+        std::thread::scope(|scope| {
+            let sealed = scope.spawn(|| seal(&made));
+            // Longer than the kernel waits by itself.
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(!sealed.is_finished());
+            reader.read_exact(&mut [0; 4096]).unwrap();
+            sealed.join().unwrap().unwrap();
+        });
+        assert!(made.write_at(b"x", 0).is_err());
     }
 
     #[test]
