@@ -398,12 +398,11 @@ impl Server {
         map.data.and_then(|mut data| data.remove(key))
     }
 
-    /// A change of the ConfigMap wakes every agent before its pause is over.
+    /// A change of what the ConfigMap holds wakes every agent before its pause is over.
     async fn wake(&self) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let now = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
-        self.patch_map(json!({ "metadata": { "annotations": { "touched": now } } }))
-            .await;
+        self.patch_map(json!({ "data": { "touched": now } })).await;
     }
 
     async fn until_asked(&self, id: &str) {
