@@ -145,8 +145,9 @@ impl Work<'_> {
         if self.node().configured()?.1.is_some() {
             return Ok(record.reverts);
         }
-        // A clock may have been ahead then.
-        let applied_unix = edit.applied_unix.min(self.now);
+        // A clock that was ahead then says nothing: as if it were long ago.
+        let applied_unix = Some(edit.applied_unix).filter(|&unix| unix <= self.now);
+        let applied_unix = applied_unix.unwrap_or_default();
         let alone_for = self.now - applied_unix;
         let before = record.reverts.as_ref().map_or(0, |reverts| reverts.times);
         let times = if alone_for > FORGIVEN { 1 } else { before + 1 };
