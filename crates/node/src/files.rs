@@ -88,12 +88,7 @@ pub(crate) fn forget_unfinished(folder: &Path) -> Result<(), FileError> {
         let name = entry.file_name();
         let rest = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED));
         if rest.is_some_and(is_random) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            match fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(FileError::new("remove", &entry.path())(error));
-                }
-                _ => {}
-            }
+            remove(&entry.path())?;
         }
     }
     Ok(())

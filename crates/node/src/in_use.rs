@@ -1,5 +1,5 @@
 //! Who uses a release, or this runtime at all: containers by their bundles, and living processes.
-//! Called by the job before anything is taken away. Only reads.
+//! Called by the job before anything is taken away. Only reads, but for [`Publisher::kill`].
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Signal, pidfd_send_signal};
-
 use serde_json::Value;
 
 use crate::files::FileError;
@@ -99,36 +98,37 @@ impl InUse {
         });
     }
 
-    /// Whether a container or a process uses something of the release in that folder, a path of the host.
-    pub(crate) fn uses(&self, host: &Host, folder: &Path) -> bool {
-        self.shims.iter().any(|shim| shim.starts_with(folder))
-            || self.users(host, folder).next().is_some()
+    /// Who uses the release in that folder, a path of the host.
+    pub(crate) fn users(&self, host: &Host, folder: &Path) -> Users {
+        let id = |name| file_id(&host.at(folder.join(name))).ok();
+        let (command, all) = (id(COMMAND), EXECUTABLES.map(id));
+        let mut users = Users {
+            named: self.shims.iter().any(|shim| shim.starts_with(folder)),
+            ..Users::default()
+        };
+        for &Process { pid, file, role } in &self.processes {
+            match role {
+                _ if !all.contains(&Some(file)) => {}
+                Role::Asks if command == Some(file) => {}
+                Role::Publishes if command == Some(file) => {
+                    users.publishers.push(Publisher { pid, file });
+                }
+                _ => users.pids.push(pid),
+            }
+        }
+        users
     }
+}
 
-    /// Processes that use it.
-    pub(crate) fn users(&self, host: &Host, folder: &Path) -> impl Iterator<Item = i32> {
-        let command = file_id(&host.at(folder.join(COMMAND))).ok();
-        let all = EXECUTABLES.map(|name| file_id(&host.at(folder.join(name))).ok());
-        self.processes
-            .iter()
-            .filter(move |process| {
-                let asks = process.role == Role::Asks && command == Some(process.file);
-                all.contains(&Some(process.file)) && !asks
-            })
-            .map(|process| process.pid)
-    }
-
-    /// Processes of the release in that folder which only fill the store.
-    pub(crate) fn publishers(&self, host: &Host, folder: &Path) -> impl Iterator<Item = Publisher> {
-        let command = file_id(&host.at(folder.join(COMMAND))).ok();
-        self.processes
-            .iter()
-            .filter(move |process| process.role == Role::Publishes && command == Some(process.file))
-            .map(|process| Publisher {
-                pid: process.pid,
-                file: process.file,
-            })
-    }
+/// Who uses one release.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    /// A container's bundle names its shim.
+    named: bool,
+    /// Processes of it which only fill the store.
+    pub(crate) publishers: Vec<Publisher>,
+    /// The other processes that run from it.
+    pub(crate) pids: Vec<i32>,
 }
 
 /// A process that fills the store for a container that may be gone.
@@ -179,14 +179,14 @@ pub(crate) fn releases(host: &Host, in_use: &InUse) -> Result<Vec<InstalledRelea
         .filter(|folder| !name(folder).starts_with('.') && release::is_release(folder))
         .map(|folder| host.base().join(name(&folder)))
         .map(|folder| {
-            let fills: Vec<_> = in_use
-                .publishers(host, &folder)
-                .map(|one| one.pid)
-                .collect();
-            let users = in_use.users(host, &folder);
+            let Users {
+                named,
+                publishers,
+                pids,
+            } = in_use.users(host, &folder);
             InstalledRelease {
-                in_use: in_use.uses(host, &folder),
-                pids: users.filter(|pid| !fills.contains(pid)).collect(),
+                in_use: named || !publishers.is_empty() || !pids.is_empty(),
+                pids,
                 folder,
             }
         })
@@ -301,10 +301,8 @@ mod tests {
         assert_eq!(used, [true, true, false, true, false]);
         let publishers = |version: &str| -> Vec<i32> {
             let folder = Path::new("/opt/wasm-interp").join(version);
-            found
-                .publishers(&host, &folder)
-                .map(|one| one.pid)
-                .collect()
+            let publishers = found.users(&host, &folder).publishers;
+            publishers.iter().map(|one| one.pid).collect()
         };
         assert_eq!(publishers("4"), [80]);
         assert_eq!(publishers("2"), [0; 0]);
@@ -335,7 +333,7 @@ mod tests {
         let mut publisher = shell(&folder, "__publish");
         let mut other = shell(&folder, "run");
         let found = InUse::find(&host, base.path()).unwrap();
-        let publishers: Vec<_> = found.publishers(&host, &folder).collect();
+        let publishers = found.users(&host, &folder).publishers;
         assert_eq!(publishers.len(), 1);
         assert_eq!(publishers[0].pid.unsigned_abs(), publisher.id());
         // Who has that number now is somebody else.

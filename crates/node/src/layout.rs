@@ -196,15 +196,17 @@ fn detect(host: &Host) -> Result<Distribution, LayoutError> {
     ];
     // Its containerd is not where it is looked for; the one beside it would be the wrong one. A node that was
     // provisioned all the same must not be stuck with that.
-    let is_new = !Record::exists(host);
-    for (_, sign, units) in signs.iter().filter(|_| is_new) {
-        let unit = units.iter().find(|unit| unit::exists(host, unit));
-        if let (Some(unit), false) = (unit, exists(host, Path::new(sign))) {
-            return Err(LayoutError::Elsewhere {
-                unit,
-                missing: sign.into(),
-            });
-        }
+    let elsewhere = signs.iter().find_map(|(_, sign, units)| {
+        let unit = units.iter().find(|unit| unit::exists(host, unit))?;
+        (!exists(host, Path::new(sign))).then_some((unit, sign))
+    });
+    if let Some((unit, missing)) = elsewhere
+        && !Record::exists(host)
+    {
+        return Err(LayoutError::Elsewhere {
+            unit,
+            missing: missing.into(),
+        });
     }
     let found: Vec<_> = signs
         .into_iter()

@@ -195,11 +195,8 @@ impl Saved {
             return Ok(Self::Absent);
         };
         let hash = files::sha256(bytes);
-        files::write(
-            &host.to_write(STATE)?.join("saved").join(&hash),
-            bytes,
-            0o600,
-        )?;
+        let folder = host.to_write(STATE)?.join(SAVED);
+        files::write(&folder.join(&hash), bytes, 0o600)?;
         Ok(Self::Bytes(hash))
     }
 
@@ -215,8 +212,11 @@ impl Saved {
     }
 }
 
+/// In the folder of the record, the bytes by their hashes.
+const SAVED: &str = "saved";
+
 fn saved_folder(host: &Host) -> PathBuf {
-    host.at(STATE).join("saved")
+    host.at(STATE).join(SAVED)
 }
 
 #[cfg(test)]

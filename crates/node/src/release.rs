@@ -1,7 +1,6 @@
 //! A release's folder: how it comes onto the node. Called by the asker.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -164,19 +163,13 @@ pub(crate) fn is_release(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else {
         return false;
     };
-    let mut names = BTreeSet::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => names.insert(entry.file_name()),
-            Err(_) => return false,
-        };
-    }
+    let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
     // Those of other versions may have fewer.
     is_one
-        && names.contains(OsStr::new(SHIM))
-        && names
-            .iter()
-            .all(|name| EXECUTABLES.iter().any(|known| name == known))
+        && names.is_ok_and(|names| {
+            let is_known = |name: &OsString| EXECUTABLES.iter().any(|known| name == known);
+            names.iter().any(|name| name == SHIM) && names.iter().all(is_known)
+        })
 }
 
 /// Removes a release's folder, a path from here: at no time is half a release there.
@@ -213,12 +206,7 @@ fn forget(base: &Path, prefix: &str) -> Result<(), FileError> {
 /// Removes a folder with the executables in it, but for anything else: that would be somebody's.
 fn remove_executables(folder: &Path) -> Result<(), FileError> {
     for name in EXECUTABLES {
-        match fs::remove_file(folder.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::new("remove", &folder.join(name))(error));
-            }
-            _ => {}
-        }
+        files::remove(&folder.join(name))?;
     }
     match fs::remove_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

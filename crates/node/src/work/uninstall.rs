@@ -123,7 +123,7 @@ impl Work<'_> {
             }
             let (mut publishers, mut used) = (Vec::new(), false);
             for release in in_use::releases(self.host, &in_use)? {
-                publishers.extend(in_use.publishers(self.host, &release.folder));
+                publishers.extend(in_use.users(self.host, &release.folder).publishers);
                 used |= !release.pids.is_empty();
             }
             self.daemon.kill(&publishers);
@@ -170,8 +170,10 @@ fn remove_releases(
         let shown = folder.display().to_string();
         if release.in_use {
             steps.push(Step::new("keep", &format!("{shown} is in use")));
+            let publishers = in_use.users(host, &folder).publishers;
+            let stuck = publishers.iter().map(|publisher| publisher.pid);
             kept.push(Kept {
-                pids: in_use.users(host, &folder).collect(),
+                pids: release.pids.into_iter().chain(stuck).collect(),
                 folder,
             });
             continue;
