@@ -24,14 +24,40 @@ STATIC_ARM64 := $(STATIC) LIBSECCOMP_LIB_PATH=$(CACHE)/arm64/usr/lib/aarch64-lin
 
 # Each by its own `cargo build -p`: Cargo unifies features across what it builds together, and the
 # compiler must not end up in the runner.
-PACKAGES := containerd-shim-wasm-interp wasm-interp-runner wasm-interp wasm-interp-agent
-EXECUTABLES := containerd-shim-wasm-interp-v1 wasm-interp-runner wasm-interp wasm-interp-agent
+DEMO_PACKAGES := wasm-interp-compiler wasm-interp-runner containerd-shim-wasm-interp
+PACKAGES := $(DEMO_PACKAGES) wasm-interp wasm-interp-agent
+# The executable of each package.
+executables = $(patsubst containerd-shim-wasm-interp,containerd-shim-wasm-interp-v1,$(1))
 
-# The containerds that `make test` and `make test-matrix` run against (tests/containerd).
+# The containerds that `make test` and `make test-matrix` run against (tests/modules/containerd).
 CONTAINERDS := 1.6 1.7 2.4
 MATRIX := 1.6 1.7 2.0 2.1 2.2 2.3 2.4
 
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 20
+
+# How many steps the model test takes, and from which seed: another one each time, unless it is given.
+MODEL_STEPS ?= 1000000
+MODEL_SEED := $(or $(MODEL_SEED),$(shell date +%s))
+
+# How many times the test of signals tries each way to block.
+SIGNAL_TRIES ?= 100000
+
 say = @printf '\n==> %s\n' "$(1)"
+
+# $(call build,PACKAGE …): their static executables in dist/.
+define build
+	@mkdir -p dist
+	@packages=($(1)); for number in "$${!packages[@]}"; do \
+		printf '==> building executable %s of %s: %s\n' $$((number + 1)) $${#packages[@]} "$${packages[number]}"; \
+		$(STATIC_NATIVE) cargo build --release --locked --target $(TARGET) --package "$${packages[number]}"; \
+	done
+	@for executable in $(call executables,$(1)); do \
+		install -m755 "$(CARGO_TARGET_DIR)/$(TARGET)/release/$$executable" "dist/.$$executable.new"; \
+		mv "dist/.$$executable.new" "dist/$$executable"; \
+	done
+	@ls -l --human-readable $(addprefix dist/,$(call executables,$(1)))
+endef
 
 .PHONY: help
 help: ## List the targets
@@ -43,23 +69,26 @@ bootstrap: ## Install what is missing to build and test (Debian or Ubuntu, root)
 
 .PHONY: build
 build: bootstrap ## Build the static executables into dist/
-	@mkdir -p dist
-	@for package in $(PACKAGES); do \
-		printf '==> building %s\n' "$$package"; \
-		$(STATIC_NATIVE) cargo build --release --locked --target $(TARGET) --package "$$package"; \
-	done
-	@for executable in $(EXECUTABLES); do \
-		install -m755 "$(CARGO_TARGET_DIR)/$(TARGET)/release/$$executable" "dist/.$$executable.new"; \
-		mv "dist/.$$executable.new" "dist/$$executable"; \
-	done
-	@ls -l --human-readable $(addprefix dist/,$(EXECUTABLES))
+	$(call build,$(PACKAGES))
 
 .PHONY: images
 images: build ## Build the OCI archives into dist/images/
 	@images/build dist/images
 
+.PHONY: sdk
+sdk: bootstrap ## Make the SDK for C programs (a Debian 13 with clang in the cache) and its images
+	@scripts/sdk >/dev/null
+	@images/build dist/images sdk posix
+
+.PHONY: languages
+languages: bootstrap ## Build interpreters from source with the SDK, and their images (minutes, once)
+	@images/build dist/images languages/python
+
 .PHONY: demo
-demo: build images ## Run a script in a container, twice, on a containerd of its own
+demo: ## Build what a demo needs, and run a script in a container, twice, on a containerd of its own
+	@scripts/bootstrap demo
+	$(call build,$(DEMO_PACKAGES))
+	@images/build dist/images python hello
 	@scripts/demo
 
 .PHONY: test
@@ -67,9 +96,9 @@ test: test-unit test-containerd ## Run every test: unit, integration, and contai
 
 .PHONY: test-unit
 test-unit: bootstrap ## Run the tests that need no containerd (root: they make real containers)
-	@scripts/bootstrap busybox
+	@scripts/bootstrap busybox debian
 	$(call say,tests of the crates)
-	@cargo test --locked --workspace --exclude wasm-interp-tests --no-fail-fast
+	@cargo test --locked --workspace --exclude wasm-interp-test-containerd --exclude wasm-interp-test-node --no-fail-fast
 
 .PHONY: test-containerd
 test-containerd: build images ## Run the tests against the containerds named in CONTAINERDS
@@ -82,6 +111,10 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
 	@scripts/chart
+
+.PHONY: test-languages
+test-languages: build images languages ## Build the interpreters from source, and run their tests on containerd 2.4
+	@scripts/test-containerd 2.4 --languages
 
 .PHONY: test-node
 test-node: build ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4
@@ -112,14 +145,40 @@ test-api: bootstrap ## Test the chart, the examples and the agent against a real
 test-v2: build images ## Run the tests in a virtual machine with cgroup v2 and systemd (emulated: slow)
 	@scripts/test-v2
 
+.PHONY: test-model
+test-model: bootstrap ## Compare a guest's files with the kernel's over a million random steps (MODEL_STEPS=N, MODEL_SEED=N)
+	$(call say,a guest beside the kernel: $(MODEL_STEPS) steps from seed $(MODEL_SEED))
+	@WASM_INTERP_MODEL_STEPS=$(MODEL_STEPS) WASM_INTERP_MODEL_SEED=$(MODEL_SEED) \
+		cargo test --locked --workspace --test model -- guest_and_kernel_agree
+
+.PHONY: test-signals
+test-signals: bootstrap ## Try 100,000 times per way to block whether a signal is lost (SIGNAL_TRIES=N for another number)
+	$(call say,signals right before a call that blocks: $(SIGNAL_TRIES) of each)
+	@WASM_INTERP_SIGNAL_TRIES=$(SIGNAL_TRIES) \
+		cargo test --locked --workspace --test signals -- signal_right_before_a_blocking_call_is_not_lost
+
+.PHONY: fuzz
+fuzz: bootstrap ## Fuzz what reads untrusted input, 20 s per target (FUZZ_SECONDS=N for another time)
+	@scripts/fuzz --seconds $(FUZZ_SECONDS)
+
+.PHONY: fuzz-planted
+fuzz-planted: bootstrap ## Check that each fuzz target finds the fault planted in it
+	@scripts/fuzz --planted
+
 .PHONY: lint
-lint: bootstrap ## Check format, clippy's advice and the shell scripts
+lint: bootstrap ## Check format, clippy's advice, shell scripts, links, and the words and names of all texts
 	$(call say,format)
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	$(call say,clippy)
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(call say,shellcheck)
-	@grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' -r scripts images tests/machine .ci | xargs shellcheck --external-sources --severity=info
+	@grep -lE '^#!/usr/bin/env bash|^#!/bin/sh|^# shellcheck shell=bash' -r scripts images sdk tests/machine .ci | xargs shellcheck --external-sources --severity=info
+	$(call say,links and words)
+	@for tests in tests/text tests/language; do \
+		PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory "$$tests"; \
+	done
+	@scripts/check-text
 
 .PHONY: deny
 deny: ## Check licences, sources and duplicate dependencies
@@ -140,28 +199,39 @@ cross: ## Build the executables for arm64 too
 		printf '==> building %s for arm64\n' "$$package"; \
 		$(STATIC_ARM64) cargo build --locked --target aarch64-unknown-linux-gnu --package "$$package"; \
 	done
-	@for executable in $(EXECUTABLES); do \
+	@for executable in $(call executables,$(PACKAGES)); do \
 		readelf --file-header "$(CARGO_TARGET_DIR)/aarch64-unknown-linux-gnu/debug/$$executable" | grep -q AArch64; \
 	done
 
 .PHONY: boundaries
 boundaries: bootstrap ## Check what must not be in an executable: a compiler, Wasmtime, TLS
 	$(call say,boundaries)
-	@tree=$$(cargo tree --locked --package wasm-interp-runner --edges normal); ! grep cranelift-codegen <<<"$$tree"
+	@tree=$$(cargo tree --locked --package wasm-interp-runner --edges normal); ! grep -wE 'cranelift-codegen|wasmtime-wasi|tokio' <<<"$$tree"
 	@tree=$$(cargo tree --locked --package containerd-shim-wasm-interp --edges normal); ! grep -w wasmtime <<<"$$tree"
+	@tree=$$(cargo tree --locked --package wasm-interp --edges normal); ! grep -wE 'wasmtime|cranelift-codegen|libcontainer' <<<"$$tree"
+	@tree=$$(cargo tree --locked --package wasm-interp-compiler --edges normal); ! grep -wE 'tonic|zbus|tokio|libcontainer|wasmtime-wasi|wasm-interp-node' <<<"$$tree"
 	@tree=$$(cargo tree --locked --package wasm-interp-agent --edges normal); ! grep -wE 'wasmtime|libcontainer' <<<"$$tree"
 	@for package in $(filter-out wasm-interp-agent,$(PACKAGES)); do \
 		tree=$$(cargo tree --locked --package "$$package" --edges normal); ! grep -wE 'rustls|kube' <<<"$$tree"; \
 	done
 
 .PHONY: bench
-bench: build images ## Measure against runc and the peer; writes docs/benchmarks.md
+bench: build images ## Measure against runc and the peer (BEFORE=DIR: and another build); writes docs/internals/benchmarks.md
 	@scripts/bootstrap bench
 	@CARGO_TARGET_DIR=$(CACHE)/peer cargo build --release --locked --manifest-path benches/peer/Cargo.toml
-	@benches/run --containerd "$$(scripts/containerd 2.4)" --peer $(CACHE)/peer/release/containerd-shim-peer-v1
+	@benches/run --containerd "$$(scripts/go-tools containerd/2.4)" --peer $(CACHE)/peer/release/containerd-shim-peer-v1 \
+		$(if $(BEFORE),--before '$(BEFORE)')
+
+.PHONY: bench-interface
+bench-interface: build images ## Measure the guest's system interface beside native CPython; SIDES='--side before=DIR/dist …' adds builds
+	@benches/interface $(SIDES)
+
+.PHONY: bench-net
+bench-net: build ## Measure servers of C as guests beside their native builds, at 1, 50 and 1,000 connections
+	@guests=$$(scripts/guests); benches/net "$$guests"
 
 .PHONY: bench-cluster
-bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/benchmarks.md
+bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/internals/benchmarks.md
 	@scripts/e2e --bench
 
 .PHONY: clean

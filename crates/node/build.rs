@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=src/trial.wat");
+    println!("cargo::rerun-if-changed=src/self_test.wat");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    fs::write(out.join("trial.wasm"), wat::parse_file("src/trial.wat")?)?;
+    fs::write(
+        out.join("self_test.wasm"),
+        wat::parse_file("src/self_test.wat")?,
+    )?;
     Ok(())
 }

@@ -1,22 +1,22 @@
-//! `wasm-interp-agent`: what the Helm chart runs. `run` on every node, which provisions it and says so to
-//! Kubernetes; `uninstall` once, before the release is deleted, which has every node give the runtime up.
+//! `wasm-interp-agent`, which the Helm chart runs. `run` runs on every node: it installs the runtime there and reports
+//! that to Kubernetes. `uninstall` runs once, before the release is deleted: it uninstalls the runtime from every node.
 //!
-//! What happens *on* a node is `crates/node`'s, in a unit of the host's systemd; this executable only asks for
-//! it. It is the one that knows TLS and HTTP, and never lies on a node outside its image.
+//! The changes of a node are made by `crates/node`, in a unit of the host's systemd. This executable only starts that
+//! unit. It is the only one that links TLS and HTTP, and stays in its image.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod backoff;
-mod cluster;
-mod host;
+mod desired_state;
+mod kube_api;
 mod names;
-mod policy;
+mod node_jobs;
+mod node_state;
 mod prewarm;
-mod ready;
-mod slots;
-mod state;
+mod readiness;
+mod restart_lease;
+mod run;
 mod uninstall;
-mod wanted;
 
 #[cfg(test)]
 mod api_tests;
@@ -28,33 +28,33 @@ use clap::{Parser, Subcommand};
 use tracing::Level;
 use wasm_interp_workload::with_causes;
 
-/// Provision the nodes of a cluster for wasm-interp.
+/// Install wasm-interp on the nodes of a cluster.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
-struct Cli {
+struct AgentCli {
     #[command(subcommand)]
-    command: Command,
-    /// What to log: error, warn, info, debug or trace.
+    command: AgentCommand,
+    /// Level of the log: error, warn, info, debug or trace.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     log_level: Level,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Provision this node, and keep it so.
-    Run(agent::Args),
-    /// Have every node give the runtime up, or say which ones cannot.
-    Uninstall(uninstall::Args),
+enum AgentCommand {
+    /// Install the runtime on this node, and keep it installed.
+    Run(run::AgentArgs),
+    /// Uninstall the runtime from every node, or name the nodes that cannot.
+    Uninstall(uninstall::UninstallArgs),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = AgentCli::parse();
     tracing_subscriber::fmt()
         .with_max_level(cli.log_level)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    match run(cli.command) {
+    match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wasm-interp-agent: {}", with_causes(error.as_ref()));
@@ -63,18 +63,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Box<dyn Error>> {
-    // One thread: it waits nearly always, and has little memory.
+fn execute(command: AgentCommand) -> Result<(), Box<dyn Error>> {
+    // One thread is enough: it waits nearly always.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Run(args) => agent::run(args).await.map_err(Into::into),
-            Command::Uninstall(args) => uninstall::run(&args).await.map_err(Into::into),
+            AgentCommand::Run(args) => run::run(args).await.map_err(Into::into),
+            AgentCommand::Uninstall(args) => uninstall::run(&args).await.map_err(Into::into),
         }
     });
-    // A job on the node needs nobody to wait for it, and TERM leaves no time to.
+    // A job on the node continues without this process, and after TERM there is no time to wait.
     runtime.shutdown_background();
     outcome
 }

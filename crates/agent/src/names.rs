@@ -1,17 +1,17 @@
-//! What the agent writes to a node object. The admission policy of the chart allows these and no others.
+//! The names that the agent writes to a Node. The chart's admission policy allows no others.
 
-/// The label of a node that runs Wasm pods; the RuntimeClass schedules by it.
+/// The label of a node that runs Wasm pods. The RuntimeClass selects nodes by it.
 pub(crate) const READY_LABEL: &str = "wasm-interp.io/ready";
-/// The annotation that holds a [`State`](crate::state::State). A node that has it may have something of ours on it.
+/// The annotation with the state of the node. A node with it may have files of ours.
 pub(crate) const STATE_ANNOTATION: &str = "wasm-interp.io/state";
-/// Who writes: events and managed fields name it.
+/// The name of the agent in events and managed fields.
 pub(crate) const CONTROLLER: &str = "wasm-interp-agent";
 
 #[cfg(test)]
 mod tests {
-    /// Renderings have but one name of the release, so this looks at the template.
+    /// Every rendering has the same release name, so this reads the template.
     #[test]
-    fn the_admission_policy_is_named_alike_in_every_release() {
+    fn admission_policy_has_the_same_name_in_every_release() {
         let template = include_str!("../../../charts/wasm-interp/templates/admission-policy.yaml");
         let names: Vec<&str> = template
             .lines()

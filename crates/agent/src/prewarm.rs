@@ -1,116 +1,132 @@
-//! The images whose interpreters a node shall have compiled before anybody asks: when to see to it, and what came
-//! of it. Called by `agent`; a node is ready without it.
+//! The job that compiles the interpreters of the chart's images: when to start it, and its result. Called by `agent`. A
+//! node is ready without it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{Receiver, channel, error::TryRecvError};
-use wasm_interp_node::{Action, Prewarm};
+use wasm_interp_node::{JobAction, PrewarmRequest};
 use wasm_interp_workload::{shortened, with_causes};
 
-use crate::backoff::pause_after;
-use crate::host::{HostError, Ran, Runtime};
+use crate::backoff::Backoff;
+use crate::node_jobs::{FinishedJob, NodeJobError, NodeJobs};
 
-/// As much of what failed as a node's annotation should hold.
-const LONGEST: usize = 1500;
+/// The longest failure in the node's annotation, in bytes.
+const LONGEST_FAILURE: usize = 1500;
 
-/// What came of the list.
+/// The result of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum PrewarmResult {
     Done(String),
     Failed(String),
 }
 
-/// The list, and how far it is.
-pub(crate) struct Prewarming {
+/// The images of the chart, and the state of their job.
+pub(crate) struct PrewarmTask {
     images: Vec<String>,
-    state: State,
-    /// How often in a row it has failed.
-    failures: u32,
-    complaint: Option<String>,
+    state: PrewarmState,
+    retry_pause: Duration,
+    backoff: Backoff,
+    failure: Option<String>,
 }
 
-enum State {
-    Due(Instant),
-    Running(Receiver<Result<Ran, HostError>>),
+enum PrewarmState {
+    /// To be started after the pause.
+    Waiting,
+    Running(Receiver<Result<FinishedJob, NodeJobError>>),
     Done,
 }
 
-impl Prewarming {
-    pub(crate) fn new(images: Vec<String>) -> Self {
+impl PrewarmTask {
+    /// A job that fails is started again after `retry_pause`, then after longer pauses.
+    pub(crate) fn new(images: Vec<String>, retry_pause: Duration) -> Self {
         Self {
             images,
-            state: State::Due(Instant::now()),
-            failures: 0,
-            complaint: None,
+            state: PrewarmState::Waiting,
+            retry_pause,
+            backoff: Backoff::new(retry_pause),
+            failure: None,
         }
     }
 
-    /// From the beginning: what was compiled is taken away.
-    pub(crate) fn forget(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.images));
+    /// Starts from the beginning: an uninstall has removed the native code.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.images), self.retry_pause);
     }
 
-    /// Why not all is compiled, if it has been tried.
-    pub(crate) fn complaint(&self) -> Option<&str> {
-        self.complaint.as_deref()
+    /// Why some interpreters are not compiled, if the last job failed.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
-    /// Begins if it is time, and waits for nothing; `ended` is told when there is something to look at. Returns
-    /// what has come of it since the last look. What fails is tried again at the first look after `pause`, then
-    /// ever more seldom.
-    pub(crate) fn look(
+    /// Starts the job if it is due, and does not wait for it; `ended` is notified when it ends. Returns the result if the
+    /// job has ended since the last call.
+    pub(crate) fn poll(
         &mut self,
-        runtime: &Arc<impl Runtime>,
+        jobs: &Arc<impl NodeJobs>,
         ended: &Arc<Notify>,
-        pause: Duration,
-    ) -> Option<News> {
+    ) -> Option<PrewarmResult> {
         match &mut self.state {
-            State::Due(at) if !self.images.is_empty() && Instant::now() >= *at => {
-                let action = Action::Prewarm(Prewarm::new(self.images.clone()));
-                let (runtime, ended) = (runtime.clone(), ended.clone());
-                let (tell, told) = channel();
-                tokio::task::spawn_blocking(move || {
-                    // Nobody listens any more if the runtime was taken away meanwhile.
-                    let _ = tell.send(runtime.run(action));
-                    ended.notify_one();
-                });
-                self.state = State::Running(told);
+            PrewarmState::Waiting if self.images.is_empty() => None,
+            PrewarmState::Waiting if !self.backoff.remaining().is_zero() => None,
+            PrewarmState::Waiting => {
+                self.state = PrewarmState::Running(start(&self.images, jobs, ended));
                 None
             }
-            State::Running(told) => match told.try_recv() {
-                Ok(ran) => self.came_of(ran, pause),
+            PrewarmState::Running(result) => match result.try_recv() {
+                Ok(result) => self.finish(result),
                 Err(TryRecvError::Empty) => None,
-                // Its thread panicked, and has said so.
+                // The thread has panicked and printed why.
                 Err(TryRecvError::Closed) => {
-                    self.state = State::Due(Instant::now() + pause);
+                    self.wait(self.retry_pause);
                     None
                 }
             },
-            State::Due(_) | State::Done => None,
+            PrewarmState::Done => None,
         }
     }
 
-    fn came_of(&mut self, ran: Result<Ran, HostError>, pause: Duration) -> Option<News> {
-        let message = match ran {
-            Ok(Ran { report, .. }) if report.holds() => {
-                self.state = State::Done;
-                self.complaint = None;
-                return Some(News::Done(report.message));
+    fn finish(&mut self, result: Result<FinishedJob, NodeJobError>) -> Option<PrewarmResult> {
+        let message = match result {
+            Ok(FinishedJob { report, .. }) if report.succeeded() => {
+                self.state = PrewarmState::Done;
+                self.failure = None;
+                return Some(PrewarmResult::Done(report.message));
             }
-            Ok(Ran { report, .. }) => report.message,
-            // Of an agent before this one, with another list perhaps.
+            Ok(FinishedJob { report, .. }) => report.message,
+            // The job of an earlier agent runs, perhaps with other images.
             Err(error) if error.is_busy() => {
-                self.state = State::Due(Instant::now() + pause);
+                self.wait(self.retry_pause);
                 return None;
             }
             Err(error) => format!("cannot prewarm: {}", with_causes(&error)),
         };
-        self.failures = self.failures.saturating_add(1);
-        self.state = State::Due(Instant::now() + pause_after(self.failures, pause));
-        let message = shortened(&message, LONGEST);
-        self.complaint = Some(message.clone());
-        Some(News::Failed(message))
+        let pause = self.backoff.count_failure();
+        self.wait(pause);
+        let message = shortened(&message, LONGEST_FAILURE);
+        self.failure = Some(message.clone());
+        Some(PrewarmResult::Failed(message))
     }
+
+    fn wait(&mut self, pause: Duration) {
+        self.state = PrewarmState::Waiting;
+        self.backoff.pause(pause);
+    }
+}
+
+fn start(
+    images: &[String],
+    jobs: &Arc<impl NodeJobs>,
+    ended: &Arc<Notify>,
+) -> Receiver<Result<FinishedJob, NodeJobError>> {
+    let action = JobAction::Prewarm(PrewarmRequest::new(images.to_vec()));
+    let (jobs, ended) = (jobs.clone(), ended.clone());
+    let (sender, result) = channel();
+    tokio::task::spawn_blocking(move || {
+        // Nothing receives the result if the runtime was uninstalled meanwhile.
+        let _ = sender.send(jobs.run(action));
+        ended.notify_one();
+    });
+    result
 }

@@ -1,9 +1,9 @@
-//! The pre-delete hook: has every node let go of its pods, and then of the runtime. It changes no node itself; it
-//! writes the request into the ConfigMap and reads what the agents say. Unless all goes well it takes the request
-//! back, so that a release that is not deleted stays installed.
+//! The pre-delete hook: first asks every node to release the runtime, and then to remove it. It does not change a node
+//! itself: it writes the request into the ConfigMap and reads the replies of the agents. If a step fails, it withdraws the
+//! request, so that a release that is not deleted stays installed.
 //!
-//! Removing the runtime from a server of k3s restarts the API server with it. So no error of Kubernetes ends an
-//! attempt before its time is over.
+//! Removing the runtime from a k3s server restarts the API server. So an error of the API ends an attempt only after its
+//! time limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,74 +17,83 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 use wasm_interp_workload::with_causes;
 
-use crate::agent::{AgentError, client};
-use crate::cluster::{ClusterError, ask};
+use crate::desired_state::{REQUEST, REVISION, UninstallRequest, UninstallStep, now_unix};
+use crate::kube_api::{ClientError, KubeApiError, client, request as send};
 use crate::names::{CONTROLLER, STATE_ANNOTATION};
-use crate::state::{Phase, State};
-use crate::wanted::{REQUEST, REVISION, Request, Step, now_unix};
+use crate::node_state::{NodeState, Phase};
 
-/// Between two looks at the nodes.
+/// The interval between two looks at the nodes.
 const POLL: Duration = Duration::from_secs(2);
-/// How long it is tried to take the request back. The Job's `terminationGracePeriodSeconds` is longer.
-const TAKE_BACK: Duration = Duration::from_secs(60);
-/// A request is void this much later than the hook needs it: for clocks that differ, and for the release to be deleted
-/// when the last node has answered at the last moment.
+/// How long the hook tries to withdraw the request. The Job's `terminationGracePeriodSeconds` is longer.
+const WITHDRAW_LIMIT: Duration = Duration::from_secs(60);
+/// How much longer a request is valid than the hook needs it: for clocks that differ, and for the deletion of the release
+/// after the last node has replied at the last moment.
 const MARGIN_SECONDS: u64 = 60;
-/// How long nodes stay without the runtime after all have given it up: so long may somebody without Helm take to delete
-/// the release.
+/// How long nodes stay without the runtime after all have removed it. A user without Helm has this time to delete the
+/// release.
 const DELETED_WITHIN_SECONDS: u64 = 3600;
-/// Nodes that one answer holds.
+/// The number of nodes in one response.
 const PAGE: u32 = 500;
 
-/// Have every node give the runtime up, or say which ones cannot.
+/// Uninstall the runtime from every node, or name the nodes that cannot.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct UninstallArgs {
     /// Namespace of the release.
     #[arg(long, env = "POD_NAMESPACE")]
     pub(crate) namespace: String,
-    /// ConfigMap through which the agents are told.
+    /// ConfigMap with the desired state of the nodes.
     #[arg(long, value_name = "NAME")]
     pub(crate) wanted: String,
-    /// Tells this attempt from others.
+    /// Identifies this attempt.
     #[arg(long, env = "POD_UID", value_name = "ID")]
     pub(crate) id: String,
-    /// How long to wait for all nodes.
+    /// Seconds to wait for all nodes.
     #[arg(long, value_name = "N", default_value_t = 240)]
     pub(crate) timeout_seconds: u64,
-    /// Leave nodes as they are that are not Ready.
+    /// Skip nodes that are not Ready.
     #[arg(long)]
     pub(crate) skip_unreachable: bool,
 }
 
-/// Why not every node has given the runtime up.
+/// Not every node has removed the runtime.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UninstallError {
     #[error(transparent)]
-    Agent(#[from] AgentError),
+    Client(#[from] ClientError),
     #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    #[error("ConfigMap {0} has no {REVISION}: is this the release's own?")]
-    Revision(String),
+    KubeApi(#[from] KubeApiError),
     #[error(
-        "there is no ConfigMap {0}: is this the release's namespace, and is it not deleted yet?"
+        "cannot use ConfigMap {0}: it has no key {REVISION}; name the ConfigMap of the release"
     )]
-    NoMap(String),
+    NoRevision(String),
     #[error(
-        "ConfigMap {map} does not hold this attempt's request any more, {why}: nothing more is taken away"
+        "cannot find ConfigMap {0}; run this in the release's namespace, before the release is \
+         deleted"
+    )]
+    NoConfigMap(String),
+    #[error(
+        "cannot continue: ConfigMap {map} does not have this attempt's request any more, {why}; \
+         nothing more is removed"
     )]
     Void { map: String, why: String },
-    #[error("cannot wait for signals")]
+    #[error("cannot wait for signals: {0}; raise the limit of open files")]
     Signal(#[from] std::io::Error),
-    #[error("told to end before all nodes had given the runtime up: nothing more is taken away")]
-    Ended,
-    #[error("these nodes cannot be uninstalled, so nothing was deleted:\n{}", listed(.0))]
+    #[error(
+        "cannot continue: received TERM before all nodes had removed the runtime; nothing more is \
+         removed"
+    )]
+    Terminated,
+    #[error(
+        "cannot uninstall the runtime from these nodes, so nothing was deleted:\n{}",
+        listed(.0)
+    )]
     Refused(BTreeMap<String, String>),
     #[error(
-        "after {after} s these nodes had not answered, so nothing was deleted (uninstall.timeoutSeconds says how long \
-         to wait):\n{}",
+        "cannot uninstall the runtime within {after} s (uninstall.timeoutSeconds): these nodes \
+         have not replied, so nothing was deleted:\n{}",
         listed(.nodes)
     )]
-    Slow {
+    TimedOut {
         after: u64,
         nodes: BTreeMap<String, String>,
     },
@@ -98,34 +107,34 @@ fn listed(nodes: &BTreeMap<String, String>) -> String {
     lines.join("\n")
 }
 
-/// What the nodes say about one step.
+/// The replies of the nodes to one step.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answers {
+struct StepReplies {
     refused: BTreeMap<String, String>,
     waiting: BTreeMap<String, String>,
     skipped: BTreeSet<String>,
 }
 
-/// Runs both steps as this pod's service account.
-pub(crate) async fn run(args: &Args) -> Result<(), UninstallError> {
+/// Runs both steps with this pod's service account.
+pub(crate) async fn run(args: &UninstallArgs) -> Result<(), UninstallError> {
     uninstall(client()?, args).await
 }
 
-pub(crate) async fn uninstall(client: Client, args: &Args) -> Result<(), UninstallError> {
-    let hook = Hook {
+pub(crate) async fn uninstall(client: Client, args: &UninstallArgs) -> Result<(), UninstallError> {
+    let hook = UninstallHook {
         maps: Api::namespaced(client.clone(), &args.namespace),
         nodes: Api::all(client),
         args,
     };
     let mut term = signal(SignalKind::terminate())?;
     let steps = async {
-        let mut complaints = Complaints::default();
+        let mut logged_errors = LoggedErrors::default();
         let until = Instant::now() + Duration::from_secs(args.timeout_seconds);
         let expires_unix = now_unix()
             .saturating_add(args.timeout_seconds)
             .saturating_add(MARGIN_SECONDS);
-        for step in [Step::Release, Step::Remove] {
-            hook.step(step, until, expires_unix, &mut complaints)
+        for step in [UninstallStep::Release, UninstallStep::Remove] {
+            hook.step(step, until, expires_unix, &mut logged_errors)
                 .await?;
         }
         hook.keep_removed().await;
@@ -133,112 +142,117 @@ pub(crate) async fn uninstall(client: Client, args: &Args) -> Result<(), Uninsta
     };
     let outcome = tokio::select! {
         outcome = steps => outcome,
-        _ = term.recv() => Err(UninstallError::Ended),
+        _ = term.recv() => Err(UninstallError::Terminated),
     };
     if outcome.is_err() {
-        hook.take_back().await;
+        hook.withdraw().await;
     }
     outcome
 }
 
-/// What went wrong, said once: every look at a control plane that restarts goes wrong in the same way.
+/// The errors that were logged. While a control plane restarts, every request fails in the same way.
 #[derive(Default)]
-struct Complaints(BTreeSet<String>);
+struct LoggedErrors(BTreeSet<String>);
 
-impl Complaints {
-    fn warn(&mut self, error: &ClusterError) {
+impl LoggedErrors {
+    fn warn(&mut self, error: &KubeApiError) {
         let text = with_causes(error).to_string();
         if self.0.insert(text.clone()) {
-            warn!("{text}; trying again");
+            warn!("{text}; the hook tries again");
         }
     }
 }
 
-struct Hook<'a> {
+struct UninstallHook<'a> {
     maps: Api<ConfigMap>,
     nodes: Api<Node>,
-    args: &'a Args,
+    args: &'a UninstallArgs,
 }
 
-impl Hook<'_> {
-    /// Asks every node for a step and waits until all have taken it. What Kubernetes does not do is tried again.
+impl UninstallHook<'_> {
+    /// Asks every node to do a step, and waits until all have done it. A request that fails is tried again.
     async fn step(
         &self,
-        step: Step,
+        step: UninstallStep,
         until: Instant,
         expires_unix: u64,
-        complaints: &mut Complaints,
+        logged_errors: &mut LoggedErrors,
     ) -> Result<(), UninstallError> {
-        let mut asked = false;
+        let mut is_requested = false;
         let mut last = None;
         loop {
-            let answers = match self.look(step, expires_unix, &mut asked).await {
-                Ok(answers) => answers,
-                Err(UninstallError::Cluster(error)) if Instant::now() <= until => {
-                    complaints.warn(&error);
+            let replies = match self.poll(step, expires_unix, &mut is_requested).await {
+                Ok(replies) => replies,
+                Err(UninstallError::KubeApi(error)) if Instant::now() <= until => {
+                    logged_errors.warn(&error);
                     sleep(POLL).await;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if !answers.refused.is_empty() {
-                return Err(UninstallError::Refused(answers.refused));
+            if !replies.refused.is_empty() {
+                return Err(UninstallError::Refused(replies.refused));
             }
-            if answers.waiting.is_empty() {
-                for node in answers.skipped {
+            if replies.waiting.is_empty() {
+                for node in replies.skipped {
                     warn!(
-                        "node {node} is not Ready and was skipped: run `wasm-interp node uninstall` there"
+                        "skipped node {node}, which is not Ready: run `wasm-interp node \
+                         uninstall` there"
                     );
                 }
-                info!("{step:?}: all nodes have");
+                info!("{step:?}: done on all nodes");
                 return Ok(());
             }
             if Instant::now() > until {
                 let after = self.args.timeout_seconds;
-                return Err(UninstallError::Slow {
+                return Err(UninstallError::TimedOut {
                     after,
-                    nodes: answers.waiting,
+                    nodes: replies.waiting,
                 });
             }
-            if last.as_ref() != Some(&answers) {
-                info!("{step:?}: waiting for {} nodes", answers.waiting.len());
+            if last.as_ref() != Some(&replies) {
+                info!("{step:?}: waiting for {} nodes", replies.waiting.len());
             }
-            last = Some(answers);
+            last = Some(replies);
             sleep(POLL).await;
         }
     }
 
-    /// What the nodes say about a step that they are asked for.
-    async fn look(
+    /// Requests the step, if that is not done yet, and reads the replies.
+    async fn poll(
         &self,
-        step: Step,
+        step: UninstallStep,
         expires_unix: u64,
-        asked: &mut bool,
-    ) -> Result<Answers, UninstallError> {
-        if *asked {
-            self.check_asked(&self.map().await?)?;
+        is_requested: &mut bool,
+    ) -> Result<StepReplies, UninstallError> {
+        if *is_requested {
+            self.check_request(&self.config_map().await?)?;
         } else {
-            self.ask_for(step, expires_unix).await?;
-            *asked = true;
+            self.request_step(step, expires_unix).await?;
+            *is_requested = true;
         }
         let nodes = self.all_nodes().await?;
         let skip_unreachable = self.args.skip_unreachable;
-        Ok(answers(&nodes, step, &self.args.id, skip_unreachable))
+        Ok(replies(&nodes, step, &self.args.id, skip_unreachable))
     }
 
-    /// Writes the request. The first takes the place of whatever an attempt before this one left.
-    async fn ask_for(&self, step: Step, expires_unix: u64) -> Result<(), UninstallError> {
+    /// Writes the request. The first step replaces the request of an earlier attempt.
+    async fn request_step(
+        &self,
+        step: UninstallStep,
+        expires_unix: u64,
+    ) -> Result<(), UninstallError> {
         loop {
-            let map = self.map().await?;
-            if step != Step::Release {
-                self.check_asked(&map)?;
+            let map = self.config_map().await?;
+            if step != UninstallStep::Release {
+                self.check_request(&map)?;
             }
             let revision = map.data.as_ref().and_then(|data| data.get(REVISION));
-            let request = Request {
+            let request = UninstallRequest {
                 id: self.args.id.clone(),
                 revision: revision
                     .cloned()
-                    .ok_or_else(|| UninstallError::Revision(self.args.wanted.clone()))?,
+                    .ok_or_else(|| UninstallError::NoRevision(self.args.wanted.clone()))?,
                 step,
                 expires_unix,
             };
@@ -248,10 +262,10 @@ impl Hook<'_> {
         }
     }
 
-    /// Whether this attempt's request is the one that agents follow.
-    fn check_asked(&self, map: &ConfigMap) -> Result<(), UninstallError> {
+    /// Checks that the ConfigMap has this attempt's request, and that it is valid.
+    fn check_request(&self, map: &ConfigMap) -> Result<(), UninstallError> {
         let revision = map.data.as_ref().and_then(|data| data.get(REVISION));
-        let why = match Request::of(map) {
+        let why = match UninstallRequest::of(map) {
             Ok(Some(request)) if request.id != self.args.id => {
                 format!("but that of another attempt, {}", request.id)
             }
@@ -259,74 +273,76 @@ impl Hook<'_> {
                 "because an upgrade or rollback made it void".to_owned()
             }
             Ok(Some(_)) => return Ok(()),
-            Ok(None) => "because somebody took it back".to_owned(),
-            Err(_) => "because somebody wrote something else".to_owned(),
+            Ok(None) => "because it was withdrawn".to_owned(),
+            Err(_) => "because another program wrote something else".to_owned(),
         };
         let map = self.args.wanted.clone();
         Err(UninstallError::Void { map, why })
     }
 
-    /// Has the agents of nodes that have given the runtime up stay away from them until the release is deleted.
+    /// Makes the request valid for longer, so that no agent installs the runtime again before the release is deleted.
     async fn keep_removed(&self) {
         let expires_unix = now_unix().saturating_add(DELETED_WITHIN_SECONDS);
-        if let Err(error) = self.ask_for(Step::Remove, expires_unix).await {
+        if let Err(error) = self.request_step(UninstallStep::Remove, expires_unix).await {
             warn!(
-                "delete the release within {MARGIN_SECONDS} s, or nodes get the runtime back: {}",
+                "cannot extend the request: {}; delete the release within {MARGIN_SECONDS} s, or \
+                 the agents install the runtime again",
                 with_causes(&error)
             );
         }
     }
 
-    /// Takes the request back if it is this attempt's. An agent takes it for void later in any case.
-    async fn take_back(&self) {
-        let mut complaints = Complaints::default();
+    /// Withdraws the request if it is this attempt's. If that fails, the request expires.
+    async fn withdraw(&self) {
+        let mut logged_errors = LoggedErrors::default();
         let mut last = None;
-        let taken = timeout(TAKE_BACK, async {
-            while let Err(error) = self.try_take_back().await {
-                if let UninstallError::Cluster(error) = &error {
-                    complaints.warn(error);
+        let withdrawn = timeout(WITHDRAW_LIMIT, async {
+            while let Err(error) = self.try_withdraw().await {
+                if let UninstallError::KubeApi(error) = &error {
+                    logged_errors.warn(error);
                 }
                 last = Some(error);
                 sleep(POLL).await;
             }
         });
-        if taken.await.is_err() {
+        if withdrawn.await.is_err() {
             let why = last.map_or_else(
-                || format!("no answer within {} s", TAKE_BACK.as_secs()),
-                |error| with_causes(&error).to_string(),
+                || format!("no reply within {} s", WITHDRAW_LIMIT.as_secs()),
+                |error| with_causes(&error),
             );
             warn!(
-                "the request stays, and with it nodes that take no pods, until it is void, {MARGIN_SECONDS} s after \
-                 this attempt's time: {why}"
+                "cannot withdraw the request: {why}; nodes get no Wasm pods until it expires, \
+                 {MARGIN_SECONDS} s after the time limit of this attempt"
             );
         }
     }
 
-    async fn try_take_back(&self) -> Result<(), UninstallError> {
+    async fn try_withdraw(&self) -> Result<(), UninstallError> {
         loop {
-            let map = match self.map().await {
-                // Deleted with the release.
-                Err(UninstallError::NoMap(_)) => return Ok(()),
+            let map = match self.config_map().await {
+                // It was deleted with the release.
+                Err(UninstallError::NoConfigMap(_)) => return Ok(()),
                 map => map?,
             };
-            let ours = matches!(Request::of(&map), Ok(Some(request)) if request.id == self.args.id);
+            let request = UninstallRequest::of(&map).ok().flatten();
+            let ours = request.is_some_and(|request| request.id == self.args.id);
             if !ours || self.write(&map, None).await? {
                 return Ok(());
             }
         }
     }
 
-    async fn map(&self) -> Result<ConfigMap, UninstallError> {
+    async fn config_map(&self) -> Result<ConfigMap, UninstallError> {
         let name = &self.args.wanted;
-        let map = ask(format!("read ConfigMap {name}"), self.maps.get_opt(name)).await?;
-        map.ok_or_else(|| UninstallError::NoMap(name.clone()))
+        let map = send(format!("read ConfigMap {name}"), self.maps.get_opt(name)).await?;
+        map.ok_or_else(|| UninstallError::NoConfigMap(name.clone()))
     }
 
-    /// Makes that the request of the ConfigMap that was read; `false` if it has changed since.
+    /// Writes the request into the ConfigMap, or removes it. `false` if the ConfigMap has changed since it was read.
     async fn write(
         &self,
         map: &ConfigMap,
-        request: Option<&Request>,
+        request: Option<&UninstallRequest>,
     ) -> Result<bool, UninstallError> {
         let name = &self.args.wanted;
         let parameters = PatchParams {
@@ -344,14 +360,14 @@ impl Hook<'_> {
                 Err(error) => Err(error),
             }
         };
-        Ok(ask(format!("change ConfigMap {name}"), written).await?)
+        Ok(send(format!("change ConfigMap {name}"), written).await?)
     }
 
     async fn all_nodes(&self) -> Result<Vec<Node>, UninstallError> {
         let mut nodes = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = ask("list the nodes", self.nodes.list(&page)).await?;
+            let list = send("list the nodes", self.nodes.list(&page)).await?;
             nodes.extend(list.items);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
@@ -361,47 +377,57 @@ impl Hook<'_> {
     }
 }
 
-/// Who has answered, and how. A node without the annotation has nothing of ours.
-fn answers(nodes: &[Node], step: Step, request: &str, skip_unreachable: bool) -> Answers {
-    let mut answers = Answers::default();
+/// The replies in the annotations of the nodes. A node without the annotation has nothing of ours.
+fn replies(
+    nodes: &[Node],
+    step: UninstallStep,
+    request: &str,
+    skip_unreachable: bool,
+) -> StepReplies {
+    let mut replies = StepReplies::default();
     for node in nodes {
-        let Some(state) = State::of(node) else {
+        let Some(state) = NodeState::of(node) else {
             continue;
         };
         let name = node.name_any();
-        let answered = state.request.as_deref() == Some(request);
+        let replied = state.request.as_deref() == Some(request);
         match (state.phase, step) {
-            (Phase::InUse, _) if answered => {
+            (Phase::InUse, _) if replied => {
                 let users: Vec<&str> = state.users.iter().map(String::as_str).collect();
-                answers.refused.insert(
+                replies.refused.insert(
                     name,
                     format!("in use by {}; delete these first", users.join(", ")),
                 );
             }
-            (Phase::Failed, _) if answered => {
+            (Phase::Failed, _) if replied => {
                 let way_out = format!(
-                    "if nothing of wasm-interp is there, kubectl annotate node {name} {STATE_ANNOTATION}-"
+                    "if the node has no files of wasm-interp, kubectl annotate node {name} \
+                     {STATE_ANNOTATION}-"
                 );
-                answers
+                replies
                     .refused
                     .insert(name, format!("{}; {way_out}", state.message));
             }
-            (Phase::Released, Step::Release) if answered => {}
+            (Phase::Released, UninstallStep::Release) if replied => {}
             _ if !is_reachable(node) => {
                 if skip_unreachable {
-                    answers.skipped.insert(name);
+                    replies.skipped.insert(name);
                 } else {
-                    let why = "is not Ready; upgrade the release with uninstall.skipUnreachable=true to leave it as it is";
-                    answers.waiting.insert(name, why.to_owned());
+                    let why = "is not Ready; upgrade the release with \
+                               uninstall.skipUnreachable=true to skip it";
+                    replies.waiting.insert(name, why.to_owned());
                 }
             }
             (phase, _) => {
-                let why = format!("{phase:?}: {}; is its agent's pod running?", state.message);
-                answers.waiting.insert(name, why);
+                let why = format!(
+                    "{phase:?}: {}; check that its agent's pod runs",
+                    state.message
+                );
+                replies.waiting.insert(name, why);
             }
         }
     }
-    answers
+    replies
 }
 
 fn is_reachable(node: &Node) -> bool {
@@ -421,7 +447,7 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 
-    fn node(name: &str, ready: &str, state: Option<State>) -> Node {
+    fn node(name: &str, ready: &str, state: Option<NodeState>) -> Node {
         let condition = NodeCondition {
             type_: "Ready".to_owned(),
             status: ready.to_owned(),
@@ -440,25 +466,25 @@ mod tests {
         node
     }
 
-    fn state(phase: Phase, request: &str) -> Option<State> {
-        Some(State::new(phase, "said so").answering(request))
+    fn state(phase: Phase, request: &str) -> Option<NodeState> {
+        Some(NodeState::new(phase, "a message").replying_to(request))
     }
 
     #[test]
-    fn nodes_without_us_are_not_waited_for() {
+    fn hook_does_not_wait_for_nodes_without_the_annotation() {
         let nodes = [node("a", "True", None), node("b", "Unknown", None)];
         assert_eq!(
-            answers(&nodes, Step::Release, "now", false),
-            Answers::default()
+            replies(&nodes, UninstallStep::Release, "now", false),
+            StepReplies::default()
         );
     }
 
     #[test]
     fn only_answers_to_this_attempt_count() {
         for phase in [Phase::Released, Phase::InUse, Phase::Failed, Phase::Ready] {
-            let got = answers(
+            let got = replies(
                 &[node("a", "True", state(phase, "before"))],
-                Step::Release,
+                UninstallStep::Release,
                 "now",
                 false,
             );
@@ -467,20 +493,30 @@ mod tests {
     }
 
     #[test]
-    fn a_released_node_still_has_to_remove() {
+    fn released_node_still_has_to_remove() {
         let nodes = [node("a", "True", state(Phase::Released, "now"))];
         assert_eq!(
-            answers(&nodes, Step::Release, "now", false),
-            Answers::default()
+            replies(&nodes, UninstallStep::Release, "now", false),
+            StepReplies::default()
         );
-        assert_eq!(answers(&nodes, Step::Remove, "now", false).waiting.len(), 1);
+        assert_eq!(
+            replies(&nodes, UninstallStep::Remove, "now", false)
+                .waiting
+                .len(),
+            1
+        );
     }
 
     #[test]
-    fn a_refusal_names_node_and_pods() {
+    fn refusal_names_the_node_and_its_pods() {
         let used = state(Phase::InUse, "now")
             .map(|state| state.used_by(["shop/one".into(), "shop/two".into()].into()));
-        let got = answers(&[node("a", "True", used)], Step::Release, "now", false);
+        let got = replies(
+            &[node("a", "True", used)],
+            UninstallStep::Release,
+            "now",
+            false,
+        );
         let text = UninstallError::Refused(got.refused).to_string();
         assert!(
             text.contains("node a: in use by shop/one, shop/two"),
@@ -489,14 +525,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_node_is_skipped_only_if_told() {
+    fn unreachable_node_is_skipped_only_on_request() {
         let nodes = [node("a", "Unknown", state(Phase::Ready, ""))];
-        let got = answers(&nodes, Step::Release, "now", false);
+        let got = replies(&nodes, UninstallStep::Release, "now", false);
         assert!(
             got.waiting["a"].contains("uninstall.skipUnreachable"),
             "{got:?}"
         );
-        let got = answers(&nodes, Step::Release, "now", true);
+        let got = replies(&nodes, UninstallStep::Release, "now", true);
         assert!(
             got.waiting.is_empty() && got.skipped.contains("a"),
             "{got:?}"

@@ -1,16 +1,17 @@
-//! Turns [`crate::recipe::SETTINGS`] into Wasmtime's configuration; the compiler and the loader
-//! both start here, so that what one makes the other takes.
+//! Turns [`crate::recipe::SETTINGS`] into Wasmtime's configuration. The compiler and the loader both
+//! start from it, so that the loader accepts what the compiler makes.
 #![forbid(unsafe_code)]
 
 use wasmtime::Config;
 
-use crate::recipe::{Collector, SETTINGS};
+use crate::recipe::{GarbageCollector, SETTINGS};
 
-/// Everything that native code depends on.
-pub(crate) fn config() -> Config {
+/// The configuration with all settings that native code depends on.
+#[must_use]
+pub fn config() -> Config {
     let mut config = Config::new();
     match SETTINGS.collector {
-        Collector::DeferredReferenceCounting => {
+        GarbageCollector::DeferredReferenceCounting => {
             config.collector(wasmtime::Collector::DeferredReferenceCounting);
         }
     }

@@ -1,39 +1,50 @@
-//! Wasm in, trusted native code out, once per node.
+//! Compiles Wasm modules to trusted native code, once per node.
 //!
 //! The store keeps native code under a key made of the module's content and the engine's
-//! [`recipe`]. Whoever asks gets a descriptor to map; nobody but the store writes there, and
-//! nothing is loaded that the store did not write and verify.
+//! [`recipe`]. A caller gets a descriptor to map. Only the store's publisher writes to it, and only
+//! code that the publisher wrote and that was verified is loaded.
 //!
 //! ```text
-//! Store::get ──▶ known: which content is this? ──▶ entry there and sound? ──▶ descriptor
-//!                                                      │ no
-//!                         key lock ──▶ publisher (detached, owns the store while it works)
-//!                                          └──▶ confined compiler (sees wasm in, code out, nothing else)
+//! Store::get ──▶ digest of the module ──▶ entry there and undamaged? ──▶ descriptor
+//!                                                │ no
+//!                       key lock ──▶ publisher (detached, owns the store while it works)
+//!                                        └──▶ confined compiler (reads wasm, writes code, nothing else)
 //! ```
 //!
-//! Features: `compile` adds Cranelift (the confined child of `wasm-interp`), `load` adds Wasmtime's
-//! runtime without a compiler (the runner). Without either (the shim) there is no Wasmtime at all.
+//! Read in this order: `digest`, `recipe`, `key` (names), `store` (what is on disk), `get` (what a
+//! caller asks for), `client` and `publisher` (the two ends of a compile, with `protocol` and `stages`
+//! between them), `load` (the runner's part). The compiler itself is `crates/compiler`; the executable
+//! `wasm-interp-compiler` runs the publisher too.
+//!
+//! Features: `engine` adds Wasmtime's configuration, `load` adds Wasmtime's runtime without a compiler.
+//! Without either (the shim, the command line) there is no Wasmtime at all.
 
-#[cfg(feature = "compile")]
-pub mod compile;
-#[cfg(any(feature = "compile", feature = "load"))]
-mod engine;
-mod failure;
+mod client;
+mod digest;
+#[cfg(feature = "engine")]
+pub mod engine;
+mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod get;
 mod key;
-mod known;
 #[cfg(feature = "load")]
 pub mod load;
-mod place;
-mod publish;
+mod protocol;
+pub mod publisher;
 pub mod recipe;
+mod spawn;
+mod stages;
 mod stamp;
 mod store;
 
-pub use failure::{ArtifactError, Failure, Refusal};
-pub use key::{Digest, Key};
-pub use place::{CACHE_ENV, cache_dir};
-pub use publish::publisher;
+pub use client::{CodeRequest, CompileStage, compiler_beside_current_exe};
+pub use digest::Digest;
+pub use error::{ArtifactError, CompileFailure, ModuleRefusal};
+pub use get::{Artifact, CompileProgress, Origin, check_size};
+pub use key::Key;
+pub use spawn::{Spawn, Spawned};
+pub use stages::{CompilerLimits, CompilerStage, ParseStageError};
 pub use store::{
-    Artifact, Entry, Origin, Progress, Pruned, Stage, Store, StoreConfig, StoreError, Unusable,
-    Verdict,
+    CACHE_ENV, Integrity, PruneSummary, Store, StoreEntry, StoreError, UnusableStore, cache_dir,
 };

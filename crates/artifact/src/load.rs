@@ -1,16 +1,16 @@
-//! Native code into a module that runs. For the runner; there is no compiler here.
+//! Maps native code as a module that can run. For the runner; it contains no compiler.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 
 use wasmtime::{Engine, Module, Result};
 
-/// Native stack beyond the guest's: what the host's own functions may use while a guest calls them.
+/// Native stack besides the guest's, for the host's functions that a guest calls.
 const HOST_STACK: u64 = 2 << 20;
 
-/// The engine of a guest whose stack ends at `stack_bytes`. It runs guests on a stack of their own
-/// (asynchronous calls), which is always larger than what the guest may use: deep recursion traps,
-/// it never reaches the guard page and ends the runner.
+/// The engine of a guest whose stack is limited to `stack_bytes`. It runs guests on a separate stack
+/// (asynchronous calls) that is always larger than this limit. So deep recursion traps before it reaches
+/// the guard page, which would end the runner.
 ///
 /// # Errors
 /// When this machine cannot run the recipe's code.

@@ -1,74 +1,74 @@
 //! The one engine recipe: every setting that native code depends on, in one place.
 //!
 //! The compiler and the loader build their engines from [`SETTINGS`]; the store puts [`id`] into
-//! every key, so that code made by another recipe is never found, let alone loaded.
+//! every key, so that code of another recipe is never found or loaded.
 
 use serde::Serialize;
 
-use crate::key::Digest;
+use crate::digest::Digest;
 
 /// Version of Wasmtime that makes and loads artifacts; equal to the workspace's pin (a test holds it).
 pub const WASMTIME_VERSION: &str = "48.0.8";
 
-/// Who frees what the guest's exceptions and references hold.
+/// The garbage collector for the guest's exceptions and references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Collector {
-    /// Deferred reference counting: stays flat where the null collector leaks with every throw.
+pub enum GarbageCollector {
+    /// Deferred reference counting. The null collector would leak memory with every throw.
     DeferredReferenceCounting,
 }
 
-/// How hard the compiler tries.
+/// The optimization level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptLevel {
-    /// For the speed of the code: it is compiled once and run ten thousand times.
+    /// For fast code, because code is compiled once and runs many times.
     Speed,
 }
 
 /// A proposal or facility that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Switch {
+pub enum FeatureSwitch {
     /// Available to guests.
     On,
     /// Refused.
     Off,
 }
 
-impl Switch {
-    /// For an interface that takes a `bool`.
+impl FeatureSwitch {
+    /// As `bool`, for interfaces that take one.
     #[must_use]
     pub const fn is_on(self) -> bool {
         matches!(self, Self::On)
     }
 }
 
-/// Everything about an engine that native code depends on.
+/// All settings of an engine that native code depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Settings {
+pub struct EngineSettings {
     /// The collector; Wasmtime refuses code made for another.
-    pub collector: Collector,
+    pub collector: GarbageCollector,
     /// Optimisation level of Cranelift.
     pub opt_level: OptLevel,
-    /// Exceptions of the final proposal (what `setjmp` of C interpreters becomes).
-    pub exceptions: Switch,
+    /// Exceptions of the final proposal. The `setjmp` of C interpreters compiles to them.
+    pub exceptions: FeatureSwitch,
     /// Tail calls.
-    pub tail_calls: Switch,
+    pub tail_calls: FeatureSwitch,
     /// 128-bit SIMD.
-    pub simd: Switch,
+    pub simd: FeatureSwitch,
     /// Relaxed SIMD.
-    pub relaxed_simd: Switch,
+    pub relaxed_simd: FeatureSwitch,
     /// Shared memory and atomics. Off: WASI preview 1 has no way to start a thread.
-    pub threads: Switch,
+    pub threads: FeatureSwitch,
     /// Epoch interruption. Off: a guest has a process of its own, and signals end it.
-    pub epoch_interruption: Switch,
+    pub epoch_interruption: FeatureSwitch,
     /// Fuel. Off, for the same reason.
-    pub fuel: Switch,
+    pub fuel: FeatureSwitch,
     /// Component-model concurrency, which changes the code of every call into the host.
-    pub concurrency: Switch,
+    pub concurrency: FeatureSwitch,
     /// Copy-on-write images of initial memory.
-    pub memory_init_cow: Switch,
+    pub memory_init_cow: FeatureSwitch,
     /// Initial memory up to this many bytes is always an image, however sparse: snapshots of
     /// interpreters start in a fraction of the time.
     pub dense_image_bytes: u64,
@@ -79,40 +79,40 @@ pub struct Settings {
 }
 
 /// The settings of this version.
-pub const SETTINGS: Settings = Settings {
-    collector: Collector::DeferredReferenceCounting,
+pub const SETTINGS: EngineSettings = EngineSettings {
+    collector: GarbageCollector::DeferredReferenceCounting,
     opt_level: OptLevel::Speed,
-    exceptions: Switch::On,
-    tail_calls: Switch::On,
-    simd: Switch::On,
-    relaxed_simd: Switch::On,
-    threads: Switch::Off,
-    epoch_interruption: Switch::Off,
-    fuel: Switch::Off,
-    concurrency: Switch::Off,
-    memory_init_cow: Switch::On,
+    exceptions: FeatureSwitch::On,
+    tail_calls: FeatureSwitch::On,
+    simd: FeatureSwitch::On,
+    relaxed_simd: FeatureSwitch::On,
+    threads: FeatureSwitch::Off,
+    epoch_interruption: FeatureSwitch::Off,
+    fuel: FeatureSwitch::Off,
+    concurrency: FeatureSwitch::Off,
+    memory_init_cow: FeatureSwitch::On,
     dense_image_bytes: 128 << 20,
     memory_reservation: 4 << 30,
     memory_guard: 32 << 20,
 };
 
-/// What the id is the hash of, for people who wonder why a key changed.
+/// The input of the id's hash. It is readable, so that people can see why a key changed.
 #[derive(Debug, Serialize)]
 struct Described {
     wasmtime: &'static str,
     target: &'static str,
     cpu: Vec<&'static str>,
-    settings: Settings,
+    settings: EngineSettings,
 }
 
 /// Names the recipe: 16 hex digits that change with Wasmtime's version, any of [`SETTINGS`], the
-/// target, or the features of this machine's CPU (Cranelift uses what it finds).
+/// target, or the features of this machine's CPU (Cranelift uses the features that it detects).
 #[must_use]
 pub fn id() -> String {
     Digest::of_bytes(describe().as_bytes()).to_string()[..16].to_owned()
 }
 
-/// The recipe in words (JSON).
+/// The recipe as JSON.
 #[must_use]
 pub fn describe() -> String {
     let described = Described {
@@ -133,7 +133,7 @@ const TARGET: &str = if cfg!(target_arch = "x86_64") {
     "other"
 };
 
-/// The features that Cranelift's detection of the host looks at.
+/// The CPU features that Cranelift detects.
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<&'static str> {
     macro_rules! present {
@@ -165,7 +165,7 @@ fn cpu_features() -> Vec<&'static str> {
     .collect()
 }
 
-/// The features that Cranelift's detection of the host looks at.
+/// The CPU features that Cranelift detects.
 #[cfg(target_arch = "aarch64")]
 fn cpu_features() -> Vec<&'static str> {
     macro_rules! present {
@@ -186,14 +186,19 @@ fn cpu_features() -> Vec<&'static str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    /// The runner keeps addresses in a guest's memory across its growth (decision 0035).
     #[test]
-    fn version_is_the_workspaces_pin() {
+    fn memory_of_32_bit_addresses_is_reserved_whole_and_never_moves() {
+        assert_eq!(SETTINGS.memory_reservation, 1 << 32);
+    }
+
+    #[test]
+    fn engine_version_is_the_pinned_one() {
         let workspace = include_str!("../../../Cargo.toml");
-        for name in ["wasmtime", "wasmtime-wasi"] {
+        for name in ["wasmtime", "wiggle"] {
             let pin = format!("{name} = {{ version = \"={WASMTIME_VERSION}\"");
             assert!(workspace.contains(&pin), "{pin} not in Cargo.toml");
         }

@@ -1,4 +1,4 @@
-//! `wasm-interp cache`: what the artifact store holds, whether it is sound, and less of it.
+//! `wasm-interp cache`: lists, verifies and prunes the artifact store.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -8,17 +8,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Subcommand;
 use serde::Serialize;
 use thiserror::Error;
-use wasm_interp_artifact::{Entry, Store, StoreConfig, StoreError, Verdict};
+use wasm_interp_artifact::{Integrity, Store, StoreEntry, StoreError};
+use wasm_interp_image::{CacheError, Images};
+use wasm_interp_workload::parse_size;
 
 use crate::places;
 
-/// Look after the node's native code.
+/// List, verify or prune the node's native code.
 ///
-/// Native code is made once for each module and used by all its containers. Everything here may be
-/// run while containers do: what they use is spared, and what is missing is compiled again.
+/// Native code is compiled once per module and used by all its containers. These commands may be run
+/// while containers run: an entry in use is kept, and a missing one is compiled again when needed.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub(crate) struct CacheArgs {
     #[command(subcommand)]
     act: Act,
     /// Directory of the cache.
@@ -37,24 +39,26 @@ Examples:
 
 #[derive(Subcommand)]
 enum Act {
-    /// List what is there, the most recently used first.
+    /// List the entries, the most recently used first.
     Ls,
-    /// Read every byte of every entry; exit with 1 if one is not as it was written.
+    /// Read every byte of every entry; exit with 1 if one is damaged.
     Verify,
-    /// Remove what was not used for longest, sparing what containers hold.
+    /// Remove the least recently used entries, but none that a container holds.
     Prune {
-        /// Keep this many bytes (K, M and G are powers of 1024).
-        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+        /// The size to keep: bytes, or a number with a unit, as 500M or 2GiB (powers of 1024).
+        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
         keep: u64,
     },
 }
 
-/// Why the cache was not looked after.
+/// Why a command on the cache failed.
 #[derive(Debug, Error)]
-pub(crate) enum CacheError {
+pub(crate) enum CacheCommandError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot print the result: {0}")]
+    #[error(transparent)]
+    Images(#[from] CacheError),
+    #[error("cannot print the result: {0}; check where standard output leads")]
     Print(#[from] io::Error),
 }
 
@@ -62,15 +66,15 @@ pub(crate) enum CacheError {
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
-    entry: &'a Entry,
+    entry: &'a StoreEntry,
     /// Seconds since 1970.
     last_used_unix: u64,
     #[serde(flatten)]
-    verdict: Option<&'a Verdict>,
+    verdict: Option<&'a Integrity>,
 }
 
 impl<'a> Line<'a> {
-    fn new(entry: &'a Entry, verdict: Option<&'a Verdict>) -> Self {
+    fn new(entry: &'a StoreEntry, verdict: Option<&'a Integrity>) -> Self {
         let last_used_unix = entry
             .last_used
             .duration_since(UNIX_EPOCH)
@@ -84,18 +88,18 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Looks after the cache.
-pub(crate) fn cache(args: &Args) -> Result<ExitCode, CacheError> {
+/// Runs a command on the cache.
+pub(crate) fn cache(args: &CacheArgs) -> Result<ExitCode, CacheCommandError> {
     let root = args.cache.clone().unwrap_or_else(places::cache_dir);
-    let store = Store::open(&root, StoreConfig::default());
+    let store = Store::open(&root);
     match args.act {
         Act::Ls => ls(&store, args.json),
         Act::Verify => verify(&store, args.json),
-        Act::Prune { keep } => prune(&store, keep, args.json),
+        Act::Prune { keep } => prune(&store, &places::images(&root), keep, args.json),
     }
 }
 
-fn ls(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
+fn ls(store: &Store, json: bool) -> Result<ExitCode, CacheCommandError> {
     let entries = store.list()?;
     let mut out = io::stdout();
     if json {
@@ -130,7 +134,7 @@ fn ls(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
+fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheCommandError> {
     let verdicts = store.verify()?;
     let mut out = io::stdout();
     if json {
@@ -146,8 +150,8 @@ fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
     } else {
         for (entry, verdict) in &verdicts {
             let words = match verdict {
-                Verdict::Sound => "sound".to_owned(),
-                Verdict::Unsound { reason } => {
+                Integrity::Sound => "sound".to_owned(),
+                Integrity::Unsound { reason } => {
                     format!("not sound, it will be compiled again: {reason}")
                 }
             };
@@ -161,7 +165,7 @@ fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
     }
     let sound = verdicts
         .iter()
-        .all(|(_, verdict)| *verdict == Verdict::Sound);
+        .all(|(_, verdict)| *verdict == Integrity::Sound);
     Ok(if sound {
         ExitCode::SUCCESS
     } else {
@@ -169,19 +173,40 @@ fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheError> {
     })
 }
 
-fn prune(store: &Store, keep: u64, json: bool) -> Result<ExitCode, CacheError> {
+fn prune(
+    store: &Store,
+    images: &Images,
+    keep: u64,
+    json: bool,
+) -> Result<ExitCode, CacheCommandError> {
     let pruned = store.prune(keep)?;
+    let images = images.prune(keep)?;
     let mut out = io::stdout();
     if json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string(&pruned).map_err(io::Error::from)?
-        )?;
-    } else {
-        let (freed, kept) = (megabytes(pruned.freed_bytes), megabytes(pruned.kept_bytes));
-        write!(out, "removed {} ({freed}), kept {kept}", pruned.removed)?;
-        match pruned.spared {
+        let mut value = serde_json::to_value(pruned).map_err(io::Error::from)?;
+        value["images"] = serde_json::to_value(images).map_err(io::Error::from)?;
+        writeln!(out, "{value}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (what, removed, freed, spared, kept) in [
+        (
+            "native code",
+            pruned.removed,
+            pruned.freed_bytes,
+            pruned.spared,
+            pruned.kept_bytes,
+        ),
+        (
+            "images",
+            images.removed,
+            images.freed_bytes,
+            images.spared,
+            images.kept_bytes,
+        ),
+    ] {
+        let (freed, kept) = (megabytes(freed), megabytes(kept));
+        write!(out, "{what}: removed {removed} ({freed}), kept {kept}")?;
+        match spared {
             0 => writeln!(out)?,
             spared => writeln!(out, "; {spared} in use")?,
         }
@@ -201,34 +226,5 @@ fn ago(time: SystemTime) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..86400 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86400),
-    }
-}
-
-/// Bytes, with an optional K, M or G.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size; write bytes, or a number and K, M or G");
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(size("0"), Ok(0));
-        assert_eq!(size("500M"), Ok(500 << 20));
-        assert_eq!(size("2g"), Ok(2 << 30));
-        for wrong in ["", "M", "1.5G", "-1", "10 M", "99999999999G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! `wasm-interp compile`: fills the artifact store before the first container asks, and says what
-//! is wrong with a module. Also the two hidden stages that the store itself starts.
+//! `wasm-interp compile`: compiles a module into the artifact store before the first container needs it,
+//! or reports why the module cannot be compiled.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,19 +8,19 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use thiserror::Error;
-use wasm_interp_artifact::compile::confined;
-use wasm_interp_artifact::{Artifact, ArtifactError, Origin, Store, StoreConfig, publisher};
+use wasm_interp_artifact::{Artifact, ArtifactError, CodeRequest, Origin, Store};
+use wasm_interp_workload::{Policy, PolicyError};
 
 use crate::places;
 use crate::run::progress::Compiling;
 
 /// Compile a module into the node's cache, as the first container that needs it would.
 ///
-/// A module that is compiled already is only checked. The compiler runs in a process of its own,
-/// without network, privileges, or files; it goes on if this command is interrupted.
+/// If the module is compiled already, the command only checks it. The compiler runs in a process of its
+/// own without network, privileges, or files. It goes on if this command is interrupted.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub(crate) struct CompileArgs {
     /// The WebAssembly module: a WASI preview 1 command.
     file: PathBuf,
     /// Directory of the cache.
@@ -45,20 +45,22 @@ Examples:
 /// Why a module was not compiled.
 #[derive(Debug, Error)]
 pub(crate) enum CompileError {
-    #[error("cannot open {path:?}: {source}")]
+    #[error("cannot open {path:?}: {source}; name a WebAssembly module that you can read")]
     Open { path: PathBuf, source: io::Error },
     #[error("cannot find this executable: {0}; mount /proc")]
     Locate(#[source] io::Error),
     #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    #[error("cannot print the result: {0}")]
+    #[error("cannot print the result: {0}; check where standard output leads")]
     Print(#[from] io::Error),
 }
 
 /// The result as `--json` prints it.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Outcome<'a> {
+struct CompileOutcome<'a> {
     key: String,
     bytes: u64,
     origin: &'a str,
@@ -72,7 +74,7 @@ struct Outcome<'a> {
 const NOT_KEPT: u8 = 3;
 
 /// Compiles one module.
-pub(crate) fn compile(args: &Args) -> Result<ExitCode, CompileError> {
+pub(crate) fn compile(args: &CompileArgs) -> Result<ExitCode, CompileError> {
     let open = |source| CompileError::Open {
         path: args.file.clone(),
         source,
@@ -80,12 +82,17 @@ pub(crate) fn compile(args: &Args) -> Result<ExitCode, CompileError> {
     let wasm = File::open(&args.file).map_err(open)?;
     let name = args.file.display().to_string();
     let cache = args.cache.clone().unwrap_or_else(places::cache_dir);
-    let store = Store::open(&cache, StoreConfig::default());
+    let policy = Policy::load(&places::policy_file())?;
     let compiler = places::compiler().map_err(CompileError::Locate)?;
-    let mut compiling = Compiling::new(&name);
-    let artifact = store.get(&wasm, &name, &compiler, &mut |progress| {
-        compiling.show(progress);
-    });
+    let mut compiling = Compiling::default();
+    let request = CodeRequest {
+        wasm: &wasm,
+        name: &name,
+        compiler: &compiler,
+        policy: policy.cache,
+    };
+    let artifact =
+        Store::open(&cache).get(&request, &mut |progress| compiling.show(&name, progress));
     compiling.end();
     let artifact = artifact?;
     print(args, &name, &artifact)?;
@@ -95,7 +102,7 @@ pub(crate) fn compile(args: &Args) -> Result<ExitCode, CompileError> {
     })
 }
 
-fn print(args: &Args, name: &str, artifact: &Artifact) -> io::Result<()> {
+fn print(args: &CompileArgs, name: &str, artifact: &Artifact) -> io::Result<()> {
     let bytes = artifact.file.metadata()?.len();
     let (origin, seconds, reason) = match &artifact.origin {
         Origin::Cached => ("cached", None, None),
@@ -104,7 +111,7 @@ fn print(args: &Args, name: &str, artifact: &Artifact) -> io::Result<()> {
     };
     let mut out = io::stdout();
     if args.json {
-        let outcome = Outcome {
+        let outcome = CompileOutcome {
             key: artifact.key.to_string(),
             bytes,
             origin,
@@ -124,26 +131,4 @@ fn print(args: &Args, name: &str, artifact: &Artifact) -> io::Result<()> {
         (Some(seconds), None) => writeln!(out, "{name}: compiled in {seconds:.1} s, {size}"),
         (None, _) => writeln!(out, "{name}: already compiled, {size}"),
     }
-}
-
-/// The confined compiler's limits, given by the publisher.
-#[derive(clap::Args)]
-pub(crate) struct ConfinedArgs {
-    #[arg(long)]
-    memory: u64,
-    #[arg(long)]
-    cpu_seconds: u64,
-}
-
-/// The stage that owns the store while a module is compiled.
-pub(crate) fn publish() -> ExitCode {
-    publisher::main()
-}
-
-/// The stage that sees the module.
-pub(crate) fn compile_confined(args: &ConfinedArgs) -> ExitCode {
-    confined::main(confined::Limits {
-        memory: args.memory,
-        cpu_seconds: args.cpu_seconds,
-    })
 }

@@ -1,4 +1,4 @@
-//! `wasm-interp completions`: completions for a shell, made from the arguments themselves.
+//! `wasm-interp completions`: completions for a shell, generated from the definition of the arguments.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,16 +17,16 @@ use crate::Cli;
 /// fish: wasm-interp completions fish > ~/.config/fish/completions/wasm-interp.fish
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Args {
+pub(crate) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }
 
 /// Prints the completions.
-pub(crate) fn completions(args: &Args) -> io::Result<ExitCode> {
+pub(crate) fn completions(args: &CompletionsArgs) -> io::Result<ExitCode> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    // Into memory first: the generator would panic where a pipe is closed early.
+    // Into memory first, because the generator panics if the reader closes the pipe early.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
     io::stdout().write_all(&script)?;

@@ -1,25 +1,27 @@
-//! `wasm-interp inspect`: what a container would do, and why, without anything being done.
+//! `wasm-interp inspect`: describes what a container would do, and why, without running it.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
 use thiserror::Error;
-use wasm_interp_workload::{
-    ErrorKind, Kind, Policy, RootfsView, Work, decide, explain, explain_native,
-};
+use wasm_interp_artifact::{ArtifactError, CompileFailure, check_size};
+use wasm_interp_launch::{LaunchError, PlannedContainer, plan};
+use wasm_interp_workload::{ErrorKind, explain, explain_native, open_root};
 
-use crate::container::{ContainerArgs, ContainerError};
+use crate::container::{self, ContainerArgs, ContainerError};
 use crate::places;
 
-/// Say what a container would do, and why.
+/// Show what a container would do, and why.
 ///
-/// Shows the interpreter and the rule that found it, its arguments, what it may reach and with
-/// which rights, what of the spec it does not get and for what reason, and its limits. Nothing is
-/// run and nothing is changed.
+/// Shows the interpreter and the rule that found it, its arguments, its grants and what they allow, the
+/// parts of the spec that it does not get and the reasons, and its limits. Checks the interpreter's
+/// module and its imports, and refuses them in the words of a create. The command runs nothing and
+/// changes nothing, except that it unpacks an image into the cache once.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub(crate) struct InspectArgs {
     /// Print JSON: the plan, an object "native" for a native program, or an object "error" with "kind"
     /// and "message".
     #[arg(long)]
@@ -30,7 +32,7 @@ pub(crate) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Exits with 1 if there is no plan; the text says why.
+Exits with 1 if there is no plan, or the module cannot run here; the text says why.
 
 Examples:
   A container of containerd's:
@@ -39,73 +41,114 @@ Examples:
   What would happen with a read-only mount over /data:
     wasm-interp inspect --mount src=./data,dst=/data,ro ./rootfs -- python /app/main.py
 
+  An image in an OCI archive:
+    wasm-interp inspect dist/images/hello.tar
+
   Only the interpreter's path:
     wasm-interp inspect --json /path/to/bundle | jq -r .interpreter.path";
 
-/// The answer could not be given.
+/// Why there is no plan, or why it could not be printed.
 #[derive(Debug, Error)]
 pub(crate) enum InspectError {
-    #[error("cannot print the plan: {0}")]
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("cannot print the plan: {0}; check where standard output leads")]
     Print(#[from] io::Error),
-    #[error("cannot write the plan as JSON: {0}")]
+    #[error("cannot write the plan as JSON: {0}; leave out --json, and report this")]
     Json(#[from] serde_json::Error),
 }
 
-/// Prints the plan or why there is none.
-pub(crate) fn inspect(args: &Args) -> Result<ExitCode, InspectError> {
-    match answer(args) {
+/// Prints the plan, or the error that prevents one.
+pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode, InspectError> {
+    let error = match answer(args) {
         Ok(text) => {
-            io::stdout().write_all(text?.as_bytes())?;
-            Ok(ExitCode::SUCCESS)
+            io::stdout().write_all(text.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
         }
-        Err(error) if args.json => {
-            let error = json!({ "error": { "kind": kind(&error), "message": error.to_string() } });
+        Err(error) => error,
+    };
+    match kind(&error) {
+        Some(kind) if args.json => {
+            let error = json!({ "error": { "kind": kind, "message": error.to_string() } });
             writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&error)?)?;
-            Ok(ExitCode::FAILURE)
         }
-        Err(error) => {
-            writeln!(io::stderr(), "{error}")?;
-            Ok(ExitCode::FAILURE)
-        }
+        Some(_) => writeln!(io::stderr(), "{error}")?,
+        None => return Err(error),
     }
+    Ok(ExitCode::FAILURE)
 }
 
-fn answer(args: &Args) -> Result<Result<String, serde_json::Error>, ContainerError> {
+fn answer(args: &InspectArgs) -> Result<String, InspectError> {
     let container = args.container.container()?;
-    if container.kind == Kind::Sandbox {
-        return Ok(if args.json {
-            serde_json::to_string_pretty(&json!({ "sandbox": true })).map(|text| text + "\n")
-        } else {
-            Ok("the pod sandbox: it holds the pod's namespaces and waits; nothing of its image runs\n"
-                .to_owned())
-        });
+    // On stderr, because stdout has the plan only.
+    container::warn(&container.warnings);
+    let root = open_root(&container.rootfs).map_err(LaunchError::from)?;
+    let planned = plan(
+        &container.spec,
+        root,
+        &places::policy_file(),
+        container.host_network(),
+    )?;
+    if let PlannedContainer::Wasm {
+        plan,
+        interpreter,
+        cache,
+    } = &planned
+    {
+        check(&plan.interpreter.path, interpreter, cache.max_module_bytes)
+            .map_err(LaunchError::from)?;
     }
-    let policy = Policy::load(&places::policy_file())?;
-    let view = RootfsView::new(&container.rootfs, &container.spec)?;
-    let json = |text: serde_json::Result<String>| text.map(|text| text + "\n");
-    Ok(match decide(&container.spec, &policy, &view)? {
-        Work::Wasm(plan, _) if args.json => json(serde_json::to_string_pretty(&plan)),
-        Work::Wasm(plan, _) => Ok(explain(&plan)),
-        Work::Native(native) if args.json => {
-            json(serde_json::to_string_pretty(&json!({ "native": native })))
-        }
-        Work::Native(native) => Ok(explain_native(&native)),
+    if args.json {
+        let json = match &planned {
+            PlannedContainer::Sandbox => serde_json::to_string_pretty(&json!({ "sandbox": true })),
+            PlannedContainer::Native(native) => {
+                serde_json::to_string_pretty(&json!({ "native": native }))
+            }
+            PlannedContainer::Wasm { plan, .. } => serde_json::to_string_pretty(plan),
+        };
+        return Ok(json? + "\n");
+    }
+    Ok(match &planned {
+        PlannedContainer::Sandbox => SANDBOX.to_owned(),
+        PlannedContainer::Native(native) => explain_native(native),
+        PlannedContainer::Wasm { plan, .. } => explain(plan),
     })
 }
 
-fn kind(error: &ContainerError) -> &'static str {
+/// Refuses a module that a create would refuse, with its error.
+fn check(name: &str, module: &File, max_bytes: u64) -> Result<(), ArtifactError> {
+    check_size(name, module, max_bytes)?;
+    let mut wasm = Vec::new();
+    // A file may grow while it is read.
+    module
+        .take(max_bytes)
+        .read_to_end(&mut wasm)
+        .map_err(|source| ArtifactError::Read {
+            name: name.to_owned(),
+            source,
+        })?;
+    wasm_interp_module::check(&wasm).map_err(|refusal| ArtifactError::Compile {
+        name: name.to_owned(),
+        failure: CompileFailure::Refused { refusal },
+    })
+}
+
+const SANDBOX: &str =
+    "the pod sandbox: it holds the pod's namespaces and runs no program of its image\n";
+
+/// The class of an error that prevents a plan; `None` for another error.
+fn kind(error: &InspectError) -> Option<&'static str> {
     let kind = match error {
-        ContainerError::Plan(error) => error.kind(),
-        ContainerError::View(error) => error.kind(),
-        ContainerError::Policy(_) => ErrorKind::FailedPrecondition,
-        ContainerError::Target { .. }
-        | ContainerError::Config { .. }
-        | ContainerError::NoArgs { .. } => ErrorKind::InvalidArgument,
+        InspectError::Launch(error) => error.kind()?,
+        InspectError::Container(_) => ErrorKind::InvalidArgument,
+        InspectError::Print(_) | InspectError::Json(_) => return None,
     };
-    match kind {
+    Some(match kind {
         ErrorKind::InvalidArgument => "invalid-argument",
         ErrorKind::NotFound => "not-found",
         ErrorKind::Unimplemented => "unimplemented",
         ErrorKind::FailedPrecondition => "failed-precondition",
-    }
+    })
 }

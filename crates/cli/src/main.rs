@@ -1,5 +1,6 @@
-//! `wasm-interp`, the command line: a person's way to run and understand a container without
-//! containerd, and the executable that compiles for the artifact store.
+//! `wasm-interp`, the command line: runs and inspects containers without containerd, manages the
+//! artifact store, and installs the runtime. The executable `wasm-interp-compiler` in the same folder
+//! compiles.
 //!
 //! Each subcommand is a module with its arguments and one function.
 
@@ -8,8 +9,10 @@ mod compile;
 mod completions;
 mod container;
 mod inspect;
+mod logger;
 mod node;
 mod places;
+mod policy;
 mod run;
 
 use std::error::Error;
@@ -46,25 +49,20 @@ Environment:
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Args),
-    Inspect(inspect::Args),
-    Compile(compile::Args),
-    Cache(cache::Args),
-    Node(node::Args),
-    Completions(completions::Args),
-    /// The stage that owns the store while a module is compiled.
-    #[command(name = "__publish", hide = true)]
-    Publish,
-    /// The stage that sees the module.
-    #[command(name = "__compile-confined", hide = true)]
-    CompileConfined(compile::ConfinedArgs),
+    Run(run::RunArgs),
+    Inspect(inspect::InspectArgs),
+    Compile(compile::CompileArgs),
+    Cache(cache::CacheArgs),
+    Node(node::NodeArgs),
+    Policy(policy::PolicyArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 impl Command {
-    /// The exit code when it could not do what it was asked.
+    /// The exit code when the command fails.
     fn failed(&self) -> ExitCode {
         match self {
-            // As docker and podman have it: the container was never started.
+            // The container was never started. docker and podman use the same code.
             Self::Run(_) => ExitCode::from(125),
             _ => ExitCode::FAILURE,
         }
@@ -73,6 +71,7 @@ impl Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    logger::install();
     let failed = command.failed();
     let outcome: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Run(args) => run::run(&args).map_err(Into::into),
@@ -80,9 +79,8 @@ fn main() -> ExitCode {
         Command::Compile(args) => compile::compile(&args).map_err(Into::into),
         Command::Cache(args) => cache::cache(&args).map_err(Into::into),
         Command::Node(args) => node::node(&args).map_err(Into::into),
+        Command::Policy(args) => policy::policy(&args).map_err(Into::into),
         Command::Completions(args) => completions::completions(&args).map_err(Into::into),
-        Command::Publish => Ok(compile::publish()),
-        Command::CompileConfined(args) => Ok(compile::compile_confined(&args)),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!(

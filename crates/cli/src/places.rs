@@ -1,14 +1,13 @@
-//! Where things are on this node: the policy, the artifact store, and the executables beside ours.
-//! The same places as the shim's.
+//! Paths on this node: the policy, the artifact store, and the compiler. The shim uses the same paths.
 
-use std::env;
-use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
-pub(crate) use wasm_interp_artifact::{CACHE_ENV, cache_dir};
+pub(crate) use wasm_interp_artifact::{
+    CACHE_ENV, cache_dir, compiler_beside_current_exe as compiler,
+};
 pub(crate) use wasm_interp_workload::policy_file;
 
-/// The executable that compiles: this one.
-pub(crate) fn compiler() -> io::Result<PathBuf> {
-    env::current_exe()
+/// The unpacked images of a cache.
+pub(crate) fn images(cache: &Path) -> wasm_interp_image::Images {
+    wasm_interp_image::Images::beneath(cache.join("images"))
 }

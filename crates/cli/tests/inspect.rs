@@ -1,5 +1,6 @@
-//! `wasm-interp inspect` and what surrounds it, as a person or a script sees them.
-#![allow(clippy::unwrap_used)]
+//! `wasm-interp inspect`, the help and errors on the command line, as users and scripts see them.
+// For clippy: .clippy.toml allows more in tests.
+#![cfg(test)]
 
 use std::fs;
 use std::path::Path;
@@ -24,15 +25,20 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A root filesystem with a Python that is enough to be found.
+/// A root filesystem with a Python that `inspect` finds.
 fn rootfs() -> TempDir {
+    rootfs_with(r#"(module (func (export "_start")))"#)
+}
+
+/// A root filesystem with a Python of that text.
+fn rootfs_with(python: &str) -> TempDir {
     let rootfs = tempfile::tempdir().unwrap();
     for directory in ["usr/bin", "app", "tmp"] {
         fs::create_dir_all(rootfs.path().join(directory)).unwrap();
     }
     fs::write(
         rootfs.path().join("usr/bin/python.wasm"),
-        b"\0asm\x01\0\0\0",
+        wat::parse_str(python).unwrap(),
     )
     .unwrap();
     fs::write(rootfs.path().join("app/main.py"), "#!/usr/bin/env python\n").unwrap();
@@ -102,7 +108,7 @@ fn a_bundle_is_its_own_and_json_is_the_plan() {
 }
 
 #[test]
-fn no_plan_is_an_answer_with_code_1() {
+fn missing_plan_exits_with_1() {
     let rootfs = rootfs();
     let args = ["inspect", text(rootfs.path()), "--", "ruby"];
     let output = wasm_interp(&args);
@@ -120,6 +126,52 @@ fn no_plan_is_an_answer_with_code_1() {
 }
 
 #[test]
+fn module_that_create_refuses_is_refused_in_the_same_words() {
+    let imports = r#"(import "env" "fork" (func))
+        (import "wasm_interp_posix_v1" "umask" (func (param i64)))"#;
+    for module in [
+        format!(r#"(module {imports} (func (export "_start")))"#),
+        r#"(module (func (export "_initialize")))"#.to_owned(),
+        r#"(module (memory 1 1 shared) (func (export "_start")))"#.to_owned(),
+    ] {
+        let created = wasm_interp_compiler::compile(&wat::parse_str(&module).unwrap());
+        let reason = created.unwrap_err().to_string();
+        let error = format!("cannot compile /usr/bin/python.wasm: {reason}\n");
+        let rootfs = rootfs_with(&module);
+        let output = wasm_interp(&["inspect", text(rootfs.path()), "--", "/app/main.py"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(stderr(&output), error);
+        let args = ["inspect", "--json", text(rootfs.path()), "--", "python"];
+        let answer: Value = serde_json::from_slice(&wasm_interp(&args).stdout).unwrap();
+        assert_eq!(answer["error"]["kind"], "invalid-argument");
+        assert_eq!(answer["error"]["message"], error.trim_end());
+    }
+}
+
+#[test]
+fn module_above_the_policys_size_is_refused() {
+    let rootfs = rootfs();
+    let policy = rootfs.path().join("policy.json");
+    fs::write(&policy, r#"{ "cache": { "max_module_bytes": "1Mi" } }"#).unwrap();
+    let python = fs::File::options()
+        .write(true)
+        .open(rootfs.path().join("usr/bin/python.wasm"))
+        .unwrap();
+    python.set_len((1 << 20) + 1).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_wasm-interp"))
+        .args(["inspect", text(rootfs.path()), "--", "python"])
+        .env("WASM_INTERP_POLICY", &policy)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(
+        error.contains("the node compiles modules of up to 1 MiB"),
+        "{error}"
+    );
+}
+
+#[test]
 fn mistakes_on_the_command_line_say_the_way_out() {
     let rootfs = rootfs();
     let target = text(rootfs.path());
@@ -127,11 +179,11 @@ fn mistakes_on_the_command_line_say_the_way_out() {
         (&["inspect", target][..], "-- python main.py"),
         (
             &["inspect", "/nonexistent"],
-            "name a root filesystem or a bundle",
+            "name an OCI archive or layout, a root filesystem or a bundle",
         ),
         (
             &["inspect", "--memory", "lots", target, "--", "python"],
-            "use K, M or G",
+            "one with a unit: 64M",
         ),
         (
             &["inspect", "--mount", "src=/x", target, "--", "python"],
@@ -160,15 +212,19 @@ fn mistakes_on_the_command_line_say_the_way_out() {
 }
 
 #[test]
-fn the_pod_sandbox_is_told_apart() {
+fn pod_sandbox_is_reported_as_sandbox() {
     let bundle = tempfile::tempdir().unwrap();
     let config = r#"{ "ociVersion": "1.1.0", "root": { "path": "rootfs" },
         "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/pause"], "cwd": "/" },
         "annotations": { "io.kubernetes.cri.container-type": "sandbox" } }"#;
     fs::write(bundle.path().join("config.json"), config).unwrap();
+    fs::create_dir(bundle.path().join("rootfs")).unwrap();
     let output = wasm_interp(&["inspect", text(bundle.path())]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("pod sandbox"));
+    let output = wasm_interp(&["inspect", "--json", text(bundle.path())]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer, serde_json::json!({ "sandbox": true }));
 }
 
 #[test]
@@ -186,10 +242,102 @@ fn completions_know_the_subcommands() {
 }
 
 #[test]
-fn help_teaches_by_example() {
+fn every_help_has_examples() {
     for args in [&["--help"][..], &["run", "--help"], &["inspect", "--help"]] {
         let output = wasm_interp(args);
         assert!(output.status.success());
         assert!(stdout(&output).contains("Examples:"), "{args:?}");
     }
+}
+
+#[test]
+fn policy_check_says_what_annotations_get() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.json");
+    fs::write(
+        &file,
+        r#"{"network": {"default": {"connect": "dns"},
+                        "ceiling": {"listen": "tcp:8000-9000", "connect": "dns"}}}"#,
+    )
+    .unwrap();
+    let check = |options: &[&str]| {
+        let mut args = vec!["policy", "check"];
+        args.extend_from_slice(options);
+        args.push(text(&file));
+        wasm_interp(&args)
+    };
+
+    let whole = check(&[]);
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    for part in [
+        "native programs run as under any other runtime\n",
+        "network without annotations\n  connect  dns\n",
+        "at most\n  listen   tcp:8000-9000\n  connect  dns\n",
+        "network with hostNetwork, at most\n  none  nothing\n",
+    ] {
+        assert!(stdout(&whole).contains(part), "{}", stdout(&whole));
+    }
+
+    let granted = check(&["--listen", "tcp:8080"]);
+    assert!(granted.status.success(), "{}", stderr(&granted));
+    let part = "network\n  listen   tcp:8080\n  connect  dns\n";
+    assert!(stdout(&granted).contains(part), "{}", stdout(&granted));
+
+    let host = check(&["--host-network", "--network", "none"]);
+    assert!(stdout(&host).contains("no network"), "{}", stdout(&host));
+
+    for (options, part) in [
+        (
+            &["--network", "pod"][..],
+            "cannot grant \"pod\" of annotation wasm-interp.io/network: this node's policy allows \
+             none",
+        ),
+        (
+            &["--host-network", "--listen", "tcp:8080"],
+            "add it to network.host_network_ceiling.listen in policy.json",
+        ),
+        (
+            &["--connect", "tcp:db.prod"],
+            "rule \"tcp:db.prod\" names no port; write tcp:db.prod:443",
+        ),
+    ] {
+        let refused = check(options);
+        assert!(!refused.status.success(), "{options:?}");
+        assert!(stderr(&refused).contains(part), "{}", stderr(&refused));
+    }
+
+    let missing = wasm_interp(&["policy", "check", "/nonexistent/policy.json"]);
+    assert!(
+        stderr(&missing).contains("cannot find policy"),
+        "{}",
+        stderr(&missing)
+    );
+}
+
+#[test]
+fn inspect_shows_what_a_guest_may_reach_of_the_network() {
+    let rootfs = rootfs();
+    let output = wasm_interp(&[
+        "inspect",
+        "--listen",
+        "tcp:8080",
+        "--listen",
+        "udp:53",
+        "--connect",
+        "tcp:localhost:5432",
+        text(rootfs.path()),
+        "--",
+        "/app/main.py",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let part = "network\n  listen   tcp:8080, udp:53\n  connect  tcp:localhost:5432\n\
+                nothing else of the node, no other process\n";
+    assert!(stdout(&output).contains(part), "{}", stdout(&output));
+
+    let output = wasm_interp(&["inspect", text(rootfs.path()), "--", "/app/main.py"]);
+    assert!(
+        stdout(&output).contains("no network"),
+        "{}",
+        stdout(&output)
+    );
 }

@@ -1,34 +1,89 @@
-//! The artifact store's promises, held with the real executable as compiler: one compile per key
-//! across threads and processes, verification, eviction, limits, confinement, and life without a
-//! usable disk.
+//! The artifact store's guarantees: one compile per key across threads and processes, verification,
+//! eviction, limits, confinement, logs, and starts without a usable disk.
+//!
+//! This executable is also the compiler: under the name `wasm-interp-compiler` it acts as that program
+//! (see `main`), so that the tests need no executable of another package.
 
-#![allow(clippy::unwrap_used)]
+// For clippy: .clippy.toml allows more in tests.
+#![cfg(test)]
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 use wasm_interp_artifact::{
-    Artifact, ArtifactError, Failure, Origin, Refusal, Store, StoreConfig, Verdict,
+    Artifact, ArtifactError, CodeRequest, CompileFailure, Integrity, ModuleRefusal, Origin, Store,
 };
+use wasm_interp_workload::CachePolicy;
 
-const COMPILER: &str = env!("CARGO_BIN_EXE_wasm-interp");
+const COMPILER: &str = "wasm-interp-compiler";
 
-/// A cache, and modules to fill it with.
-struct Node {
-    temp: TempDir,
-    config: StoreConfig,
+/// The folder of the executables.
+static RELEASE: OnceLock<PathBuf> = OnceLock::new();
+
+/// An executable of the release.
+fn executable(name: &str) -> PathBuf {
+    RELEASE.get().unwrap().join(name)
 }
 
-impl Node {
+fn main() -> ExitCode {
+    let own = std::env::current_exe().unwrap();
+    if own.file_name().is_some_and(|name| name == COMPILER) {
+        return wasm_interp_compiler::main(std::env::args_os().skip(1));
+    }
+    let release = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let link = |from: &Path, name: &str| fs::hard_link(from, release.path().join(name)).unwrap();
+    link(&own, COMPILER);
+    link(Path::new(env!("CARGO_BIN_EXE_wasm-interp")), "wasm-interp");
+    RELEASE.set(release.path().to_owned()).unwrap();
+    macro_rules! trials {
+        ($($test:ident),* $(,)?) => {
+            vec![$(Trial::test(stringify!($test), || {
+                $test();
+                Ok(())
+            })),*]
+        };
+    }
+    let trials = trials![
+        a_module_is_compiled_once_and_then_found,
+        concurrent_threads_and_processes_compile_once,
+        a_compile_goes_on_when_its_client_is_killed,
+        waiting_clients_fail_with_the_compile_that_they_waited_for,
+        a_damaged_entry_is_compiled_again,
+        eviction_removes_the_least_recently_used_and_keeps_entries_in_use,
+        publishing_keeps_the_store_within_its_size,
+        a_refused_module_is_named_with_the_reason,
+        a_compile_beyond_its_limits_fails_with_the_limit,
+        a_module_of_any_length_is_refused_before_it_is_read,
+        hundreds_of_unknown_imports_are_a_clear_error,
+        a_killed_or_missing_compiler_is_named_in_the_error,
+        the_compiler_is_confined,
+        a_full_read_only_or_noexec_disk_does_not_stop_a_start,
+        a_store_that_other_users_can_write_is_not_used,
+        verify_finds_damage_that_leaves_the_stamp_unchanged,
+        logs_of_the_publisher_and_of_eviction_reach_stderr_of_the_client,
+        the_policy_file_sets_the_bounds_of_a_compile,
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A cache, and modules to fill it with.
+struct StoreNode {
+    temp: TempDir,
+    policy: CachePolicy,
+}
+
+impl StoreNode {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         Self {
             temp,
-            config: StoreConfig::default(),
+            policy: CachePolicy::default(),
         }
     }
 
@@ -37,7 +92,7 @@ impl Node {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.cache(), self.config)
+        Store::open(&self.cache())
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -47,16 +102,20 @@ impl Node {
     }
 
     fn get(&self, path: &Path) -> Result<Artifact, ArtifactError> {
-        let wasm = File::open(path).unwrap();
-        self.store().get(
-            &wasm,
-            &path.display().to_string(),
-            Path::new(COMPILER),
-            &mut |_| {},
-        )
+        self.get_by(&executable(COMPILER), path)
     }
 
-    /// The only file in the cache that ends so.
+    fn get_by(&self, compiler: &Path, path: &Path) -> Result<Artifact, ArtifactError> {
+        let request = CodeRequest {
+            wasm: &File::open(path).unwrap(),
+            name: &path.display().to_string(),
+            compiler,
+            policy: self.policy,
+        };
+        self.store().get(&request, &mut |_| {})
+    }
+
+    /// The only file in the cache with this suffix.
     fn only(&self, end: &str) -> PathBuf {
         let found: Vec<_> = fs::read_dir(self.cache().join("entries"))
             .unwrap()
@@ -68,13 +127,13 @@ impl Node {
     }
 }
 
-/// A module like no other.
+/// A unique module.
 fn module(salt: u32) -> Vec<u8> {
     let wat = format!(r#"(module (func (export "_start") (drop (i32.const {salt}))))"#);
     wat::parse_str(wat).unwrap()
 }
 
-/// A module that takes a while.
+/// A module that takes long to compile.
 fn large(salt: u32) -> Vec<u8> {
     let body =
         "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.const 7)) (local.get 1)))".repeat(60);
@@ -84,9 +143,10 @@ fn large(salt: u32) -> Vec<u8> {
     wat::parse_str(wat).unwrap()
 }
 
-fn compile(node: &Node, path: &Path) -> Command {
-    let mut command = Command::new(COMPILER);
+fn compile(node: &StoreNode, path: &Path) -> Command {
+    let mut command = Command::new(executable("wasm-interp"));
     command
+        .env("WASM_INTERP_POLICY", node.temp.path().join("policy.json"))
         .args(["compile", "--json", "--cache"])
         .arg(node.cache())
         .arg(path);
@@ -102,9 +162,8 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-#[test]
 fn a_module_is_compiled_once_and_then_found() {
-    let node = Node::new();
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &module(1));
     let first = node.get(&path).unwrap();
     assert!(
@@ -122,14 +181,13 @@ fn a_module_is_compiled_once_and_then_found() {
         second.file.write_at(b"x", 0).is_err(),
         "the descriptor can write"
     );
-    // The content counts, not the name.
+    // The content identifies the module, not the name.
     let copy = node.file("b.wasm", &module(1));
     assert_eq!(node.get(&copy).unwrap().origin, Origin::Cached);
 }
 
-#[test]
-fn many_threads_and_processes_at_once_compile_once() {
-    let node = Node::new();
+fn concurrent_threads_and_processes_compile_once() {
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &large(2));
     let children: Vec<_> = (0..6)
         .map(|_| {
@@ -140,12 +198,12 @@ fn many_threads_and_processes_at_once_compile_once() {
         })
         .collect();
     let mut compiled = std::thread::scope(|scope| {
-        let askers: Vec<_> = (0..10)
+        let clients: Vec<_> = (0..10)
             .map(|_| scope.spawn(|| node.get(&path).unwrap()))
             .collect();
-        askers
+        clients
             .into_iter()
-            .map(|asker| asker.join().unwrap().origin)
+            .map(|client| client.join().unwrap().origin)
             .filter(|origin| *origin != Origin::Cached)
             .count()
     });
@@ -156,32 +214,30 @@ fn many_threads_and_processes_at_once_compile_once() {
     assert_eq!(compiled, 1);
 }
 
-#[test]
-fn the_compile_goes_on_when_the_one_who_asked_is_killed() {
-    let node = Node::new();
+fn a_compile_goes_on_when_its_client_is_killed() {
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &large(3));
-    let mut asker = compile(&node, &path).spawn().unwrap();
-    let confined = eventually("the compiler runs", || confined_for(asker.id()));
-    asker.kill().unwrap();
-    asker.wait().unwrap();
+    let mut client = compile(&node, &path).spawn().unwrap();
+    let confined = eventually("the compiler runs", || confined_for(client.id()));
+    client.kill().unwrap();
+    client.wait().unwrap();
     assert!(
         Path::new(&format!("/proc/{confined}")).exists(),
-        "the compiler went with the asker"
+        "the compiler ended with its client"
     );
     assert_eq!(node.get(&path).unwrap().origin, Origin::Cached);
 }
 
-#[test]
-fn a_failure_is_shared_by_those_who_waited() {
-    let mut node = Node::new();
-    node.config.compile_seconds = 1;
+fn waiting_clients_fail_with_the_compile_that_they_waited_for() {
+    let mut node = StoreNode::new();
+    node.policy.compile_seconds = 1;
     let path = node.file("slow.wasm", &large(4));
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        let askers: Vec<_> = (0..5).map(|_| scope.spawn(|| node.get(&path))).collect();
-        for asker in askers {
-            // A fast machine may make it in time; then there is nothing to hold.
-            if let Err(error) = asker.join().unwrap() {
+        let clients: Vec<_> = (0..5).map(|_| scope.spawn(|| node.get(&path))).collect();
+        for client in clients {
+            // A fast machine may finish in time; then there is nothing to check.
+            if let Err(error) = client.join().unwrap() {
                 assert!(error.to_string().contains("longer than the 1 s"), "{error}");
             }
         }
@@ -192,9 +248,8 @@ fn a_failure_is_shared_by_those_who_waited() {
     );
 }
 
-#[test]
-fn what_is_damaged_is_compiled_again() {
-    let node = Node::new();
+fn a_damaged_entry_is_compiled_again() {
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &module(5));
     let code = {
         node.get(&path).unwrap();
@@ -251,9 +306,8 @@ fn what_is_damaged_is_compiled_again() {
     assert!(!code.with_extension("code.tmp").exists());
 }
 
-#[test]
-fn the_least_recently_used_goes_first_and_what_runs_stays() {
-    let node = Node::new();
+fn eviction_removes_the_least_recently_used_and_keeps_entries_in_use() {
+    let node = StoreNode::new();
     let paths: Vec<_> = (0..4)
         .map(|n| node.file(&format!("{n}.wasm"), &module(60 + n)))
         .collect();
@@ -272,7 +326,7 @@ fn the_least_recently_used_goes_first_and_what_runs_stays() {
     let each = entries[0].bytes + 1024;
     let pruned = node.store().prune(each * 2).unwrap();
     assert_eq!((pruned.removed, pruned.spared), (2, 1));
-    let names = |node: &Node| {
+    let names = |node: &StoreNode| {
         let mut names: Vec<_> = node
             .store()
             .list()
@@ -289,32 +343,30 @@ fn the_least_recently_used_goes_first_and_what_runs_stays() {
     assert_eq!(node.store().prune(0).unwrap().removed, 2);
 }
 
-#[test]
 fn publishing_keeps_the_store_within_its_size() {
-    let mut node = Node::new();
+    let mut node = StoreNode::new();
     let first = node.file("1.wasm", &module(71));
     let second = node.file("2.wasm", &module(72));
     drop(node.get(&first).unwrap());
-    node.config.max_bytes = node.store().list().unwrap()[0].bytes + 2048;
+    node.policy.max_bytes = node.store().list().unwrap()[0].bytes + 2048;
     drop(node.get(&second).unwrap());
     let entries = node.store().list().unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].name, second.display().to_string());
-    // What can never fit is not kept at all, and says so.
-    node.config.max_bytes = 100;
+    // An entry that can never fit is not kept, and the output says so.
+    node.policy.max_bytes = 100;
     let third = node.get(&node.file("3.wasm", &module(73))).unwrap();
     assert!(
         matches!(third.origin, Origin::Uncached { ref reason, .. } if reason.contains("100 bytes"))
     );
 }
 
-#[test]
-fn a_module_at_fault_is_named_with_the_reason() {
-    let node = Node::new();
+fn a_refused_module_is_named_with_the_reason() {
+    let node = StoreNode::new();
     let broken = node.file("broken.wasm", b"\0asm\x01\0\0\0\xff");
     let error = node.get(&broken).unwrap_err();
     assert!(
-        matches!(error.refusal(), Some(Refusal::Invalid { .. })),
+        matches!(error.refusal(), Some(ModuleRefusal::Invalid { .. })),
         "{error}"
     );
     assert!(
@@ -322,10 +374,13 @@ fn a_module_at_fault_is_named_with_the_reason() {
             .to_string()
             .starts_with(&format!("cannot compile {}", broken.display()))
     );
-    let native = node.file("native.wasm", &fs::read(COMPILER).unwrap()[..4096]);
+    let native = node.file(
+        "native.wasm",
+        &fs::read(executable(COMPILER)).unwrap()[..4096],
+    );
     assert_eq!(
         node.get(&native).unwrap_err().refusal(),
-        Some(&Refusal::Precompiled)
+        Some(&ModuleRefusal::Precompiled)
     );
     let output = compile(&node, &broken).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -336,33 +391,32 @@ fn a_module_at_fault_is_named_with_the_reason() {
     assert_eq!(node.store().list().unwrap().len(), 0);
 }
 
-#[test]
-fn limits_are_clear_errors() {
-    let mut node = Node::new();
+fn a_compile_beyond_its_limits_fails_with_the_limit() {
+    let mut node = StoreNode::new();
     let path = node.file("hungry.wasm", &large(8));
-    node.config.compile_memory_bytes = 8 << 20;
+    node.policy.compile_memory_bytes = 8 << 20;
     let error = node.get(&path).unwrap_err();
     assert!(
         matches!(
             error,
             ArtifactError::Compile {
-                failure: Failure::MemoryLimit { .. },
+                failure: CompileFailure::MemoryLimit { .. },
                 ..
             }
         ),
         "{error}"
     );
     assert!(error.to_string().contains("hungry.wasm") && error.to_string().contains("8 MiB"));
-    node.config = StoreConfig {
+    node.policy = CachePolicy {
         compile_seconds: 0,
-        ..StoreConfig::default()
+        ..CachePolicy::default()
     };
     let error = node.get(&path).unwrap_err();
     assert!(
         matches!(
             error,
             ArtifactError::Compile {
-                failure: Failure::TimeLimit { .. },
+                failure: CompileFailure::TimeLimit { .. },
                 ..
             }
         ),
@@ -370,11 +424,10 @@ fn limits_are_clear_errors() {
     );
 }
 
-/// A volume's file may be as long as its writer likes, without a byte on any disk; reading it would
-/// take for ever, and its copy all memory of the node.
-#[test]
+/// A sparse file in a volume may have any length. To read it would take hours, and a copy of it would
+/// need all memory of the node.
 fn a_module_of_any_length_is_refused_before_it_is_read() {
-    let node = Node::new();
+    let node = StoreNode::new();
     let path = node.file("endless.wasm", b"\0asm\x01\0\0\0");
     File::options()
         .write(true)
@@ -384,16 +437,15 @@ fn a_module_of_any_length_is_refused_before_it_is_read() {
         .unwrap();
     let error = node.get(&path).unwrap_err();
     assert!(
-        matches!(error.refusal(), Some(Refusal::TooLarge { .. })),
+        matches!(error.refusal(), Some(ModuleRefusal::TooLarge { .. })),
         "{error}"
     );
     assert!(error.to_string().contains("1048576 MiB"), "{error}");
 }
 
 /// An Emscripten module put into an image by mistake has hundreds of them.
-#[test]
 fn hundreds_of_unknown_imports_are_a_clear_error() {
-    let node = Node::new();
+    let node = StoreNode::new();
     let imports: String = (0..900)
         .map(|n| format!(r#"(import "env" "a_function_with_a_long_name_{n}" (func))"#))
         .collect();
@@ -401,60 +453,51 @@ fn hundreds_of_unknown_imports_are_a_clear_error() {
     let path = node.file("emscripten.wasm", &wat::parse_str(wat).unwrap());
     let error = node.get(&path).unwrap_err();
     assert!(
-        matches!(error.refusal(), Some(Refusal::Imports { .. })),
+        matches!(error.refusal(), Some(ModuleRefusal::Imports { .. })),
         "{error}"
     );
     assert!(error.to_string().contains("and 800 more"), "{error}");
 }
 
-#[test]
-fn a_compiler_that_dies_is_told_apart() {
-    let node = Node::new();
+fn a_killed_or_missing_compiler_is_named_in_the_error() {
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &large(9));
-    let mut asker = compile(&node, &path)
+    let mut client = compile(&node, &path)
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let confined = eventually("the compiler runs", || confined_for(asker.id()));
+    let confined = eventually("the compiler runs", || confined_for(client.id()));
     kill(confined);
     let mut words = String::new();
-    std::io::Read::read_to_string(&mut asker.stderr.take().unwrap(), &mut words).unwrap();
-    assert_eq!(asker.wait().unwrap().code(), Some(1));
+    std::io::Read::read_to_string(&mut client.stderr.take().unwrap(), &mut words).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(1));
     assert!(
         words.contains("a.wasm") && words.contains("signal 9"),
         "{words}"
     );
-    let missing = Path::new("/nonexistent/wasm-interp");
-    let error = node
-        .store()
-        .get(&File::open(&path).unwrap(), "a", missing, &mut |_| {})
-        .unwrap_err();
+    let missing = Path::new("/nonexistent/wasm-interp-compiler");
+    let error = node.get_by(missing, &path).unwrap_err();
     assert!(matches!(error, ArtifactError::Start { .. }), "{error}");
-    // A program that is no compiler.
-    let wrong = Path::new("/bin/true");
-    let error = node
-        .store()
-        .get(&File::open(&path).unwrap(), "a", wrong, &mut |_| {})
-        .unwrap_err();
+    // A program that is not the compiler.
+    let error = node.get_by(Path::new("/bin/true"), &path).unwrap_err();
     assert!(
         matches!(
             error,
-            ArtifactError::Lost { .. } | ArtifactError::Compile { .. }
+            ArtifactError::NoResponse { .. } | ArtifactError::Compile { .. }
         ),
         "{error}"
     );
 }
 
-#[test]
 fn the_compiler_is_confined() {
     if !is_root() {
         return;
     }
-    let node = Node::new();
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &large(10));
-    let mut asker = compile(&node, &path).spawn().unwrap();
+    let mut client = compile(&node, &path).spawn().unwrap();
     let pid = eventually("the compiler is confined", || {
-        let pid = confined_for(asker.id())?;
+        let pid = confined_for(client.id())?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         status.contains("Seccomp:\t2").then_some(pid)
     });
@@ -487,11 +530,10 @@ fn the_compiler_is_confined() {
         "{descriptors:?}"
     );
     kill(pid);
-    asker.wait().unwrap();
+    client.wait().unwrap();
 }
 
-#[test]
-fn a_disk_that_is_full_read_only_or_noexec_does_not_stop_a_start() {
+fn a_full_read_only_or_noexec_disk_does_not_stop_a_start() {
     if !is_root() {
         return;
     }
@@ -500,11 +542,13 @@ fn a_disk_that_is_full_read_only_or_noexec_does_not_stop_a_start() {
         ("ro,mode=700", "Read-only"),
         ("noexec,mode=700", "noexec"),
     ] {
-        let node = Node::new();
+        let node = StoreNode::new();
         let path = node.file("a.wasm", &module(11));
         fs::create_dir(node.cache()).unwrap();
         let script = format!(
-            "mount -t tmpfs -o {options} tmpfs {cache} && exec {COMPILER} compile --json --cache {cache} {}",
+            "mount -t tmpfs -o {options} tmpfs {cache} && exec {} compile --json --cache {cache} \
+             {}",
+            executable("wasm-interp").display(),
             path.display(),
             cache = node.cache().display(),
         );
@@ -523,10 +567,9 @@ fn a_disk_that_is_full_read_only_or_noexec_does_not_stop_a_start() {
     }
 }
 
-#[test]
-fn a_store_that_others_could_have_written_is_not_used() {
+fn a_store_that_other_users_can_write_is_not_used() {
     use std::os::unix::fs::PermissionsExt as _;
-    let node = Node::new();
+    let node = StoreNode::new();
     let path = node.file("a.wasm", &module(12));
     node.get(&path).unwrap();
     fs::set_permissions(node.cache(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -542,12 +585,11 @@ fn a_store_that_others_could_have_written_is_not_used() {
     );
 }
 
-#[test]
-fn verify_finds_what_a_stamp_cannot_see_and_the_command_says_so() {
-    let node = Node::new();
+fn verify_finds_damage_that_leaves_the_stamp_unchanged() {
+    let node = StoreNode::new();
     node.get(&node.file("a.wasm", &module(13))).unwrap();
     let cache = |act: &str| {
-        Command::new(COMPILER)
+        Command::new(executable("wasm-interp"))
             .args(["cache", act, "--json", "--cache"])
             .arg(node.cache())
             .output()
@@ -563,12 +605,72 @@ fn verify_finds_what_a_stamp_cannot_see_and_the_command_says_so() {
         .unwrap();
     assert!(matches!(
         node.store().verify().unwrap()[0].1,
-        Verdict::Unsound { .. }
+        Integrity::Unsound { .. }
     ));
     assert_eq!(cache("verify").status.code(), Some(1));
     assert_eq!(json(&cache("ls")).as_array().unwrap().len(), 1);
     assert_eq!(json(&cache("prune"))["removed"], 1);
     assert_eq!(json(&cache("ls")).as_array().unwrap().len(), 0);
+}
+
+/// The publisher has no log of its own.
+fn logs_of_the_publisher_and_of_eviction_reach_stderr_of_the_client() {
+    let node = StoreNode::new();
+    let compiled = |path: &Path| {
+        let output = compile(&node, path).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(compiled(&node.file("1.wasm", &module(81))), "");
+
+    // One entry fits, but not two.
+    let bytes = node.store().list().unwrap()[0].bytes;
+    let policy = format!(r#"{{"cache": {{"max_bytes": {}}}}}"#, bytes + 2048);
+    node.file("policy.json", policy.as_bytes());
+    fs::write(node.cache().join("entries/notes"), "mine").unwrap();
+    let log = compiled(&node.file("2.wasm", &module(82)));
+    assert!(
+        log.contains(r#"ignored "notes" in the entries of the cache"#),
+        "{log}"
+    );
+    assert!(
+        log.contains("removed 1 least recently used entries"),
+        "{log}"
+    );
+    assert_eq!(node.store().list().unwrap().len(), 1);
+}
+
+fn the_policy_file_sets_the_bounds_of_a_compile() {
+    let node = StoreNode::new();
+    let path = node.file("a.wasm", &module(83));
+    for (policy, expected) in [
+        (
+            r#"{"cache": {"max_bytes": "1K"}}"#,
+            "the cache may hold 1024 bytes",
+        ),
+        (
+            r#"{"cache": {"max_bytes": "1 K"}}"#,
+            r#"cannot parse "1 K" as a size"#,
+        ),
+        (
+            r#"{"cache": {"compile_slots": 0}}"#,
+            "cache.compile_slots is 0",
+        ),
+    ] {
+        node.file("policy.json", policy.as_bytes());
+        let output = compile(&node, &path).output().unwrap();
+        assert!(!output.status.success(), "{policy}");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(expected), "{policy}: {text}");
+    }
+    node.file("policy.json", br#"{"cache": {"max_module_bytes": "1MiB"}}"#);
+    let path = node.file("b.wasm", b"\0asm\x01\0\0\0");
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len((1 << 20) + 1).unwrap();
+    let output = compile(&node, &path).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("modules of up to 1 MiB"), "{text}");
 }
 
 fn kill(pid: i32) {
@@ -590,8 +692,8 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The confined compiler that works for an asker: its grandchild.
-fn confined_for(asker: u32) -> Option<i32> {
+/// The confined compiler of a client: its grandchild.
+fn confined_for(client: u32) -> Option<i32> {
     let processes = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
@@ -601,8 +703,8 @@ fn confined_for(asker: u32) -> Option<i32> {
     };
     processes.into_iter().find(|pid| {
         let confined = fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("__compile-confined"));
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("compile-confined"));
         let publisher = parent(*pid).and_then(|publisher| i32::try_from(publisher).ok());
-        confined && publisher.and_then(parent) == Some(asker)
+        confined && publisher.and_then(parent) == Some(client)
     })
 }

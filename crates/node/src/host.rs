@@ -1,4 +1,4 @@
-//! The host's file system as this process sees it. Used by both sides; knows no file's meaning.
+//! The host's file system as this process sees it. Used by the client and the job; does not know what a file means.
 
 use std::fs;
 use std::io;
@@ -7,19 +7,19 @@ use std::path::{Component, Path, PathBuf};
 use crate::files::FileError;
 use crate::names::{BASE, RUN};
 
-/// A node's file system, at `/` or mounted somewhere else (`/host` in a pod).
+/// The root of a node's file system: `/`, or the folder where it is mounted (`/host` in a pod).
 ///
-/// Paths come in two kinds: *of the host*, as its own processes and configuration name them, and
-/// *from here*, which [`Host::at`] makes of them.
+/// There are two kinds of paths. A *path of the host* is the one that the host's own processes and configuration use.
+/// A *path from here* is the one that this process uses; [`HostRoot::at`] makes it from a path of the host.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub struct HostRoot {
     root: PathBuf,
     base: PathBuf,
     systemd: PathBuf,
 }
 
-impl Host {
-    /// The host whose file system is at `root`.
+impl HostRoot {
+    /// The host whose file system is at `root`, a path from here.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let systemd = root.join("run/systemd/private");
@@ -30,22 +30,21 @@ impl Host {
         }
     }
 
-    /// Releases lie at another place: a path of the host.
+    /// With another folder of releases, a path of the host.
     #[must_use]
     pub fn with_base(mut self, base: impl Into<PathBuf>) -> Self {
         self.base = base.into();
         self
     }
 
-    /// systemd's private socket is elsewhere: a path from here.
+    /// With another private socket of systemd, a path from here.
     #[must_use]
     pub fn with_systemd(mut self, socket: impl Into<PathBuf>) -> Self {
         self.systemd = socket.into();
         self
     }
 
-    /// Where a path of the host is from here. Steps upwards are left out: the result is beneath
-    /// the root.
+    /// The path from here for a path of the host. It is always beneath the root: `..` is left out.
     #[must_use]
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let mut from_here = self.root.clone();
@@ -57,11 +56,11 @@ impl Host {
         from_here
     }
 
-    /// Where a path of the host is from here, to be written there. In the file system of an image a link that
-    /// the image's own system would follow may lead to a file of this machine.
+    /// As [`HostRoot::at`], for a path that is to be written. In the file system of a node image, an absolute symbolic link
+    /// is meant for the image's own system, but leads to a file of this machine from here.
     ///
     /// # Errors
-    /// If it does.
+    /// If a symbolic link leads out of the root.
     pub(crate) fn to_write(&self, path: impl AsRef<Path>) -> Result<PathBuf, FileError> {
         let here = self.at(path);
         if self.root == Path::new("/") {
@@ -84,10 +83,10 @@ impl Host {
         }
     }
 
-    /// As [`Host::to_write`], for a link itself.
+    /// As [`HostRoot::to_write`], for a link itself.
     ///
     /// # Errors
-    /// If a link on the way leads out of the root.
+    /// If a symbolic link in the path of its folder leads out of the root.
     pub(crate) fn link_to_write(&self, path: &Path) -> Result<PathBuf, FileError> {
         let folder = self.to_write(path.parent().unwrap_or(path))?;
         Ok(path
@@ -101,7 +100,7 @@ impl Host {
         &self.root
     }
 
-    /// Where releases lie: a path of the host.
+    /// The folder of releases, a path of the host.
     #[must_use]
     pub fn base(&self) -> &Path {
         &self.base
@@ -113,23 +112,22 @@ impl Host {
         &self.systemd
     }
 
-    /// Reports and the lock, from here.
+    /// The folder of reports and the lock, from here.
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.at(RUN)
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
 
     #[test]
-    fn a_link_of_an_image_does_not_lead_to_a_file_of_this_machine() {
+    fn link_of_a_node_image_leads_to_no_file_of_this_machine() {
         let (image, machine) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let host = Host::new(image.path());
+        let host = HostRoot::new(image.path());
         let etc = host.at("/etc");
         fs::create_dir_all(etc.join("real")).unwrap();
         fs::write(machine.path().join("config.toml"), "").unwrap();

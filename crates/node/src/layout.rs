@@ -1,90 +1,103 @@
-//! How a node is laid out: where its containerd, that one's configuration and its service are. Found
-//! by reading; called by the job first of all. Does not know what is written there.
+//! The layout of a node: its containerd, containerd's configuration, and containerd's service. Found by reading; the first
+//! step of each job. Does not know the content of a configuration.
 
 mod unit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::distribution::{Distribution, DistributionChoice};
 use crate::files::{self, FileError};
-use crate::host::Host;
-use crate::job::{Choice, Distribution};
-use crate::record::Record;
+use crate::host::HostRoot;
+use crate::record::NodeRecord;
 
-/// One node's containerd.
+/// The containerd of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub(crate) struct NodeLayout {
     pub(crate) distribution: Distribution,
-    /// What containerd is started with.
+    /// The configuration file that containerd is started with.
     pub(crate) main: PathBuf,
-    pub(crate) place: Place,
-    /// containerd itself.
+    pub(crate) main_file: MainFile,
+    pub(crate) location: ConfigLocation,
+    /// The executable.
     pub(crate) binary: PathBuf,
-    /// Whose restart restarts it: the first that is active.
+    /// The units that run it. The first that is active is restarted.
     pub(crate) units: &'static [&'static str],
-    /// Bundles are beneath it; `None` where the configuration says so.
+    /// Its state directory; `None` if the configuration names it.
     pub(crate) state: Option<PathBuf>,
-    /// Its socket; `None` where the configuration says so.
+    /// Its socket; `None` if the configuration names it.
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// Where a runtime is configured.
+/// Whether containerd can run without its main configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MainFile {
+    /// It can: containerd then runs with its defaults.
+    Optional,
+    /// The distribution writes the file when it starts. If it is missing or empty, the distribution has not started yet.
+    WrittenAtStart,
+}
+
+/// The file in which a runtime is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the main file, or in a folder that it imports.
+pub(crate) enum ConfigLocation {
+    /// The main file, or a file in a folder that it imports.
     Main,
-    /// In a template that gives the main file: by the version of what it gave last.
+    /// The template of the main file. The version of the main file decides which.
     Template { v2: PathBuf, v3: PathBuf },
-    /// In a folder that the distribution itself merges into another file, and then restarts
-    /// containerd.
+    /// A file in a folder that the distribution merges into another file. The distribution then restarts containerd.
     Merged { folder: PathBuf, into: PathBuf },
 }
 
-/// The node's layout is not one that can be served.
+/// The node's layout is not supported.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// Bottlerocket.
     #[error(
-        "this node runs Bottlerocket, whose root is read-only and which takes no other container \
-         runtimes: use nodes with Amazon Linux 2023 or Ubuntu, and keep the installer off these with \
-         a node selector"
+        "cannot use this node: it runs Bottlerocket, whose root is read-only and which allows no \
+         other container runtimes; use nodes with Amazon Linux 2023 or Ubuntu, and keep the \
+         installer off these nodes with a node selector"
     )]
     Bottlerocket,
     /// Container-Optimized OS.
     #[error(
-        "this node runs Container-Optimized OS, which mounts /opt and /var so that nothing on them \
-         can be executed, and writes its containerd configuration anew at boot: use a node pool with \
-         the image type ubuntu_containerd, and keep the installer off these nodes with a node selector"
+        "cannot use this node: it runs Container-Optimized OS, which forbids to execute files in \
+         /opt and /var, and writes a new containerd configuration at boot; use a node pool with \
+         the image type ubuntu_containerd, and keep the installer off these nodes with a node \
+         selector"
     )]
     ContainerOptimizedOs,
     /// No containerd.
     #[error(
-        "found no containerd on this node: looked for k3s, RKE2, k0s, MicroK8s, a unit \
-         containerd.service, /usr/bin/containerd and /usr/local/bin/containerd; start it once, or name \
-         the layout with --distribution"
+        "cannot find containerd on this node: there is no k3s, RKE2, k0s or MicroK8s, no unit \
+         containerd.service, and neither /usr/bin/containerd nor /usr/local/bin/containerd; start \
+         containerd once, or name the layout with --distribution"
     )]
     NotFound,
     /// Several.
-    #[error("found {} on this node: name the one to use with --distribution", names(.0))]
+    #[error("cannot choose between {} on this node; name one with --distribution", names(.0))]
     Ambiguous(Vec<Distribution>),
-    /// A distribution that keeps its things somewhere else, or has not begun.
+    /// The unit of a distribution is there, but not its data directory.
     #[error(
-        "this node has {unit} but not {missing}: start it once if it never ran; a data directory of its \
-         own (--data-dir) cannot be served; if another containerd is the one to configure, name its \
-         layout with --distribution"
+        "cannot use this node: it has {unit} but not {missing}; start it once if it never ran, \
+         or, if another containerd is meant, name its layout with --distribution; another data \
+         directory (--data-dir) is not supported"
     )]
     Elsewhere {
         /// The distribution's unit.
         unit: &'static str,
-        /// What the distribution would have.
+        /// The file or folder that the distribution should have.
         missing: PathBuf,
     },
-    /// Not the one that was named.
-    #[error("this node is not laid out as {}: {missing} is missing", .distribution.name())]
+    /// The named layout does not fit.
+    #[error(
+        "cannot use the layout {}: {missing} does not exist; name another with --distribution",
+        .distribution.name()
+    )]
     NotThis {
-        /// What was asked for.
+        /// The layout that was named.
         distribution: Distribution,
-        /// What it would have.
+        /// The file that it needs.
         missing: PathBuf,
     },
     /// See the error.
@@ -97,32 +110,18 @@ fn names(found: &[Distribution]) -> String {
     names.join(" and ")
 }
 
-impl Distribution {
-    /// As `--distribution` takes it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Containerd => "containerd",
-            Self::K3s => "k3s",
-            Self::Rke2 => "rke2",
-            Self::K0s => "k0s",
-            Self::MicroK8s => "microk8s",
-        }
-    }
-}
-
 const K3S_UNITS: &[&str] = &["k3s.service", "k3s-agent.service"];
 const RKE2_UNITS: &[&str] = &["rke2-server.service", "rke2-agent.service"];
 const K0S_UNITS: &[&str] = &["k0sworker.service", "k0scontroller.service"];
-/// First line of a configuration that k0s looks after.
+/// First line of a configuration that k0s manages.
 const K0S_MANAGED: &str = "# k0s_managed=true";
 
 /// Finds the node's layout.
-pub(crate) fn find(host: &Host, choice: Choice) -> Result<Layout, LayoutError> {
+pub(crate) fn find(host: &HostRoot, choice: DistributionChoice) -> Result<NodeLayout, LayoutError> {
     refuse_systems(host)?;
     let distribution = match choice {
-        Choice::Named(distribution) => distribution,
-        Choice::Auto => detect(host)?,
+        DistributionChoice::Named(distribution) => distribution,
+        DistributionChoice::Auto => detect(host)?,
     };
     let layout = match distribution {
         Distribution::K3s => rancher(
@@ -138,10 +137,11 @@ pub(crate) fn find(host: &Host, choice: Choice) -> Result<Layout, LayoutError> {
             RKE2_UNITS,
         ),
         Distribution::K0s => k0s(host)?,
-        Distribution::MicroK8s => Layout {
+        Distribution::MicroK8s => NodeLayout {
             distribution,
             main: "/var/snap/microk8s/current/args/containerd-template.toml".into(),
-            place: Place::Main,
+            main_file: MainFile::WrittenAtStart,
+            location: ConfigLocation::Main,
             binary: "/snap/microk8s/current/bin/containerd".into(),
             units: &["snap.microk8s.daemon-containerd.service"],
             state: Some("/var/snap/microk8s/common/run/containerd".into()),
@@ -158,8 +158,8 @@ pub(crate) fn find(host: &Host, choice: Choice) -> Result<Layout, LayoutError> {
     Ok(layout)
 }
 
-/// Systems on which it cannot work, however they are configured.
-fn refuse_systems(host: &Host) -> Result<(), LayoutError> {
+/// Refuses systems that cannot work in any configuration.
+fn refuse_systems(host: &HostRoot) -> Result<(), LayoutError> {
     for file in ["/etc/os-release", "/usr/lib/os-release"] {
         let Some(bytes) = files::read(&host.at(file))? else {
             continue;
@@ -175,7 +175,7 @@ fn refuse_systems(host: &Host) -> Result<(), LayoutError> {
     Ok(())
 }
 
-fn detect(host: &Host) -> Result<Distribution, LayoutError> {
+fn detect(host: &HostRoot) -> Result<Distribution, LayoutError> {
     let signs: [(_, _, &[_]); 4] = [
         (
             Distribution::K3s,
@@ -194,14 +194,14 @@ fn detect(host: &Host) -> Result<Distribution, LayoutError> {
             &[],
         ),
     ];
-    // Its containerd is not where it is looked for; the one beside it would be the wrong one. A node that was
-    // provisioned all the same must not be stuck with that.
+    // The containerd of the distribution is in another place, and a containerd beside it would be the wrong one. A node
+    // that is installed already has to stay usable: it can be uninstalled.
     let elsewhere = signs.iter().find_map(|(_, sign, units)| {
         let unit = units.iter().find(|unit| unit::exists(host, unit))?;
         (!exists(host, Path::new(sign))).then_some((unit, sign))
     });
     if let Some((unit, missing)) = elsewhere
-        && !Record::exists(host)
+        && !NodeRecord::exists(host)
     {
         return Err(LayoutError::Elsewhere {
             unit,
@@ -214,7 +214,7 @@ fn detect(host: &Host) -> Result<Distribution, LayoutError> {
         .map(|(distribution, ..)| distribution)
         .collect();
     match found[..] {
-        // A Kubernetes with a containerd of its own goes before one beside it, which is Docker's.
+        // If there is also a containerd of its own, that is Docker's.
         [one] => Ok(one),
         [] => Ok(Distribution::Containerd),
         _ => Err(LayoutError::Ambiguous(found)),
@@ -226,12 +226,13 @@ fn rancher(
     data: &str,
     binary: &str,
     units: &'static [&'static str],
-) -> Layout {
+) -> NodeLayout {
     let folder = Path::new(data).join("agent/etc/containerd");
-    Layout {
+    NodeLayout {
         distribution,
         main: folder.join("config.toml"),
-        place: Place::Template {
+        main_file: MainFile::WrittenAtStart,
+        location: ConfigLocation::Template {
             v2: folder.join("config.toml.tmpl"),
             v3: folder.join("config-v3.toml.tmpl"),
         },
@@ -242,24 +243,27 @@ fn rancher(
     }
 }
 
-fn k0s(host: &Host) -> Result<Layout, LayoutError> {
+fn k0s(host: &HostRoot) -> Result<NodeLayout, LayoutError> {
     let main = PathBuf::from("/etc/k0s/containerd.toml");
     let managed = match files::read(&host.at(&main))? {
         Some(text) => text.starts_with(K0S_MANAGED.as_bytes()),
         None => true,
     };
-    let place = if managed {
-        Place::Merged {
-            folder: "/etc/k0s/containerd.d".into(),
-            into: "/run/k0s/containerd-cri.toml".into(),
-        }
+    let (main_file, location) = if managed {
+        let folder = "/etc/k0s/containerd.d".into();
+        let into = "/run/k0s/containerd-cri.toml".into();
+        (
+            MainFile::WrittenAtStart,
+            ConfigLocation::Merged { folder, into },
+        )
     } else {
-        Place::Main
+        (MainFile::Optional, ConfigLocation::Main)
     };
-    Ok(Layout {
+    Ok(NodeLayout {
         distribution: Distribution::K0s,
         main,
-        place,
+        main_file,
+        location,
         binary: "/var/lib/k0s/bin/containerd".into(),
         units: K0S_UNITS,
         state: Some("/run/k0s/containerd".into()),
@@ -267,8 +271,8 @@ fn k0s(host: &Host) -> Result<Layout, LayoutError> {
     })
 }
 
-/// A containerd of its own. How it is started says which one and with which file.
-fn plain(host: &Host) -> Result<Option<Layout>, LayoutError> {
+/// A containerd with a service of its own. The command of the service names the executable and the file.
+fn plain(host: &HostRoot) -> Result<Option<NodeLayout>, LayoutError> {
     let started = unit::command(host, "containerd.service")?.unwrap_or_default();
     let binary = started
         .first()
@@ -278,10 +282,11 @@ fn plain(host: &Host) -> Result<Option<Layout>, LayoutError> {
         .find(|binary| binary.is_absolute() && exists(host, binary));
     let main = unit::flag(&started, &["--config", "-c"])
         .map_or_else(|| "/etc/containerd/config.toml".into(), PathBuf::from);
-    Ok(binary.map(|binary| Layout {
+    Ok(binary.map(|binary| NodeLayout {
         distribution: Distribution::Containerd,
         main,
-        place: Place::Main,
+        main_file: MainFile::Optional,
+        location: ConfigLocation::Main,
         binary,
         units: &["containerd.service"],
         state: unit::flag(&started, &["--state"]).map(PathBuf::from),
@@ -289,43 +294,49 @@ fn plain(host: &Host) -> Result<Option<Layout>, LayoutError> {
     }))
 }
 
-/// Whether something of that name is there. A link counts though it may lead nowhere from here: its
-/// target is meant for the host's own processes.
-fn exists(host: &Host, path: &Path) -> bool {
+/// Whether a file with that path exists. A link counts even if its target does not exist from here: the target is a path
+/// of the host.
+fn exists(host: &HostRoot, path: &Path) -> bool {
     fs::symlink_metadata(host.at(path)).is_ok()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
 
     #[test]
-    fn a_distribution_elsewhere_is_not_taken_for_the_containerd_beside_it() {
+    fn distribution_in_another_directory_is_not_mistaken_for_the_containerd_beside_it() {
         let units = [K3S_UNITS, RKE2_UNITS, K0S_UNITS].concat();
         for (unit, folder) in units.iter().zip(unit::FOLDERS.iter().cycle()) {
             let root = tempfile::tempdir().unwrap();
-            let host = Host::new(root.path());
+            let host = HostRoot::new(root.path());
             let write = |path: &Path| {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "").unwrap();
             };
             write(&host.at("/usr/bin/containerd"));
-            assert!(find(&host, Choice::Auto).is_ok());
+            assert!(find(&host, DistributionChoice::Auto).is_ok());
             let path = host.at(Path::new(folder).join(unit));
             write(&path);
-            let said = find(&host, Choice::Auto).unwrap_err().to_string();
+            let said = find(&host, DistributionChoice::Auto)
+                .unwrap_err()
+                .to_string();
             assert!(
-                said.starts_with(&format!("this node has {unit} but not /var/lib/")),
+                said.starts_with(&format!(
+                    "cannot use this node: it has {unit} but not /var/lib/"
+                )),
                 "{said}"
             );
-            // It was named, or its unit is out of use.
-            assert!(find(&host, Choice::Named(Distribution::Containerd)).is_ok());
+            // The layout was named, or the unit is masked.
+            assert!(find(&host, DistributionChoice::Named(Distribution::Containerd)).is_ok());
             fs::remove_file(&path).unwrap();
             symlink("/dev/null", &path).unwrap();
-            assert!(find(&host, Choice::Auto).is_ok(), "{unit} is masked");
+            assert!(
+                find(&host, DistributionChoice::Auto).is_ok(),
+                "{unit} is masked"
+            );
         }
     }
 }

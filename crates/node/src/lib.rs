@@ -1,82 +1,70 @@
-//! What this crate owns: bringing a release onto a node, and off it again. Where containerd's
-//! configuration is and how it is changed, which runtime is configured, who still uses a release,
-//! the restart and its way back; and filling the node's store with native code of images. Called by `wasm-interp node` and by the Kubernetes agent. It must
-//! not know Kubernetes' API or Wasmtime.
+//! Installs a release on a node, and uninstalls it: finds containerd's configuration, changes it, restarts containerd with
+//! a way back, and tells which containers and processes use a release. Also starts the job that prewarms. Called by
+//! `wasm-interp node` and by the Kubernetes agent. It does not know Kubernetes' API or Wasmtime.
 //!
-//! Two sides, which share nothing but files and one argument:
+//! There are two sides, which share only files and one argument:
 //!
-//! | side | runs | does | here |
+//! | side | runs | does | modules |
 //! |---|---|---|---|
-//! | the asker | anywhere: a person's shell, a pod without capabilities | copies the release, starts the job, reads its report | [`Host`], [`Release`], [`Job`] |
-//! | the job | on the host, as a transient unit of systemd, from the release's own `wasm-interp` | everything else | [`job`] |
+//! | client | anywhere: in a user's shell, in a pod without capabilities | copies the release, starts the job, reads its report | `release`, `client` |
+//! | job | on the host, as a transient unit of systemd, from the release's own `wasm-interp` | everything else | `execute`, `operation`, `prewarm` |
 //!
-//! So the job outlives whoever asked for it, and the asker needs three directories of the host: the
-//! base (`/opt/wasm-interp`), that of systemd's private socket (`/run/systemd`) and that of the
-//! reports (`/run/wasm-interp`), whatever the distribution.
+//! So the job continues if the client ends. The client needs the same three directories of the host on every
+//! distribution: the folder of releases (`/opt/wasm-interp`), that of systemd's private socket (`/run/systemd`) and that
+//! of the reports (`/run/wasm-interp`).
 //!
-//! # For the agent
+//! # Example: the agent
 //! ```no_run
-//! # use wasm_interp_node::{Action, Host, Job, Release};
+//! # use wasm_interp_node::{HostRoot, JobAction, NodeJob, Release};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // The host's directories are mounted beneath /host, at their own places.
-//! let host = Host::new("/host");
+//! // The host's directories are mounted beneath /host, at their own paths.
+//! let host = HostRoot::new("/host");
 //! let release = Release::in_folder("/release", env!("CARGO_PKG_VERSION"));
 //! let placed = host.place(&release)?;
-//! let ticket = host.start(&Job::new(Action::Install, &placed))?;
-//! let report = host.wait(&ticket, Action::Install.limit())?;
-//! assert!(report.holds(), "{}", report.message);
+//! let job = host.start(&NodeJob::new(JobAction::Install, &placed))?;
+//! let report = host.wait(&job, JobAction::Install.limit())?;
+//! assert!(report.succeeded(), "{}", report.message);
 //! # Ok(())
 //! # }
 //! ```
-//! Everything blocks: call it from `spawn_blocking`. [`Report`] and all in it are also the JSON that
-//! `wasm-interp node … --json` prints.
+//! Every function blocks: call it from `spawn_blocking`. `wasm-interp node … --json` prints a [`JobReport`] as JSON.
 #![forbid(unsafe_code)]
 
-mod config;
-mod daemon;
+mod client;
+mod config_plan;
+mod containerd;
+mod distribution;
+mod execute;
 mod files;
 mod host;
-mod in_use;
-pub mod job;
+mod job;
 mod layout;
-mod live;
+mod lock;
 mod names;
-mod oci;
-mod plan;
+mod operation;
+mod policy_file;
 mod prewarm;
-mod process;
 mod record;
 mod release;
 mod report;
+mod report_files;
 mod systemd;
-mod work;
-
-pub use host::Host;
-pub use job::{Action, Choice, Distribution, Job, JobError, Prewarm, Ticket};
-pub use names::{BASE, HANDLER, KUBERNETES, RUNTIME_TYPE};
-pub use process::{Restart, SettleError};
-pub use release::{Placed, Release, ReleaseError};
-pub use report::{
-    Container, InstalledRelease, Outcome, Prewarmed, PrewarmedInterpreter, Report, Reverts, Status,
-    Step,
-};
-pub use systemd::{PeerError, SystemdError};
-pub use work::WorkError;
-
-/// Has a test act where what it mounts is seen by nobody else, and goes with it.
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-fn mounts_of_its_own(act: impl FnOnce() + Send) {
-    use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
+mod test_mounts;
+mod usage;
 
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let none: Option<&str> = None;
-            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-            mount(none, "/", none, private, none).unwrap();
-            act();
-        });
-    });
-}
+pub use client::{JobError, StartedJob};
+pub use distribution::{Distribution, DistributionChoice};
+pub use execute::ExecuteError;
+pub use host::HostRoot;
+pub use job::{JobAction, NodeJob, PrewarmRequest};
+pub use names::{BASE, HANDLER, KUBERNETES_NAMESPACE, RUNTIME_TYPE};
+pub use operation::{OperationError, RestartPolicy};
+pub use policy_file::PolicyChange;
+pub use release::{PlacedRelease, Release, ReleaseError};
+pub use report::{
+    InstalledRelease, JobOutcome, JobReport, JobStep, NodeStatus, PrewarmedImage,
+    PrewarmedInterpreter, Reverts, RuntimeContainer,
+};
+pub use report_files::ReportError;
+pub use systemd::{DbusError, SystemdError};

@@ -1,30 +1,35 @@
-//! What things are called on every node. Used everywhere in this crate; decides nothing.
+//! Names and paths that are the same on every node. Used by the whole crate; decides nothing.
 
-/// The runtime's name in containerd's configuration, and the `handler` of a RuntimeClass.
-pub const HANDLER: &str = "wasm-interp";
-/// What containerd calls the runtime; its shim's file name is made from it.
-pub const RUNTIME_TYPE: &str = "io.containerd.wasm-interp.v1";
-/// Where releases lie, one folder each, unless somebody says otherwise.
+pub use wasm_interp_containerd_config::{HANDLER, RUNTIME_TYPE};
+pub use wasm_interp_prewarm::KUBERNETES_NAMESPACE;
+
+/// The default folder of releases, which holds one folder per release.
 pub const BASE: &str = "/opt/wasm-interp";
-
-/// containerd's namespace of Kubernetes: of the images that its CRI pulls, and of the pods.
-pub const KUBERNETES: &str = "k8s.io";
 
 /// The shim in a release's folder.
 pub(crate) const SHIM: &str = "containerd-shim-wasm-interp-v1";
-/// The command line in a release's folder: the job runs from it.
+/// The command line in a release's folder. A job runs it.
 pub(crate) const COMMAND: &str = "wasm-interp";
-/// All that a release consists of.
-pub(crate) const EXECUTABLES: [&str; 3] = [SHIM, "wasm-interp-runner", COMMAND];
+/// The executable that compiles, in a release's folder.
+pub(crate) const COMPILER: &str = "wasm-interp-compiler";
+/// The executables of a release.
+pub(crate) const EXECUTABLES: [&str; 4] = [SHIM, "wasm-interp-runner", COMPILER, COMMAND];
+/// The link to a release's shim: every containerd has this folder on its PATH, and it can usually be written.
+pub(crate) const SHIM_LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";
 
-/// Annotations that reach the shim.
-pub(crate) const ANNOTATIONS: &str = "wasm-interp.io/*";
-
-/// The job's unit. One name: so that two jobs cannot run at once.
-pub(crate) const UNIT: &str = "wasm-interp-node.service";
-/// That of the job that changes nothing but the store: it may take long, and nobody waits for it.
+/// The unit of a job that changes the node. All such jobs share it, so that only one of them can run.
+pub(crate) const JOB_UNIT: &str = "wasm-interp-node.service";
+/// The unit of a job that prewarms. It changes only the store, and other jobs do not wait for it.
 pub(crate) const PREWARM_UNIT: &str = "wasm-interp-prewarm.service";
-/// Reports and the lock. There only while a job runs or its report waits for somebody.
+/// The folder of reports, which is also the lock of all jobs. It exists while a job runs or a report is not yet read.
 pub(crate) const RUN: &str = "/run/wasm-interp/node";
-/// What must outlive a reboot: the record of what was changed, and the bytes from before.
+/// The folder of the record and of the original bytes, which has to outlive a reboot.
 pub(crate) const STATE: &str = "/var/lib/wasm-interp/node";
+/// Everything that the runtime keeps on the node: native code, and [`STATE`].
+pub(crate) const DATA: &str = "/var/lib/wasm-interp";
+/// The images that `wasm-interp run` and `inspect` unpacked.
+pub(crate) const IMAGES: &str = "/var/lib/wasm-interp/cache/images";
+/// containerd's state directory, if neither its command line nor its configuration names another.
+pub(crate) const DEFAULT_CONTAINERD_STATE: &str = "/run/containerd";
+/// containerd's socket, if neither its command line nor its configuration names another.
+pub(crate) const DEFAULT_CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";

@@ -1,8 +1,8 @@
-//! What was changed on the node, and what is being changed: enough to take it back, whenever whoever
-//! changed it is killed. Called by the job; outlives reboots.
+//! The record of a node: what jobs have changed, and the change that is in progress. It is enough to undo both after a
+//! job was killed. Used by `operation`; outlives reboots.
 //!
-//! A change is written down before it is made, and struck out when containerd has confirmed it or
-//! the old bytes are back. The bytes themselves are kept beside the record by their hash.
+//! A job records a change before it makes it. It removes the entry when containerd runs with the change, or when the old
+//! bytes are in place again. The bytes themselves are kept beside the record, named by their hash.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::Shim;
 use crate::files::{self, FileError};
-use crate::host::Host;
+use crate::host::HostRoot;
 use crate::names::STATE;
-use crate::plan::Kind;
 use crate::report::Reverts;
+use wasm_interp_containerd_config::{ConfigFileKind, ShimLocation};
 
 /// The record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub enum NodeRecordError {
     /// It is not a record.
     #[error(
-        "{path} cannot be understood: {source}; if it is lost, remove it and run install again"
+        "cannot read the record {path}: {source}; if its content is lost, remove it and run \
+         wasm-interp node install again"
     )]
     Format {
         /// The file.
@@ -30,78 +30,81 @@ pub enum RecordError {
         /// Why.
         source: serde_json::Error,
     },
-    /// Bytes that it names are gone.
-    #[error("the bytes of {0} from before are gone: restore the file by hand, then remove {STATE}")]
+    /// The original bytes of a file are gone.
+    #[error(
+        "cannot restore {0}: its original bytes are not in {STATE} any more; restore the file by \
+         hand, then remove {STATE}"
+    )]
     Gone(PathBuf),
     /// See the error.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What was done to this node.
+/// What jobs have done to this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Record {
-    /// The file that holds our table, last, and those before it that may hold it still.
+pub(crate) struct NodeRecord {
+    /// The file that has our table is the last one. Earlier ones may still have it.
     #[serde(
         default,
         alias = "edit",
         deserialize_with = "one_or_many",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub(crate) edits: Vec<Edit>,
-    /// A change that containerd has not confirmed.
+    pub(crate) edits: Vec<EditedFile>,
+    /// A change that containerd does not run with yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pending: Option<Pending>,
-    /// A link to the shim.
+    pub(crate) pending: Option<PendingChange>,
+    /// A link to the shim that a job made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<PathBuf>,
-    /// The link leads to a shim that has not proved itself.
+    /// Set while the link leads to a shim with which no program has run yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) switched: Option<Switched>,
-    /// How often the file was changed back.
+    pub(crate) switched: Option<LinkSwitch>,
+    /// How often another program changed the file back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reverts: Option<Reverts>,
 }
 
-/// A file that holds our table.
+/// A file that has our table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Edit {
-    pub(crate) kind: Kind,
+pub(crate) struct EditedFile {
+    pub(crate) kind: ConfigFileKind,
     /// A path of the host.
     pub(crate) path: PathBuf,
-    /// What it held before there was anything of ours in it.
-    pub(crate) original: Saved,
-    /// Hash of what we wrote.
+    /// Its content before a job edited it.
+    pub(crate) original: SavedBytes,
+    /// Hash of what the job wrote.
     pub(crate) after: String,
-    /// Whether we made the folder that it is in.
+    /// Whether the job created its folder.
     pub(crate) made_folder: bool,
-    /// When: seconds since 1970.
+    /// When the job edited it, in seconds since 1970.
     pub(crate) applied_unix: u64,
 }
 
-/// A change on its way.
+/// A change that is in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Pending {
+pub(crate) struct PendingChange {
     pub(crate) path: PathBuf,
-    pub(crate) previous: Saved,
-    /// Hash of what is written, `None` if the file is removed.
+    pub(crate) previous: SavedBytes,
+    /// Hash of what is written; `None` if the file is removed.
     pub(crate) after: Option<String>,
-    /// What containerd says of our runtime once it has taken it in.
-    pub(crate) wants: Option<Shim>,
-    /// The record's last edit once it is confirmed.
-    pub(crate) edit: Option<Edit>,
+    /// The shim that containerd uses for our runtime once it runs with the change.
+    pub(crate) wants: Option<ShimLocation>,
+    /// The entry that is added to [`NodeRecord::edits`] then.
+    pub(crate) edit: Option<EditedFile>,
 }
 
-/// Earlier releases knew one place alone.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Edit>, D::Error> {
+/// The first releases recorded one file.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EditedFile>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Edits {
-        One(Edit),
-        Many(Vec<Edit>),
+        One(EditedFile),
+        Many(Vec<EditedFile>),
     }
     Ok(match Edits::deserialize(deserializer)? {
         Edits::One(edit) => vec![edit],
@@ -109,48 +112,50 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Edit>, 
     })
 }
 
-/// The link as the only one that names the shim, switched.
+/// A switch of the link to another shim, where the link alone names the shim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Switched {
-    /// Where it led; `None` if there was none.
+pub(crate) struct LinkSwitch {
+    /// The link's target before; `None` if there was no link.
     pub(crate) before: Option<PathBuf>,
 }
 
-/// Bytes of a file that may have been absent: their hash, by which they are kept.
+/// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Saved {
+pub(crate) enum SavedBytes {
+    /// The file did not exist.
     Absent,
+    /// The hash that names the kept bytes.
     Bytes(String),
 }
 
-impl Record {
-    pub(crate) fn load(host: &Host) -> Result<Self, RecordError> {
+impl NodeRecord {
+    pub(crate) fn load(host: &HostRoot) -> Result<Self, NodeRecordError> {
         let path = host.at(STATE).join("record.json");
         match files::read(&path)? {
             None => Ok(Self::default()),
             Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| RecordError::Format { path, source }),
+                .map_err(|source| NodeRecordError::Format { path, source }),
         }
     }
 
-    pub(crate) fn exists(host: &Host) -> bool {
+    pub(crate) fn exists(host: &HostRoot) -> bool {
         host.at(STATE).join("record.json").exists()
     }
 
-    /// What was done to that file.
-    pub(crate) fn edit_of(&self, path: &Path) -> Option<&Edit> {
+    /// What jobs have done to that file.
+    pub(crate) fn edit_of(&self, path: &Path) -> Option<&EditedFile> {
         self.edits.iter().find(|edit| edit.path == path)
     }
 
-    /// The bytes from before there was anything of ours, if the file is as we left it.
+    /// The original content, if the file is as the last job left it.
     pub(crate) fn original(
         &self,
-        host: &Host,
+        host: &HostRoot,
         path: &Path,
         current: Option<&[u8]>,
-    ) -> Result<Option<Option<Vec<u8>>>, RecordError> {
+    ) -> Result<Option<Option<Vec<u8>>>, NodeRecordError> {
         match self.edit_of(path) {
             Some(edit) if current.is_some_and(|bytes| files::sha256(bytes) == edit.after) => {
                 Ok(Some(edit.original.bytes(host, path)?))
@@ -159,10 +164,10 @@ impl Record {
         }
     }
 
-    /// Writes the record, and forgets bytes that it does not name any more.
-    pub(crate) fn store(&self, host: &Host) -> Result<(), RecordError> {
+    /// Writes the record, and removes kept bytes that it no longer names.
+    pub(crate) fn store(&self, host: &HostRoot) -> Result<(), NodeRecordError> {
         let path = host.to_write(STATE)?.join("record.json");
-        let text = serde_json::to_vec_pretty(self).map_err(|source| RecordError::Format {
+        let text = serde_json::to_vec_pretty(self).map_err(|source| NodeRecordError::Format {
             path: path.clone(),
             source,
         })?;
@@ -174,8 +179,8 @@ impl Record {
             .chain(pending.filter_map(|pending| Some(&pending.edit.as_ref()?.original)))
             .chain(self.edits.iter().map(|edit| &edit.original))
             .filter_map(|saved| match saved {
-                Saved::Bytes(hash) => Some(hash.as_str()),
-                Saved::Absent => None,
+                SavedBytes::Bytes(hash) => Some(hash.as_str()),
+                SavedBytes::Absent => None,
             })
             .collect();
         let folder = saved_folder(host);
@@ -188,9 +193,9 @@ impl Record {
     }
 }
 
-impl Saved {
-    /// Keeps the bytes.
-    pub(crate) fn keep(host: &Host, bytes: Option<&[u8]>) -> Result<Self, RecordError> {
+impl SavedBytes {
+    /// Keeps the bytes beside the record.
+    pub(crate) fn keep(host: &HostRoot, bytes: Option<&[u8]>) -> Result<Self, NodeRecordError> {
         let Some(bytes) = bytes else {
             return Ok(Self::Absent);
         };
@@ -201,38 +206,42 @@ impl Saved {
     }
 
     /// The bytes that were kept for the file at `path`.
-    pub(crate) fn bytes(&self, host: &Host, path: &Path) -> Result<Option<Vec<u8>>, RecordError> {
+    pub(crate) fn bytes(
+        &self,
+        host: &HostRoot,
+        path: &Path,
+    ) -> Result<Option<Vec<u8>>, NodeRecordError> {
         match self {
             Self::Absent => Ok(None),
             Self::Bytes(hash) => match files::read(&saved_folder(host).join(hash))? {
                 Some(bytes) => Ok(Some(bytes)),
-                None => Err(RecordError::Gone(path.to_owned())),
+                None => Err(NodeRecordError::Gone(path.to_owned())),
             },
         }
     }
 }
 
-/// In the folder of the record, the bytes by their hashes.
+/// The folder of the kept bytes, in the folder of the record.
 const SAVED: &str = "saved";
 
-fn saved_folder(host: &Host) -> PathBuf {
+fn saved_folder(host: &HostRoot) -> PathBuf {
     host.at(STATE).join(SAVED)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_record_of_an_earlier_release_is_understood() {
-        let edit = r#"{"kind":"drop-in","path":"/a","original":"absent","after":"x","made-folder":true,"applied-unix":1}"#;
+    fn record_of_an_earlier_release_is_readable() {
+        let edit = r#"{"kind":"drop-in","path":"/a","original":"absent","after":"x",
+            "made-folder":true,"applied-unix":1}"#;
         let root = tempfile::tempdir().unwrap();
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
         let path = host.at(STATE).join("record.json");
         let load = |text: String| {
             files::write(&path, text.as_bytes(), 0o600).unwrap();
-            Record::load(&host).unwrap()
+            NodeRecord::load(&host).unwrap()
         };
         let earlier = load(format!(r#"{{"edit":{edit},"link":"/l"}}"#));
         assert_eq!(earlier.edit_of(Path::new("/a")).unwrap().after, "x");
@@ -242,7 +251,7 @@ mod tests {
             earlier
         );
         earlier.store(&host).unwrap();
-        assert_eq!(Record::load(&host).unwrap(), earlier);
-        assert_eq!(load("{}".into()), Record::default());
+        assert_eq!(NodeRecord::load(&host).unwrap(), earlier);
+        assert_eq!(load("{}".into()), NodeRecord::default());
     }
 }

@@ -1,4 +1,4 @@
-//! A release's folder: how it comes onto the node. Called by the asker.
+//! A release in its folder on the node: copied there by the client, and removed by the job.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,48 +7,52 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileError};
-use crate::host::Host;
-use crate::names::{COMMAND, EXECUTABLES, SHIM};
+use crate::host::HostRoot;
+use crate::lock;
+use crate::names::{COMMAND, EXECUTABLES, RUN, SHIM};
 
-/// What a release's folder is called until it is whole.
+/// Prefix of the name of a release's folder that is not complete yet.
 const COPYING: &str = ".copying-";
-/// And once it is to be one no more.
+/// Prefix of the name of a release's folder that is being removed.
 const REMOVED: &str = ".removed-";
 
-/// Executables of one version, wherever they lie.
+/// The executables of one version, in any folder.
 #[derive(Clone, Debug)]
 pub struct Release {
     folder: PathBuf,
     version: String,
 }
 
-/// A release in its own folder on the host.
+/// A release in its folder on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct PlacedRelease {
     /// The folder, a path of the host.
     pub folder: PathBuf,
     /// Its version.
     pub version: String,
-    /// Whether it was copied just now.
+    /// Whether this call copied it.
     pub copied: bool,
 }
 
-/// A release is not fit to be copied, or cannot be.
+/// A release cannot be copied to the node.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// The folder is not a release.
     #[error(
-        "{folder} is no release: {missing} is missing; keep {}, {} and {} together",
-        EXECUTABLES[0], EXECUTABLES[1], EXECUTABLES[2]
+        "cannot copy the release in {folder}: {missing} is missing; keep {} in one folder",
+        EXECUTABLES.join(", ")
     )]
     Incomplete {
-        /// Where they should be.
+        /// The folder.
         folder: PathBuf,
-        /// What is not there.
+        /// The executable that is missing.
         missing: &'static str,
     },
-    /// The version cannot be a folder's name.
-    #[error("{0:?} cannot be the name of a release's folder: use letters, digits and \"._+-\"")]
+    /// The version cannot be the name of a folder.
+    #[error(
+        "cannot install a release whose version is {0:?}: a folder cannot have this name; use a \
+         version of letters, digits and \"._+-\" that does not begin with a dot"
+    )]
     Version(String),
     /// See the error.
     #[error(transparent)]
@@ -56,7 +60,7 @@ pub enum ReleaseError {
 }
 
 impl Release {
-    /// The release whose executables lie in `folder`, a path from here.
+    /// The release whose executables are in `folder`, a path from here.
     pub fn in_folder(folder: impl Into<PathBuf>, version: impl Into<String>) -> Self {
         Self {
             folder: folder.into(),
@@ -71,7 +75,7 @@ impl Release {
     }
 }
 
-impl Placed {
+impl PlacedRelease {
     /// The shim, a path of the host.
     #[must_use]
     pub fn shim(&self) -> PathBuf {
@@ -85,16 +89,17 @@ impl Placed {
     }
 }
 
-impl Host {
-    /// Copies the release into a folder of its own beneath the base, whole or not at all.
+impl HostRoot {
+    /// Copies the release into a folder of its own in the folder of releases, completely or not at all.
     ///
-    /// The folder is named by the version. If another build of that version has it already, the new
-    /// one's name has a piece of its hash at the end: a running shim must never meet another
-    /// build's runner.
+    /// The folder's name is the version. If that folder has a shim of another build, the name of the new folder also has
+    /// a part of the build's hash: a running shim must never start the runner of another build.
+    ///
+    /// Waits until no job runs on this host, except if the release is already there.
     ///
     /// # Errors
     /// If an executable is missing or something cannot be written; nothing is left then.
-    pub fn place(&self, release: &Release) -> Result<Placed, ReleaseError> {
+    pub fn place(&self, release: &Release) -> Result<PlacedRelease, ReleaseError> {
         let version = &release.version;
         let fit = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
         if version.is_empty() || version.starts_with('.') || !version.chars().all(fit) {
@@ -102,42 +107,58 @@ impl Host {
         }
         let wanted = fingerprints(&release.folder)?;
         let digest = files::sha256(wanted.concat().as_bytes());
-        for name in [version.clone(), format!("{version}+{:.8}", digest)] {
-            let folder = self.base().join(name);
-            let placed = |copied| Placed {
-                folder: folder.clone(),
-                version: version.clone(),
-                copied,
-            };
-            match fingerprints(&self.at(&folder)) {
-                Ok(there) if there == wanted => return Ok(placed(false)),
-                Ok(_) => {}
-                Err(ReleaseError::Incomplete { .. }) => {
-                    self.copy(release, &folder)?;
-                    return Ok(placed(true));
-                }
+        let plain = self.base().join(version);
+        let hashed = self.base().join(format!("{version}+{digest:.8}"));
+        let placed = |folder: &Path, copied| PlacedRelease {
+            folder: folder.to_owned(),
+            version: version.clone(),
+            copied,
+        };
+        let folders = [&plain, &hashed];
+        if let Some(folder) = self.find_placed(folders, &wanted)? {
+            return Ok(placed(folder, false));
+        }
+        let _lock = lock::acquire(&self.to_write(RUN)?)?;
+        // Another process may have copied it before this one got the lock.
+        if let Some(folder) = self.find_placed(folders, &wanted)? {
+            return Ok(placed(folder, false));
+        }
+        remove_unfinished_copies(&self.to_write(self.base())?)?;
+        // Another build may have fewer executables. While it has a shim, containers may run from it. A shim in the folder
+        // of this hash is of this build, even if the folder was changed by hand: the copy repairs it.
+        let folder = if has_shim(&self.at(&plain))? {
+            &hashed
+        } else {
+            &plain
+        };
+        self.copy(release, folder)?;
+        Ok(placed(folder, true))
+    }
+
+    /// The first of the folders that has exactly these executables.
+    fn find_placed<'a>(
+        &self,
+        folders: [&'a PathBuf; 2],
+        wanted: &[String],
+    ) -> Result<Option<&'a PathBuf>, ReleaseError> {
+        for folder in folders {
+            match fingerprints(&self.at(folder)) {
+                Ok(there) if there == wanted => return Ok(Some(folder)),
+                Ok(_) | Err(ReleaseError::Incomplete { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        // A folder named by its own hash that holds something else was tampered with.
-        let folder = self.base().join(format!("{version}+{digest:.8}"));
-        remove_executables(&self.at(&folder))?;
-        self.copy(release, &folder)?;
-        Ok(Placed {
-            folder,
-            version: version.clone(),
-            copied: true,
-        })
+        Ok(None)
     }
 
     fn copy(&self, release: &Release, folder: &Path) -> Result<(), ReleaseError> {
         let base = &self.to_write(self.base())?;
-        fs::create_dir_all(base).map_err(FileError::new("make directory", base))?;
+        fs::create_dir_all(base).map_err(FileError::new("create the directory", base))?;
         let copying = tempfile::Builder::new()
             .prefix(COPYING)
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(base)
-            .map_err(FileError::new("make a directory in", base))?;
+            .map_err(FileError::new("create a directory in", base))?;
         for name in EXECUTABLES {
             let (from, to) = (release.folder.join(name), copying.path().join(name));
             fs::copy(&from, &to).map_err(FileError::new("copy", &from))?;
@@ -148,31 +169,37 @@ impl Host {
         }
         files::sync_folder(copying.path())?;
         let target = self.at(folder);
-        // What is there is no whole release, so nothing can run from it.
+        // `place` chose a folder without a shim, or one of this build that was changed by hand.
         remove_executables(&target)?;
         fs::rename(copying.path(), &target).map_err(FileError::new("rename into", &target))?;
-        // Renamed: nothing is left for the guard to remove.
+        // It was renamed, so there is nothing for the guard to remove.
         let _ = copying.keep();
         Ok(files::sync_folder(base)?)
     }
 }
 
-/// Whether the folder, a path from here, is a release and nothing else.
+/// Whether the folder, a path from here, has a shim, from which a container may run.
+fn has_shim(folder: &Path) -> Result<bool, FileError> {
+    let shim = folder.join(SHIM);
+    shim.try_exists().map_err(FileError::new("find", &shim))
+}
+
+/// Whether the folder, a path from here, has a release and nothing else.
 pub(crate) fn is_release(folder: &Path) -> bool {
     let is_one = fs::symlink_metadata(folder).is_ok_and(|data| data.is_dir());
     let Ok(entries) = fs::read_dir(folder) else {
         return false;
     };
     let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
-    // Those of other versions may have fewer.
+    // Other versions may have fewer executables.
     is_one
         && names.is_ok_and(|names| {
-            let is_known = |name: &OsString| EXECUTABLES.iter().any(|known| name == known);
-            names.iter().any(|name| name == SHIM) && names.iter().all(is_known)
+            let is_ours = |name: &OsString| EXECUTABLES.iter().any(|ours| name == ours);
+            names.iter().any(|name| name == SHIM) && names.iter().all(is_ours)
         })
 }
 
-/// Removes a release's folder, a path from here: at no time is half a release there.
+/// Removes a release's folder, a path from here. At no time does an incomplete release have its name.
 pub(crate) fn remove(folder: &Path) -> Result<(), FileError> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let removed = folder.with_file_name(format!("{REMOVED}{name}"));
@@ -184,26 +211,25 @@ pub(crate) fn remove(folder: &Path) -> Result<(), FileError> {
     remove_executables(&removed)
 }
 
-/// Removes what removals have left that were killed.
-pub(crate) fn forget_removed(base: &Path) -> Result<(), FileError> {
-    forget(base, REMOVED)
+/// Removes what killed removals have left.
+pub(crate) fn remove_unfinished_removals(base: &Path) -> Result<(), FileError> {
+    with_prefix(base, REMOVED).try_for_each(|folder| remove_executables(&folder))
 }
 
-/// Removes what copies have left whose asker was killed.
-pub(crate) fn forget_copies(base: &Path) -> Result<(), FileError> {
-    forget(base, COPYING)
+/// Removes what killed copies have left, also those of a build with other executables. The caller holds the lock of all
+/// jobs, so no copy is running.
+pub(crate) fn remove_unfinished_copies(base: &Path) -> Result<(), FileError> {
+    with_prefix(base, COPYING).try_for_each(|folder| files::remove_all(&folder))
 }
 
-fn forget(base: &Path, prefix: &str) -> Result<(), FileError> {
-    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            remove_executables(&entry.path())?;
-        }
-    }
-    Ok(())
+fn with_prefix(base: &Path, prefix: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(base).into_iter().flatten().flatten();
+    entries
+        .filter(move |entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
 }
 
-/// Removes a folder with the executables in it, but for anything else: that would be somebody's.
+/// Removes the executables and then the folder, which fails if it has other files.
 fn remove_executables(folder: &Path) -> Result<(), FileError> {
     for name in EXECUTABLES {
         files::remove(&folder.join(name))?;
@@ -216,7 +242,7 @@ fn remove_executables(folder: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Hashes of the executables, in order.
+/// The hashes of the executables, in order.
 fn fingerprints(folder: &Path) -> Result<Vec<String>, ReleaseError> {
     EXECUTABLES
         .into_iter()
@@ -234,7 +260,6 @@ fn fingerprints(folder: &Path) -> Result<Vec<String>, ReleaseError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -247,9 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_copied_once() {
+    fn release_is_copied_once() {
         let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
         let release = Release::in_folder(from.path(), "1.2.3");
         let placed = host.place(&release).unwrap();
         assert_eq!(placed.folder, Path::new("/opt/wasm-interp/1.2.3"));
@@ -264,10 +289,10 @@ mod tests {
     use crate::names::BASE;
 
     #[test]
-    fn another_build_of_a_version_gets_a_folder_of_its_own() {
+    fn another_build_of_a_version_gets_its_own_folder() {
         let root = tempfile::tempdir().unwrap();
         let (one, two) = (release("one"), release("two"));
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
         let first = host.place(&Release::in_folder(one.path(), "1")).unwrap();
         let second = host.place(&Release::in_folder(two.path(), "1")).unwrap();
         assert_ne!(first.folder, second.folder);
@@ -276,24 +301,111 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_copy_left_is_replaced() {
-        let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
-        let host = Host::new(root.path());
-        let half = host.at("/opt/wasm-interp/1");
-        fs::create_dir_all(&half).unwrap();
-        fs::write(half.join(SHIM), "half").unwrap();
-        assert!(
-            host.place(&Release::in_folder(from.path(), "1"))
-                .unwrap()
-                .copied
-        );
-        assert_eq!(fs::read(half.join(SHIM)).unwrap(), b"one");
+    fn folder_without_a_shim_is_replaced() {
+        for left in [&[][..], &["wasm-interp-runner", COMMAND]] {
+            let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
+            let host = HostRoot::new(root.path());
+            let half = host.at("/opt/wasm-interp/1");
+            fs::create_dir_all(&half).unwrap();
+            for name in left {
+                fs::write(half.join(name), "half").unwrap();
+            }
+            assert!(!is_release(&half));
+            let placed = host.place(&Release::in_folder(from.path(), "1")).unwrap();
+            assert!(placed.copied);
+            assert_eq!(host.at(placed.folder), half);
+            for name in EXECUTABLES {
+                assert_eq!(fs::read(half.join(name)).unwrap(), b"one");
+            }
+        }
+    }
+
+    /// The builds before `wasm-interp-compiler` have the same version. Containers run from them during an upgrade.
+    #[test]
+    fn build_with_fewer_executables_is_left_alone() {
+        // With a foreign file beside it, it is no release, but containers may run from it all the same.
+        for foreign in [None, Some("notes")] {
+            let (root, from) = (tempfile::tempdir().unwrap(), release("new"));
+            let host = HostRoot::new(root.path());
+            let old = host.at("/opt/wasm-interp/1");
+            fs::create_dir_all(&old).unwrap();
+            let names = [SHIM, "wasm-interp-runner", COMMAND];
+            let names = || names.into_iter().chain(foreign);
+            for name in names() {
+                fs::write(old.join(name), "old").unwrap();
+            }
+            let new = Release::in_folder(from.path(), "1");
+            let placed = host.place(&new).unwrap();
+            assert!(placed.copied);
+            assert_ne!(host.at(&placed.folder), old);
+            assert!(is_release(&host.at(&placed.folder)));
+            for name in names() {
+                assert_eq!(fs::read(old.join(name)).unwrap(), b"old", "{name}");
+            }
+            // After the last container, the new build stays where it is: another path costs a restart of containerd.
+            fs::remove_dir_all(&old).unwrap();
+            let again = host.place(&new).unwrap();
+            assert_eq!((again.folder, again.copied), (placed.folder, false));
+        }
     }
 
     #[test]
-    fn what_is_somebody_elses_is_never_removed() {
+    fn folder_of_a_hash_that_was_changed_by_hand_is_repaired() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, two) = (release("one"), release("two"));
+        let host = HostRoot::new(root.path());
+        host.place(&Release::in_folder(one.path(), "1")).unwrap();
+        let two = Release::in_folder(two.path(), "1");
+        let placed = host.place(&two).unwrap();
+        let runner = host.at(placed.folder.join("wasm-interp-runner"));
+        fs::write(&runner, "changed").unwrap();
+        let again = host.place(&two).unwrap();
+        assert_eq!((again.folder, again.copied), (placed.folder, true));
+        assert_eq!(fs::read(runner).unwrap(), b"two");
+    }
+
+    #[test]
+    fn builds_that_are_copied_at_the_same_time_get_their_own_folders() {
+        let builds: Vec<_> = (0..4).map(|number| release(&number.to_string())).collect();
+        for _ in 0..20 {
+            let root = tempfile::tempdir().unwrap();
+            let host = &HostRoot::new(root.path());
+            let start = &std::sync::Barrier::new(builds.len());
+            std::thread::scope(|scope| {
+                for (number, build) in builds.iter().enumerate() {
+                    scope.spawn(move || {
+                        start.wait();
+                        let placed = host.place(&Release::in_folder(build.path(), "1")).unwrap();
+                        let shim = fs::read_to_string(host.at(placed.shim())).unwrap();
+                        assert_eq!(shim, number.to_string());
+                    });
+                }
+            });
+            let folders = fs::read_dir(host.at(BASE)).unwrap().count();
+            assert_eq!(folders, builds.len());
+        }
+    }
+
+    #[test]
+    fn copy_removes_what_killed_copies_left_and_needs_no_lock_once_made() {
         let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
+        let left = host.at("/opt/wasm-interp/.copying-aB3xyZ");
+        fs::create_dir_all(&left).unwrap();
+        fs::write(left.join(SHIM), "half").unwrap();
+        fs::write(left.join("executable-of-another-version"), "half").unwrap();
+        let release = Release::in_folder(from.path(), "1");
+        assert!(host.place(&release).unwrap().copied);
+        assert!(!left.exists());
+        assert!(!host.run_dir().exists(), "the lock leaves nothing behind");
+        let _job = lock::acquire(&host.run_dir()).unwrap();
+        assert!(!host.place(&release).unwrap().copied);
+    }
+
+    #[test]
+    fn foreign_files_are_never_removed() {
+        let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
+        let host = HostRoot::new(root.path());
         let folder = host.at("/opt/wasm-interp/1");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("notes"), "mine").unwrap();
@@ -301,19 +413,19 @@ mod tests {
         let placed = host.place(&Release::in_folder(from.path(), "1"));
         assert!(
             placed.unwrap_err().to_string().contains("not empty"),
-            "it is in the way"
+            "the foreign file is in the way"
         );
         assert_eq!(fs::read(folder.join("notes")).unwrap(), b"mine");
         fs::remove_file(folder.join("notes")).unwrap();
         host.place(&Release::in_folder(from.path(), "1")).unwrap();
         assert!(is_release(&folder));
-        // Killed between two files, and again.
+        // A removal that was killed between two files.
         fs::rename(&folder, host.at("/opt/wasm-interp/.removed-1")).unwrap();
         fs::remove_file(host.at("/opt/wasm-interp/.removed-1").join(SHIM)).unwrap();
         host.place(&Release::in_folder(from.path(), "1")).unwrap();
         remove(&folder).unwrap();
         remove(&folder).unwrap();
-        forget_removed(&host.at("/opt/wasm-interp")).unwrap();
+        remove_unfinished_removals(&host.at("/opt/wasm-interp")).unwrap();
         assert_eq!(
             fs::read_dir(host.at("/opt/wasm-interp")).unwrap().count(),
             0
@@ -321,9 +433,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_release_is_refused() {
+    fn incomplete_source_and_invalid_versions_are_refused() {
         let (root, from) = (tempfile::tempdir().unwrap(), release("one"));
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
         fs::remove_file(from.path().join("wasm-interp-runner")).unwrap();
         let error = host
             .place(&Release::in_folder(from.path(), "1"))

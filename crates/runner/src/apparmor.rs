@@ -5,7 +5,10 @@
 //! container's /proc, which a guest does not have.
 #![forbid(unsafe_code)]
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    path::Path,
+};
 
 use nix::{
     errno::Errno,
@@ -14,20 +17,22 @@ use nix::{
     unistd::write,
 };
 
-/// Where a task changes its profile; the second is from before Linux 5.8.
+/// Files by which a task changes its profile. The second is that of Linux before 5.8.
 const NOW: [&str; 2] = ["self/attr/apparmor/current", "self/attr/current"];
-/// The same for the profile of the program that it becomes.
+/// The same for the profile of the program that it executes next.
 const ON_EXEC: [&str; 2] = ["self/attr/apparmor/exec", "self/attr/exec"];
 
 /// A profile could not be entered.
 #[derive(Debug, thiserror::Error)]
-#[error("enter the AppArmor profile {name:?}: {source}; load it on the node, or name another")]
+#[error(
+    "cannot enter the AppArmor profile {name:?}: {source}; load it on the node, or name another"
+)]
 pub(crate) struct ProfileError {
     name: String,
     source: Errno,
 }
 
-/// A profile, and the way to enter it from where there is no /proc.
+/// A profile, and a handle on the host's /proc to enter it where no /proc is mounted.
 #[derive(Debug)]
 pub(crate) struct Profile {
     name: String,
@@ -48,6 +53,11 @@ impl Profile {
         }
     }
 
+    /// The handle on the host's /proc.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.proc.as_raw_fd()
+    }
+
     /// Confines this process from here on.
     pub(crate) fn enter(&self) -> Result<(), ProfileError> {
         self.order(NOW, "changeprofile")
@@ -59,7 +69,7 @@ impl Profile {
     }
 
     fn order(&self, interfaces: [&str; 2], verb: &str) -> Result<(), ProfileError> {
-        // The kernel takes the order in one piece or not at all.
+        // The kernel takes the command in one write only.
         let order = format!("{verb} {}", self.name);
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let mut result = Err(Errno::ENOENT);
@@ -89,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_interface_goes_first() {
+    fn the_newer_apparmor_interface_is_used_where_it_exists() {
         let proc = tempfile::tempdir().expect("directory");
         let old = proc.path().join("self/attr/current");
         let new = proc.path().join("self/attr/apparmor/current");

@@ -8,17 +8,14 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::{
-    errno::Errno,
-    sys::stat::{Mode, mkdirat},
-};
+use nix::errno::Errno;
 use oci_spec::runtime::Spec;
 
-use crate::inside::Root;
+use crate::container_root::{ContainerRoot, MakeDirectoriesError, Symlinks};
 
 /// A working directory could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("make the working directory {cwd}: {path}: {source}; name one that can be made")]
+#[error("cannot make the working directory {cwd}: {path}: {source}; name one that can be made")]
 pub(crate) struct CwdError {
     cwd: PathBuf,
     path: PathBuf,
@@ -43,10 +40,8 @@ pub(crate) fn make_before(spec: &Spec, cwd: &Path) -> Result<(), CwdError> {
     if mounted {
         return Ok(());
     }
-    make(
-        &Root::at(root.path()).map_err(error(cwd, Path::new("/")))?,
-        cwd,
-    )
+    let root = ContainerRoot::open(root.path());
+    make(&root.map_err(unopened(cwd))?, cwd)
 }
 
 /// Makes `cwd` in the container that `init` is in, with its mounts.
@@ -54,38 +49,32 @@ pub(crate) fn make_inside(init: i32, cwd: &Path) -> Result<(), CwdError> {
     if cwd == Path::new("/") {
         return Ok(());
     }
-    let root = Root::of_process(init).map_err(error(cwd, Path::new("/")))?;
-    make(&root, cwd)
+    let root = ContainerRoot::of_process(init);
+    make(&root.map_err(unopened(cwd))?, cwd)
 }
 
-/// Makes each directory of `cwd` that is missing, for root and with the permissions that our
-/// umask leaves.
-fn make(root: &Root, cwd: &Path) -> Result<(), CwdError> {
-    let mut path = PathBuf::from("/");
-    let mut parent = root.directory(&path).map_err(error(cwd, &path))?;
-    for part in cwd.components().skip(1) {
-        path.push(part);
-        let found = root.directory(&path);
-        parent = match found {
-            Err(Errno::ENOENT) => {
-                match mkdirat(&parent, Path::new(&part), Mode::from_bits_truncate(0o755)) {
-                    // Somebody was faster, in a directory that several containers share.
-                    Ok(()) | Err(Errno::EEXIST) => root.directory(&path),
-                    Err(source) => Err(source),
-                }
-            }
-            found => found,
-        }
-        .map_err(error(cwd, &path))?;
+fn make(root: &ContainerRoot, cwd: &Path) -> Result<(), CwdError> {
+    root.make_directories(cwd, Symlinks::Followed)
+        .map(drop)
+        .map_err(failed(cwd))
+}
+
+fn unopened(cwd: &Path) -> impl FnOnce(rustix::io::Errno) -> CwdError {
+    let failed = failed(cwd);
+    move |errno| {
+        failed(MakeDirectoriesError {
+            part: "/".into(),
+            errno,
+        })
     }
-    Ok(())
 }
 
-fn error<'a>(cwd: &'a Path, path: &'a Path) -> impl FnOnce(Errno) -> CwdError + 'a {
-    |source| CwdError {
-        cwd: cwd.to_owned(),
-        path: path.to_owned(),
-        source,
+fn failed(cwd: &Path) -> impl FnOnce(MakeDirectoriesError) -> CwdError {
+    let cwd = cwd.to_owned();
+    move |error| CwdError {
+        cwd,
+        path: error.part,
+        source: Errno::from_raw(error.errno.raw_os_error()),
     }
 }
 
@@ -99,12 +88,12 @@ mod tests {
     use super::*;
 
     fn made(root: &Path, cwd: &str) -> Result<(), Errno> {
-        let root = Root::at(root).expect("the root");
+        let root = ContainerRoot::open(root).expect("the root");
         make(&root, Path::new(cwd)).map_err(|e| e.source)
     }
 
     #[test]
-    fn what_is_missing_is_made_and_what_is_there_stays() {
+    fn missing_directories_are_made_and_existing_ones_stay_as_they_are() {
         let root = tempfile::tempdir().expect("root");
         let there = root.path().join("srv");
         fs::create_dir(&there).expect("make");
@@ -137,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn climbing_ends_at_the_root() {
+    fn dot_dot_in_a_working_directory_does_not_leave_the_root() {
         let above = tempfile::tempdir().expect("directory");
         let root = above.path().join("root");
         fs::create_dir(&root).expect("make");
@@ -147,15 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_said() {
+    fn error_names_the_file_that_is_in_the_way_of_a_directory() {
         let root = tempfile::tempdir().expect("root");
         fs::write(root.path().join("file"), "").expect("write");
-        let inside = Root::at(root.path()).expect("the root");
+        let inside = ContainerRoot::open(root.path()).expect("the root");
         let error = make(&inside, Path::new("/file/a")).expect_err("a file is in the way");
         assert_eq!(
             error.to_string(),
-            "make the working directory /file/a: /file: ENOTDIR: Not a directory; name one that \
-             can be made"
+            "cannot make the working directory /file/a: /file: ENOTDIR: Not a directory; name one \
+             that can be made"
         );
     }
 }

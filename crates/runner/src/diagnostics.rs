@@ -1,7 +1,7 @@
-//! What libcontainer says about a failure, made into one sentence.
+//! Makes one sentence of libcontainer's error and its log.
 //!
 //! Installed by `container`. libcontainer's forked processes send no more than the outermost words
-//! of an error to the one that answers (`failed to prepare rootfs`); the cause is only in their
+//! of an error to their parent (`failed to prepare rootfs`); the cause is only in their
 //! log events. This module collects those through a pipe that all of them inherit.
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use tracing::{
 };
 use wasm_interp_workload::with_causes;
 
-/// The reading end: what went wrong, in the order in which it was noticed.
+/// The reading end of the log: errors, in the order in which they were logged.
 pub(crate) struct Diagnostics {
     pipe: OwnedFd,
 }
@@ -43,7 +43,7 @@ impl Diagnostics {
     /// `text` with the innermost cause that was logged.
     pub(crate) fn complete(&self, mut text: String) -> String {
         if let Some(first) = self.first() {
-            // The innermost comes first in the log, as everybody above logs on the way out.
+            // The innermost comes first in the log: each caller logs after its callee.
             if !text.contains(&first) {
                 text.push_str(": ");
                 text.push_str(&first);
@@ -86,10 +86,10 @@ impl Subscriber for Recorder {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut words = Words::default();
+        let mut words = EventText::default();
         event.record(&mut words);
         let line = words.line();
-        // A full pipe: enough has been said.
+        // It fails if the pipe is full, and only the first line is used.
         let _ = nix::unistd::write(&*self.pipe, line.as_bytes());
     }
 
@@ -100,13 +100,13 @@ impl Subscriber for Recorder {
 
 /// An event's message and fields.
 #[derive(Default)]
-struct Words {
+struct EventText {
     message: String,
     objects: Vec<String>,
     causes: Vec<String>,
 }
 
-impl Words {
+impl EventText {
     fn line(self) -> String {
         let mut line = self.message;
         if !self.objects.is_empty() {
@@ -123,7 +123,7 @@ impl Words {
     }
 }
 
-impl Visit for Words {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let value = readable(&format!("{value:?}"));
         match field.name() {
@@ -134,7 +134,7 @@ impl Visit for Words {
     }
 }
 
-/// The words in a `Debug` dump of an error: `Syscall(Nix(EPERM))` says no more than its errno.
+/// The message in the `Debug` text of an error: of `Syscall(Nix(EPERM))` only the errno matters.
 fn readable(dump: &str) -> String {
     let mut text = dump.to_owned();
     // Os { code: 2, kind: NotFound, message: "No such file or directory" }
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dump_becomes_words() {
+    fn debug_text_of_an_error_becomes_its_message() {
         for (dump, words) in [
             ("Syscall(Nix(EPERM))", "Operation not permitted (EPERM)"),
             (
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_says_everything_once() {
+    fn error_with_its_causes_repeats_no_cause() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] std::io::Error);

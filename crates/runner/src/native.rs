@@ -1,7 +1,7 @@
 //! A native program: looked up as runc does, then this process becomes it.
 //!
-//! Called by `executor` in the container. Nothing of the image runs before [`Program::exec`], which
-//! is the kernel's doing; what is left of us by then is stdin, stdout and stderr.
+//! Called by `executor` in the container. Nothing of the image runs before [`NativeCommand::exec`], which
+//! replaces this process. Of ours only stdin, stdout and stderr stay.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -13,19 +13,17 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::AtFlags,
-    sys::stat::{SFlag, stat},
+    sys::stat::stat,
     unistd::{AccessFlags, chdir, execve, faccessat},
 };
-use wasm_interp_workload::Native;
+use rustix::fs::FileType;
+use wasm_interp_workload::{DEFAULT_PATH, NativePlan};
 
 use crate::sys;
 
-/// Where a bare name is looked for if the environment has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A program and what it gets.
+/// A program with its arguments, environment and working directory.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct NativeCommand {
     /// As the spec has it.
     name: String,
     search: String,
@@ -36,9 +34,9 @@ pub(crate) struct Program {
     env: Vec<CString>,
 }
 
-impl Program {
-    /// Fails if a string of it would end early.
-    pub(crate) fn new(native: Native) -> Result<Self, NulError> {
+impl NativeCommand {
+    /// Fails if an argument or a variable has a NUL byte.
+    pub(crate) fn new(native: NativePlan) -> Result<Self, NulError> {
         let path = native.env.iter().find(|(name, _)| name == "PATH");
         let argv = native.argv.iter().map(|arg| CString::new(arg.as_str()));
         let env = native
@@ -60,7 +58,7 @@ impl Program {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// Its file in the container, or why it is none, in runc's words.
+    /// Its file in the container, or the reason why there is none, in runc's words.
     pub(crate) fn find(&self) -> Result<PathBuf, String> {
         let failed = |why: &str| format!("exec: {:?}: {why}", self.name);
         if self.name.contains('/') {
@@ -82,12 +80,12 @@ impl Program {
             .ok_or_else(|| failed("executable file not found in $PATH"))
     }
 
-    /// Becomes the program, or says why not.
+    /// Replaces this process by the program, or returns the reason why not.
     pub(crate) fn exec(&self) -> Result<Infallible, String> {
         if !self.entered {
             chdir(&self.cwd).map_err(|errno| {
                 format!(
-                    "enter the working directory {}: {}",
+                    "cannot enter the working directory {}: {}",
                     self.cwd.display(),
                     words(errno)
                 )
@@ -106,15 +104,15 @@ impl Program {
         };
         let file =
             CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed(Errno::EINVAL))?;
-        sys::default_signals().map_err(|e| format!("reset the signals: {e}"))?;
+        sys::default_signals().map_err(|e| format!("cannot reset the signals: {e}"))?;
         execve(&file, &self.argv, &self.env).map_err(failed)
     }
 }
 
-/// Whether this user may run it; else why not.
+/// Fails if this user may not execute the file.
 fn executable(path: &Path) -> Result<(), Errno> {
     let mode = stat(path)?.st_mode;
-    if SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR {
+    if FileType::from_raw_mode(mode) == FileType::Directory {
         return Err(Errno::EISDIR);
     }
     if mode & 0o111 == 0 {
@@ -126,13 +124,13 @@ fn executable(path: &Path) -> Result<(), Errno> {
         AccessFlags::X_OK,
         AtFlags::AT_EACCESS,
     ) {
-        // Hidden by an old seccomp profile: execve itself will know.
+        // An old seccomp profile forbids the question: execve will tell.
         Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
         result => result,
     }
 }
 
-/// As the Go programs around us write it.
+/// The errno in the words of Go programs, as runc and containerd write it.
 fn words(errno: Errno) -> String {
     errno.desc().to_lowercase()
 }
@@ -148,21 +146,21 @@ mod tests {
 
     fn find(root: &Path, name: &str, path: Option<&str>) -> Result<PathBuf, String> {
         let env = path.map(|path| ("PATH".to_owned(), path.to_owned()));
-        let native = Native {
+        let native = NativePlan {
             interpreter: wasm_interp_workload::Interpreter {
                 path: "/bin/x".into(),
-                found: wasm_interp_workload::Found::ExactPath,
+                found: wasm_interp_workload::FoundBy::ExactPath,
             },
             argv: vec![name.to_owned()],
             env: env.into_iter().collect(),
             cwd: root.display().to_string(),
             cwd_exists: true,
         };
-        Program::new(native).expect("no NUL").find()
+        NativeCommand::new(native).expect("no NUL").find()
     }
 
     #[test]
-    fn it_is_looked_up_as_runc_does() {
+    fn program_is_looked_up_as_by_runc() {
         let root = tempfile::tempdir().expect("root");
         let at = |name: &str| root.path().join(name);
         let file = |name: &str, mode| {

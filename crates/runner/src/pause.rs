@@ -1,7 +1,7 @@
 //! The pod sandbox's only process: holds the pod's namespaces and reaps orphans.
 //!
 //! Called by `executor` in the container. Must not touch Wasmtime: this process lives as long as
-//! its pod and should weigh next to nothing.
+//! its pod and should need next to no memory.
 #![forbid(unsafe_code)]
 
 use nix::{
@@ -12,7 +12,7 @@ use nix::{
     },
 };
 
-/// Blocks the signal that [`wait`] waits for, so that none is missed before it does.
+/// Blocks the signal that [`wait`] waits for, so that none is missed before that.
 pub(crate) fn prepare() -> nix::Result<()> {
     children().thread_block()
 }

@@ -1,7 +1,7 @@
-//! The OCI spec as libcontainer is to see it, and what is remembered of it for `delete`.
+//! The OCI spec as the runner uses it, and the record that `delete` needs.
 //!
 //! Called by `container`. `workload::container_spec` has already decided what the container is;
-//! here it is only fitted to libcontainer's ways. Pure, but for reading and writing files.
+//! here it is only fitted to libcontainer. It has no side effects but reading and writing files.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -10,67 +10,97 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{
-    Capabilities, Linux, LinuxBuilder, LinuxCapabilitiesBuilder, MountBuilder, Process, Spec,
-};
+use oci_spec::runtime::{Linux, LinuxBuilder, MountBuilder, Process, Spec};
 use serde::{Deserialize, Serialize};
+use wasm_interp_workload::{
+    DevMountError, SpecParseError, SpecWarning, ViewError, check_dev, devices, mount_places,
+    parse_spec, with_home,
+};
 
 use crate::cgroup::{self, Driver, Placement, Version};
 
 /// Mount point of the devices.
 const DEV: &str = "/dev";
 
-/// Why a spec cannot be used.
+/// A spec that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpecError {
-    #[error("read the spec {path}: {source}")]
+    #[error("cannot read the spec {path}: {source}")]
     Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot use the spec {path}: {source}")]
+    Parse {
+        path: PathBuf,
+        source: SpecParseError,
+    },
+    #[error("cannot complete the spec {path}: {source}")]
+    Build {
         path: PathBuf,
         source: oci_spec::OciSpecError,
     },
-    #[error("use the spec {path}: it has no {part}")]
+    #[error("cannot use the spec {path}: it has no {part}; add it")]
     Missing { path: PathBuf, part: &'static str },
     #[error(transparent)]
+    CgroupVersion(#[from] cgroup::VersionError),
+    #[error(transparent)]
     Placement(#[from] cgroup::PlacementError),
-    #[error("write {path}: {source}")]
+    #[error(transparent)]
+    Mounts(#[from] ViewError),
+    #[error(transparent)]
+    Dev(#[from] DevMountError),
+    #[error("cannot write {path}: {source}")]
     Write {
         path: PathBuf,
         source: std::io::Error,
     },
 }
 
-/// What `delete` has to know even if libcontainer's own state is lost or half-written.
+/// What `delete` needs, even if libcontainer's own state is lost or incomplete.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub(crate) struct RemovalRecord {
     /// Where the container's cgroup is.
     pub(crate) cgroup: Placement,
-    /// Its directories, once it is made; the way to them from the placement is long.
+    /// Its directories, the only ones in which anything is killed or removed.
     pub(crate) directories: Vec<PathBuf>,
 }
 
-/// A spec that libcontainer can be given.
+/// A spec without what libcontainer cannot do, and what was taken out of it.
 #[derive(Debug)]
-pub(crate) struct Fitted {
+pub(crate) struct FittedSpec {
     pub(crate) spec: Spec,
-    pub(crate) record: Record,
-    /// The working directory, which libcontainer is not told of: see `cwd`.
+    /// Parts of it that the container does not get.
+    pub(crate) warnings: Vec<SpecWarning>,
+    pub(crate) record: RemovalRecord,
+    /// The working directory, see `cwd`.
     pub(crate) cwd: PathBuf,
-    /// The AppArmor profile, which libcontainer is not told of either: see `apparmor`.
+    /// The AppArmor profile, see `apparmor`.
     pub(crate) profile: Option<String>,
-    /// Supplementary groups of the container, as the host numbers them.
+    /// Supplementary groups of the container, as the container numbers them.
     pub(crate) groups: Vec<u32>,
-    /// The limit of tasks to set once the container is made, if it is too low to make it in.
+    /// The limit of tasks, if it is too low to create the container under it. It is set afterwards.
     pub(crate) late_pids_limit: Option<i64>,
-    /// Files of the cgroup to write once it is there, where systemd makes it.
+    /// Files to write in a cgroup that systemd makes.
     pub(crate) unified: HashMap<String, String>,
 }
 
-/// What kind of container a spec is fitted for.
+/// The spec of a further process, fitted for libcontainer's process step.
+#[derive(Debug)]
+pub(crate) struct FittedProcess {
+    pub(crate) spec: Spec,
+    /// The AppArmor profile, see `apparmor`.
+    pub(crate) profile: Option<String>,
+    /// Supplementary groups, as the container numbers them.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What kind of process a spec is fitted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
+pub(crate) enum InitKind {
     Guest,
-    /// A native program, whose working directory libcontainer can enter or not.
+    /// A native program. `enter_cwd`: its working directory exists, so that libcontainer can enter it.
     Program {
         enter_cwd: bool,
     },
@@ -82,67 +112,53 @@ pub(crate) fn fit(
     bundle: &Path,
     id: &str,
     version: Version,
-    whom: For,
-) -> Result<Fitted, SpecError> {
+    kind: InitKind,
+) -> Result<FittedSpec, SpecError> {
     let path = bundle.join("config.json");
+    let (mut spec, warnings) = read(&path)?;
     let missing = |part| SpecError::Missing {
         path: path.clone(),
         part,
     };
-    let mut spec = Spec::load(&path).map_err(|source| SpecError::Read {
-        path: path.clone(),
-        source,
-    })?;
-
     let mut root = spec.root().clone().ok_or_else(|| missing("root"))?;
-    root.set_path(bundle.join(root.path()));
+    let root_path = bundle.join(root.path());
+    root.set_path(root_path.clone());
     spec.set_root(Some(root));
 
-    let mut process = spec.process().clone().ok_or_else(|| missing("process"))?;
+    let process = spec.process().clone().ok_or_else(|| missing("process"))?;
     let cwd = process.cwd().clone();
-    let profile = process
-        .apparmor_profile()
-        .clone()
-        .filter(|name| !name.is_empty());
-    process.set_apparmor_profile(None);
-    let groups = take_groups(&mut process, spec.linux().as_ref());
-    spec.set_process(Some(match whom {
-        For::Guest | For::Pause => fit_process(process),
-        For::Program { enter_cwd } => {
-            fit_program(process, enter_cwd).map_err(|source| SpecError::Read {
-                path: path.clone(),
-                source,
-            })?
-        }
-    }));
+    let (process, profile, groups) = fit_own(process, kind);
+    spec.set_process(Some(process));
 
+    let unbuilt = |source| SpecError::Build {
+        path: path.clone(),
+        source,
+    };
     let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
-        None => LinuxBuilder::default()
-            .build()
-            .map_err(|source| SpecError::Read {
-                path: path.clone(),
-                source,
-            })?,
+        None => LinuxBuilder::default().build().map_err(unbuilt)?,
     };
     let cgroup = cgroup::placement(linux.cgroups_path().as_deref(), id, version)?;
-    linux.set_cgroups_path(Some(cgroup.path.clone()));
+    let record = RemovalRecord {
+        directories: cgroup.directories(version)?,
+        cgroup,
+    };
+    linux.set_cgroups_path(Some(record.cgroup.path.clone()));
     let late_pids_limit = defer_pids_limit(&mut linux);
-    let unified = match cgroup.driver {
+    let unified = match record.cgroup.driver {
         Driver::Systemd => defer_unified(&mut linux),
         Driver::Cgroupfs => HashMap::new(),
     };
     spec.set_linux(Some(linux));
 
-    if whom != For::Pause {
-        own_dev(&mut spec).map_err(|source| SpecError::Read { path, source })?;
+    let places = resolve_mounts(&mut spec, &root_path)?;
+    if kind != InitKind::Pause && !places.iter().any(|place| place == Path::new(DEV)) {
+        own_dev(&mut spec).map_err(unbuilt)?;
     }
-    Ok(Fitted {
+    Ok(FittedSpec {
         spec,
-        record: Record {
-            cgroup,
-            directories: Vec::new(),
-        },
+        warnings,
+        record,
         cwd,
         profile,
         groups,
@@ -151,54 +167,82 @@ pub(crate) fn fit(
     })
 }
 
+/// Fits the spec of a further process of a container. What concerns the container as a whole is left out: it
+/// is made already.
+pub(crate) fn fit_exec(mut spec: Spec, kind: InitKind) -> Result<FittedProcess, SpecError> {
+    let missing = |part| SpecError::Missing {
+        path: "of the process".into(),
+        part,
+    };
+    let process = spec.process().clone().ok_or_else(|| missing("process"))?;
+    let (process, profile, groups) = fit_own(process, kind);
+    spec.set_process(Some(process));
+    let mut linux = spec.linux().clone().ok_or_else(|| missing("linux"))?;
+    linux
+        .set_resources(None)
+        .set_net_devices(None)
+        .set_intel_rdt(None);
+    spec.set_linux(Some(linux)).set_hooks(None);
+    Ok(FittedProcess {
+        spec,
+        profile,
+        groups,
+    })
+}
+
+fn read(path: &Path) -> Result<(Spec, Vec<SpecWarning>), SpecError> {
+    let text = std::fs::read(path).map_err(|source| SpecError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse_spec(&text).map_err(|source| SpecError::Parse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Fits what concerns the process alone. Takes its AppArmor profile and its groups from it.
+fn fit_own(mut process: Process, kind: InitKind) -> (Process, Option<String>, Vec<u32>) {
+    let profile = process
+        .apparmor_profile()
+        .clone()
+        .filter(|name| !name.is_empty());
+    process.set_apparmor_profile(None);
+    let groups = take_groups(&mut process);
+    let process = match kind {
+        InitKind::Guest | InitKind::Pause => fit_process(process),
+        InitKind::Program { enter_cwd } => fit_program(process, enter_cwd),
+    };
+    (process, profile, groups)
+}
+
 fn fit_process(mut process: Process) -> Process {
     drop_what_exec_would(&mut process);
 
-    // No guest and no pause ever runs another program. Besides, libcontainer installs a seccomp
-    // filter before it drops privileges only if this is absent, and fails if it is false.
+    // Neither a guest nor the pause process executes another program.
     process.set_no_new_privileges(Some(true));
 
-    // It would fail to enter a directory that is yet to be made.
+    // libcontainer could not enter it: it is made later.
     process.set_cwd("/".into());
 
     own_home(&mut process);
     process
 }
 
-fn fit_program(mut process: Process, enter_cwd: bool) -> Result<Process, oci_spec::OciSpecError> {
-    // As above: false is as good as absent to everybody else.
-    if process.no_new_privileges() == Some(false) {
-        process.set_no_new_privileges(None);
-    }
+fn fit_program(mut process: Process, enter_cwd: bool) -> Process {
     // libcontainer enters it with root's rights, as runc does.
     if !enter_cwd {
         process.set_cwd("/".into());
     }
-    if process.capabilities().is_none() {
-        // libcontainer would leave it all that we have; runc leaves it none.
-        let none = || Capabilities::new();
-        let capabilities = LinuxCapabilitiesBuilder::default()
-            .bounding(none())
-            .effective(none())
-            .inheritable(none())
-            .permitted(none())
-            .ambient(none())
-            .build()?;
-        process.set_capabilities(Some(capabilities));
-    }
     own_home(&mut process);
-    Ok(process)
+    process
 }
 
-/// libcontainer looks up a user's home directory where HOME is missing or empty, and the static
-/// C library would load whatever the image's nsswitch.conf names for that.
+/// libcontainer looks up a user's home directory if HOME is missing or empty, and for that the static C
+/// library would load what the image's nsswitch.conf names.
 fn own_home(process: &mut Process) {
-    let mut env = process.env().clone().unwrap_or_default();
-    if !env.iter().any(|e| e.len() > 5 && e.starts_with("HOME=")) {
-        env.retain(|e| !e.starts_with("HOME=") && e != "HOME");
-        env.push("HOME=/".to_owned());
-    }
-    process.set_env(Some(env));
+    let env = process.env().clone().unwrap_or_default();
+    process.set_env(Some(with_home(env)));
 }
 
 /// What execve(2) does with the capabilities of a user other than root, for a guest that never
@@ -217,25 +261,13 @@ fn drop_what_exec_would(process: &mut Process) {
     process.set_capabilities(Some(capabilities));
 }
 
-/// Takes the supplementary groups out of `process` and maps them to the host's, as the user
-/// namespace of the spec does (user_namespaces(7)). A group without a mapping cannot be had.
-fn take_groups(process: &mut Process, linux: Option<&Linux>) -> Vec<u32> {
+/// Takes the supplementary groups out of `process`.
+fn take_groups(process: &mut Process) -> Vec<u32> {
     let mut user = process.user().clone();
     let groups = user.additional_gids().clone().unwrap_or_default();
     user.set_additional_gids(None);
     process.set_user(user);
-    match linux.and_then(|linux| linux.gid_mappings().as_ref()) {
-        None => groups,
-        Some(mappings) => groups
-            .into_iter()
-            .filter_map(|group| {
-                mappings.iter().find_map(|mapping| {
-                    let offset = group.checked_sub(mapping.container_id())?;
-                    (offset < mapping.size()).then_some(mapping.host_id().checked_add(offset)?)
-                })
-            })
-            .collect(),
-    }
+    groups
 }
 
 /// libcontainer makes the init process from within the cgroup, where it is the second task for a
@@ -253,8 +285,8 @@ fn defer_pids_limit(linux: &mut oci_spec::runtime::Linux) -> Option<i64> {
     Some(limit)
 }
 
-/// See [`cgroup::take_unified`]. A set of processors libcontainer gives systemd in a type that is not
-/// understood there (`at` for `ay`).
+/// See [`cgroup::take_unified`]. Sets of processors too: libcontainer passes them to systemd in a wrong type
+/// (`at` for `ay`).
 fn defer_unified(linux: &mut Linux) -> HashMap<String, String> {
     let Some(mut resources) = linux.resources().clone() else {
         return HashMap::new();
@@ -265,7 +297,7 @@ fn defer_unified(linux: &mut Linux) -> HashMap<String, String> {
     if let Some(mut cpu) = resources.cpu().clone() {
         let sets = [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())];
         for (file, set) in sets {
-            // What the spec says of a file itself has the last word.
+            // A value for the file itself takes precedence.
             if let Some(set) = set.clone().filter(|set| !set.is_empty()) {
                 taken.entry(file.to_owned()).or_insert(set);
             }
@@ -278,12 +310,28 @@ fn defer_unified(linux: &mut Linux) -> HashMap<String, String> {
     taken
 }
 
+/// Finds the place of each mount, checks what is mounted on /dev, and replaces each destination by its place,
+/// which symlinks of the image may have changed. Returns the places.
+///
+/// The destination stays for proc and sysfs: a symlink is refused there, because the paths to mask lie at the
+/// destination that the spec names.
+fn resolve_mounts(spec: &mut Spec, root: &Path) -> Result<Vec<PathBuf>, SpecError> {
+    let places = mount_places(root, spec)?;
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    let placed = mounts.iter().zip(places.iter().map(PathBuf::as_path));
+    check_dev(placed, devices(spec))?;
+    for (mount, place) in mounts.iter_mut().zip(&places) {
+        if !matches!(mount.typ().as_deref(), Some("proc" | "sysfs")) {
+            mount.set_destination(place.clone());
+        }
+    }
+    spec.set_mounts(Some(mounts));
+    Ok(places)
+}
+
 /// Without a file system of its own at /dev, devices would be made in the image's.
 fn own_dev(spec: &mut Spec) -> Result<(), oci_spec::OciSpecError> {
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    if mounts.iter().any(|m| m.destination() == Path::new(DEV)) {
-        return Ok(());
-    }
     let options = ["nosuid", "strictatime", "mode=755", "size=64k"];
     let dev = MountBuilder::default()
         .destination(DEV)
@@ -291,13 +339,13 @@ fn own_dev(spec: &mut Spec) -> Result<(), oci_spec::OciSpecError> {
         .source("tmpfs")
         .options(options.map(str::to_owned))
         .build()?;
-    // Before whatever is mounted beneath it.
+    // Before every mount beneath it.
     mounts.insert(0, dev);
     spec.set_mounts(Some(mounts));
     Ok(())
 }
 
-/// Writes `value` to `path` whole or not at all.
+/// Writes `value` to `path` completely or not at all.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SpecError> {
     let written = || -> std::io::Result<()> {
         let temporary = path.with_extension("new");

@@ -6,15 +6,17 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl, open},
-    sys::stat::{Mode, SFlag, fstat, makedev},
-    unistd::{dup2_stderr, dup2_stdout},
+    errno::Errno,
+    fcntl::{OFlag, open},
+    sys::stat::{Mode, fstat, makedev},
+    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout},
 };
+use rustix::fs::FileType;
 
 /// Descriptor of the standard input.
 pub(crate) const STDIN: RawFd = 0;
@@ -27,6 +29,63 @@ pub(crate) const STDERR: RawFd = 2;
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` is async-signal-safe and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// The parent of a forked process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// The process that forks.
+    ThisProcess,
+    /// The parent of the process that forks.
+    ItsParent,
+}
+
+/// Proof that this process has one thread.
+#[derive(Debug)]
+pub(crate) struct OnlyThread(());
+
+impl OnlyThread {
+    /// Looks into the host's /proc. No part of this program starts a thread, so it stays true.
+    pub(crate) fn check() -> std::io::Result<Self> {
+        // A test has threads; what it forks must not allocate.
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads != 1 && !cfg!(test) {
+            let text = format!("this process has {threads} threads, and only one may fork");
+            return Err(std::io::Error::other(text));
+        }
+        Ok(Self(()))
+    }
+}
+
+/// Has a new process run `body` and end with the code that it returns.
+///
+/// This program has one thread, so the new process finds everything as it is here. With more it fails:
+/// one of them might hold a lock, which the new process would wait for.
+pub(crate) fn fork(parent: Parent, body: impl FnOnce() -> i32) -> std::io::Result<Pid> {
+    fork_alone(&OnlyThread::check()?, parent, body)
+}
+
+/// [`fork`] where the host's /proc is not to be had.
+pub(crate) fn fork_alone(
+    _: &OnlyThread,
+    parent: Parent,
+    body: impl FnOnce() -> i32,
+) -> std::io::Result<Pid> {
+    let flags = match parent {
+        Parent::ThisProcess => libc::SIGCHLD,
+        // The parent gets SIGCHLD at its end, as for ours.
+        Parent::ItsParent => libc::CLONE_PARENT | libc::SIGCHLD,
+    };
+    // SAFETY: without CLONE_VM and with no stack of its own the call is fork(2): the new process
+    // goes on from here on a copy of everything. No other thread could hold a lock, as checked above.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match pid {
+        0 => exit_now(body()),
+        pid if pid < 0 => Err(std::io::Error::last_os_error()),
+        pid => i32::try_from(pid)
+            .map(Pid::from_raw)
+            .map_err(std::io::Error::other),
+    }
 }
 
 /// Closes every descriptor that is not in `keep`, which has to be sorted.
@@ -73,6 +132,57 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The highest number of an open descriptor. Reads the host's /proc.
+pub(crate) fn highest_descriptor() -> std::io::Result<RawFd> {
+    let mut highest = STDERR;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name();
+        let number = number.to_str().and_then(|number| number.parse().ok());
+        highest = highest.max(number.ok_or_else(|| {
+            std::io::Error::other("/proc/self/fd names something that is no descriptor")
+        })?);
+    }
+    Ok(highest)
+}
+
+/// Closes every descriptor above the standard streams that is neither in `keep` nor a socket or a
+/// pipe. The rest leads to no file.
+///
+/// `highest` is what [`highest_descriptor`] said earlier. The owners of the closed descriptors must never
+/// use them again.
+pub(crate) fn close_files_except(keep: &[RawFd], highest: RawFd) -> std::io::Result<()> {
+    // The kernel gives the lowest free number, so what was opened since then is below this.
+    const SINCE_THEN: RawFd = 1024;
+    let end = highest.saturating_add(SINCE_THEN);
+    for fd in STDERR + 1..end {
+        if keep.contains(&fd) || !leads_to_a_file(fd)? {
+            continue;
+        }
+        close_inherited(fd);
+    }
+    close_range(end.unsigned_abs(), libc::c_uint::MAX)
+}
+
+fn leads_to_a_file(fd: RawFd) -> std::io::Result<bool> {
+    // SAFETY: zeroed is a valid stat, which the call writes to; a number that is not open gives
+    // EBADF.
+    let stat = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &raw mut stat) < 0 {
+            let error = std::io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::EBADF) => Ok(false),
+                _ => Err(error),
+            };
+        }
+        stat
+    };
+    Ok(!matches!(
+        FileType::from_raw_mode(stat.st_mode),
+        FileType::Socket | FileType::Fifo
+    ))
+}
+
 /// Closes one descriptor that an inherited owner will never use again in this process.
 pub(crate) fn close_inherited(fd: RawFd) {
     // SAFETY: closes a descriptor, touches no memory; the copy of the owner that this forked
@@ -88,22 +198,22 @@ pub(crate) fn standard(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Makes standard output and error writable where they are a `/dev/null` that can only be read.
-///
-/// libcontainer 0.7 puts the container's own in the place of the host's, on all three descriptors,
-/// and opens it for reading only.
-pub(crate) fn make_null_writable() -> std::io::Result<()> {
-    for fd in [STDOUT, STDERR] {
-        let stream = standard(fd);
-        let flags = OFlag::from_bits_retain(fcntl(stream, FcntlArg::F_GETFL)?);
-        if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY || !is_null(stream)? {
+/// Puts the container's null device in the place of the host's on the standard descriptors, for
+/// reading and writing. A container without one keeps the host's.
+pub(crate) fn take_null_of_the_container() -> std::io::Result<()> {
+    for fd in [STDIN, STDOUT, STDERR] {
+        if !is_null(standard(fd))? {
             continue;
         }
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        let null = match open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            null => null?,
+        };
         if !is_null(null.as_fd())? {
             return Err(std::io::Error::other("/dev/null is not the null device"));
         }
         match fd {
+            STDIN => dup2_stdin(&null)?,
             STDOUT => dup2_stdout(&null)?,
             _ => dup2_stderr(&null)?,
         }
@@ -111,16 +221,42 @@ pub(crate) fn make_null_writable() -> std::io::Result<()> {
     Ok(())
 }
 
+/// The slave of a pseudoterminal, which is unlocked (ioctl_tty(2), Linux 4.13). No path takes part.
+pub(crate) fn open_peer(master: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the call reads one int.
+    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the call takes flags by value.
+    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    if slave < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(slave) })
+}
+
+/// Makes the terminal the controlling one of this process, which has to lead a session without one.
+pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> std::io::Result<()> {
+    // SAFETY: the call takes a number.
+    if unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 fn is_null(fd: BorrowedFd<'_>) -> nix::Result<bool> {
     let stat = fstat(fd)?;
-    let device = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
     Ok(device && stat.st_rdev == makedev(1, 3))
 }
 
-/// What ending a process by a signal looks like.
+/// How a process ends on a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnSignal {
-    /// End with 128 + the signal's number, as if the signal's default action had struck: process 1
+    /// End with 128 + the signal's number, as by the signal's default action: process 1
     /// of a pid namespace has no default actions.
     ExitWithItsNumber,
     /// End with 0, as the pause container of Kubernetes does.
@@ -165,7 +301,7 @@ pub(crate) fn end_on(signals: &[libc::c_int], how: OnSignal) -> std::io::Result<
 }
 
 /// Gives every signal its default action and blocks none, as a program expects to find them: Rust
-/// ignores SIGPIPE, and whoever started containerd may have ignored others.
+/// ignores SIGPIPE, and the process that started containerd may have ignored others.
 pub(crate) fn default_signals() -> std::io::Result<()> {
     // The kernel's own sigaction, which has no more than these words on any architecture: the C
     // library's function would leave out the signals that it keeps for itself.
@@ -222,7 +358,7 @@ pub(crate) fn forbid_dumps() -> std::io::Result<()> {
 
 /// Has the kernel kill this process when its parent ends.
 ///
-/// The order outlives neither a change of user nor an exec.
+/// A change of user, or the exec of a set-user-ID program, resets this.
 pub(crate) fn end_with_parent() -> std::io::Result<()> {
     // SAFETY: changes an attribute of the process, touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
@@ -231,16 +367,13 @@ pub(crate) fn end_with_parent() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads once, blocking, whatever flags the shared description has; `EINTR` is retried.
-pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match nix::unistd::read(fd, buffer) {
-            Ok(n) => return Ok(n),
-            Err(nix::Error::EINTR) => {}
-            Err(nix::Error::EAGAIN) => wait_for(fd, nix::poll::PollFlags::POLLIN)?,
-            Err(error) => return Err(error.into()),
-        }
+/// Undoes [`end_with_parent`].
+pub(crate) fn outlive_parent() -> std::io::Result<()> {
+    // SAFETY: changes an attribute of the process, touches no memory.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) } != 0 {
+        return Err(std::io::Error::last_os_error());
     }
+    Ok(())
 }
 
 /// Writes everything, blocking, whatever flags the shared description has.
@@ -262,24 +395,4 @@ fn wait_for(fd: BorrowedFd<'_>, what: nix::poll::PollFlags) -> std::io::Result<(
         Ok(_) | Err(nix::Error::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether a read would return now: data, end of file or an error.
-pub(crate) fn readable_now(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN)];
-    // An error of poll itself: let the read report it.
-    !matches!(
-        nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO),
-        Ok(0)
-    )
-}
-
-/// Has the event loop tell when `fd` can be read from; fails for files, which always can.
-pub(crate) fn watch(
-    fd: BorrowedFd<'static>,
-) -> std::io::Result<tokio::io::unix::AsyncFd<BorrowedFd<'static>>> {
-    // SAFETY: a borrow for the whole life of the process keeps its descriptor open and its number
-    // the same, which is what the event loop asks for.
-    unsafe { tokio::io::unix::AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }
-        .map_err(Into::into)
 }

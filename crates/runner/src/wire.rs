@@ -1,8 +1,7 @@
-//! The inherited descriptors 3 to 7: the request, the answer, the artifact, the reasons and the
-//! runner itself.
+//! The inherited descriptors: the request, the response, and what came with the request.
 //!
-//! Used by `main`, which hands artifact and reasons to `container::create`. The table is in
-//! `wasm_interp_runner::client`.
+//! Used by `main`, which passes them to the verbs. The table is in
+//! `wasm_interp_runner_client`.
 #![allow(unsafe_code)]
 
 use std::{
@@ -12,80 +11,94 @@ use std::{
     process::ExitCode,
 };
 
-use wasm_interp_runner::client::{Answer, Request};
+use wasm_interp_runner_client::{
+    Request, Response,
+    descriptors::{
+        ARTIFACT, CEILING, CONSOLE, HANDOVER, INIT, REQUEST, RESPONSE, RUNNER, TERMINATION_LOG,
+    },
+};
 
-/// Descriptor of the request.
-const REQUEST: RawFd = 3;
-/// Descriptor of the answer; the container's init process has to close it.
-pub(crate) const ANSWER: RawFd = 4;
-/// Descriptor of the artifact, which stays open in the container.
-pub(crate) const ARTIFACT: RawFd = 5;
-/// Descriptor of the file for reasons, which stays open in the container too.
-pub(crate) const REASONS: RawFd = 6;
-/// Descriptor by which this program was executed, of no further use.
-const PROGRAM: RawFd = 7;
-
-/// The caller did not speak as a caller does.
+/// The caller did not keep to the protocol.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
     #[error(
-        "descriptor {0} is not open: this program is started by the shim and by `wasm-interp run`, \
-         use the latter to run something by hand"
+        "descriptor {0} is not open: only the shim and `wasm-interp run` can start this program; \
+         use `wasm-interp run` by hand"
     )]
     NotInherited(RawFd),
-    #[error("read the request: {0}")]
+    #[error("cannot read the request: {0}")]
     Read(#[source] std::io::Error),
-    #[error(
-        "understand the request ({0}): the executables of wasm-interp are of different versions"
-    )]
+    #[error("cannot parse the request: {0}; install all executables from one release")]
     Parse(#[source] serde_json::Error),
 }
 
-/// The two ends of a conversation with the caller, and what came with it.
+/// The request, the response, and the descriptors that came with them.
 pub(crate) struct Channel {
     request: File,
-    answer: File,
-    gifts: Gifts,
+    response: File,
+    passed: PassedFds,
 }
 
-/// What a caller passes on for a container. Taken before this process opens anything itself, whose
-/// number could be the same.
+/// The descriptors that a caller passes for a container. Taken before this process opens a file, which
+/// could otherwise get the same number.
 #[derive(Debug, Default)]
-pub(crate) struct Gifts {
+pub(crate) struct PassedFds {
     artifact: Option<File>,
-    /// For the reason of the guest's end, if the caller wants to have it noted.
+    /// The termination log, if the container has one.
     pub(crate) reasons: Option<File>,
+    init: Option<File>,
+    handover: Option<File>,
+    /// The ceiling of the guest's memory, if it may change.
+    pub(crate) ceiling: Option<File>,
+    /// If the streams are a terminal: where the master of the container's own goes.
+    pub(crate) console: Option<File>,
 }
 
-impl Gifts {
+impl PassedFds {
     /// The artifact of a Wasm container.
     pub(crate) fn artifact(&mut self) -> Result<File, WireError> {
         self.artifact
             .take()
             .ok_or(WireError::NotInherited(ARTIFACT))
     }
+
+    /// The pidfd of a running container's init process.
+    pub(crate) fn init(&mut self) -> Result<File, WireError> {
+        self.init.take().ok_or(WireError::NotInherited(INIT))
+    }
+
+    /// The socket by which the interpreter of a further process is handed over.
+    pub(crate) fn handover(&mut self) -> Result<File, WireError> {
+        self.handover
+            .take()
+            .ok_or(WireError::NotInherited(HANDOVER))
+    }
 }
 
 impl Channel {
     /// Takes over the descriptors that the caller has passed.
     pub(crate) fn inherited() -> Result<Self, WireError> {
-        drop(inherited(PROGRAM));
+        drop(inherited(RUNNER));
         Ok(Self {
             request: inherited(REQUEST)?,
-            answer: inherited(ANSWER)?,
-            gifts: Gifts {
+            response: inherited(RESPONSE)?,
+            passed: PassedFds {
                 artifact: inherited(ARTIFACT).ok(),
-                reasons: inherited(REASONS).ok(),
+                reasons: inherited(TERMINATION_LOG).ok(),
+                init: inherited(INIT).ok(),
+                handover: inherited(HANDOVER).ok(),
+                ceiling: inherited(CEILING).ok(),
+                console: inherited(CONSOLE).ok(),
             },
         })
     }
 
-    /// What came besides the request, once.
-    pub(crate) fn gifts(&mut self) -> Gifts {
-        std::mem::take(&mut self.gifts)
+    /// The descriptors that came besides the request. Empty at the second call.
+    pub(crate) fn passed(&mut self) -> PassedFds {
+        std::mem::take(&mut self.passed)
     }
 
-    /// Reads what is asked.
+    /// Reads the request.
     pub(crate) fn request(&mut self) -> Result<Request<'static>, WireError> {
         let mut text = Vec::new();
         self.request
@@ -94,19 +107,19 @@ impl Channel {
         serde_json::from_slice(&text).map_err(WireError::Parse)
     }
 
-    /// Says how it went. The exit code repeats it for those who only look there.
-    pub(crate) fn answer(mut self, answer: &Answer) -> ExitCode {
-        let failed = matches!(answer, Answer::Failed { .. });
-        let mut line = match serde_json::to_vec(answer) {
+    /// Sends the response. The exit code tells a caller that reads only the code of a failure.
+    pub(crate) fn respond(mut self, response: &Response) -> ExitCode {
+        let failed = matches!(response, Response::Failed { .. });
+        let mut line = match serde_json::to_vec(response) {
             Ok(line) => line,
             Err(error) => {
-                eprintln!("wasm-interp-runner: write the answer: {error}");
+                eprintln!("wasm-interp-runner: cannot write the response: {error}");
                 return ExitCode::from(2);
             }
         };
         line.push(b'\n');
-        if let Err(error) = self.answer.write_all(&line) {
-            eprintln!("wasm-interp-runner: write the answer: {error}");
+        if let Err(error) = self.response.write_all(&line) {
+            eprintln!("wasm-interp-runner: cannot write the response: {error}");
             return ExitCode::from(2);
         }
         ExitCode::from(u8::from(failed))
@@ -119,7 +132,7 @@ fn inherited(fd: RawFd) -> Result<File, WireError> {
         return Err(WireError::NotInherited(fd));
     }
     // SAFETY: the descriptor is open, and by the contract with the caller it is ours alone. Each
-    // of the five is taken at most once: `inherited` is called by `Channel::inherited` alone, which
+    // of them is taken at most once: `inherited` is called by `Channel::inherited` alone, which
     // runs once in the life of this process.
     Ok(unsafe { File::from_raw_fd(fd) })
 }

@@ -2,7 +2,7 @@
 //!
 //! Holds that a program gets what its spec says, as under runc, and nothing of ours.
 
-// What the other tests alone have a use for.
+// Other tests use the rest of it.
 #[allow(dead_code)]
 #[path = "support/mod.rs"]
 mod support;
@@ -15,27 +15,20 @@ use std::{
         unix::fs::{PermissionsExt, symlink},
     },
     path::Path,
+    process::Command,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use support::Container;
-use wasm_interp_runner::client::EXIT_START_FAILED;
+use support::{TestContainer, status};
+use wasm_interp_runner_client::EXIT_START_FAILED;
 
-fn shell(script: &str) -> Container {
-    Container::native(&["sh", "-c", script])
-}
-
-/// The value of a line of /proc/PID/status.
-fn status<'a>(text: &'a str, name: &str) -> &'a str {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .unwrap_or_else(|| panic!("no {name} in {text}"))
-        .trim()
+fn shell(script: &str) -> TestContainer {
+    TestContainer::native(&["sh", "-c", script])
 }
 
 #[test]
-fn its_exit_code_is_its_own() {
+fn exit_code_of_a_native_program_is_passed_on() {
     for code in [0, 3, 125, 143, 255] {
         let (status, output) = shell(&format!("echo hello; exit {code}")).run();
         assert_eq!((status, output.as_str()), (code, "hello\n"));
@@ -43,7 +36,7 @@ fn its_exit_code_is_its_own() {
 }
 
 #[test]
-fn it_finds_the_process_as_a_program_expects_it() {
+fn native_program_starts_with_default_signals_no_capabilities_and_its_environment() {
     let mut container = shell(
         "busybox cat /proc/self/status; busybox tr '\\0' '\\n' </proc/1/environ; pwd; echo $$",
     );
@@ -62,7 +55,7 @@ fn it_finds_the_process_as_a_program_expects_it() {
 }
 
 #[test]
-fn its_user_limits_and_privileges_are_those_of_its_spec() {
+fn native_program_gets_the_user_limits_and_privileges_of_its_spec() {
     let mut container = shell("");
     container.program().argv[2] =
         "busybox cat /proc/self/status; ulimit -n; umask; busybox cat /proc/self/oom_score_adj; \
@@ -98,7 +91,7 @@ fn its_user_limits_and_privileges_are_those_of_its_spec() {
 
 /// The filter is then in place before privileges are dropped.
 #[test]
-fn privileges_may_grow_where_the_spec_lets_them() {
+fn no_new_privileges_is_set_only_if_the_spec_sets_it() {
     for value in [json!(null), json!(false)] {
         let mut container = shell("");
         container.program().argv[2] = "busybox cat /proc/self/status".into();
@@ -112,7 +105,7 @@ fn privileges_may_grow_where_the_spec_lets_them() {
 }
 
 #[test]
-fn the_kernels_file_systems_are_there_as_masked_as_the_spec_says() {
+fn proc_sysfs_and_cgroup_are_mounted_and_masked_as_the_spec_says() {
     let mut container = shell("");
     container.program().argv[2] =
         "busybox wc -c </proc/keys; echo x >/proc/sys/kernel/domainname; busybox ls /proc/acpi; \
@@ -145,7 +138,7 @@ fn the_kernels_file_systems_are_there_as_masked_as_the_spec_says() {
 }
 
 #[test]
-fn devices_are_those_of_the_spec_and_no_node_opens_another() {
+fn native_program_opens_only_devices_that_its_spec_allows() {
     let mut container = shell("");
     container.program().argv[2] =
         "busybox ls /dev; echo x >/dev/null; busybox mknod /tmp/loop b 7 0; \
@@ -193,30 +186,19 @@ fn devices_are_those_of_the_spec_and_no_node_opens_another() {
     }
 }
 
-#[test]
-fn no_descriptor_of_ours_reaches_it() {
-    let mut container = shell("echo ready; while :; do :; done");
-    let reasons = tempfile::tempfile().expect("file");
-    container.reasons = Some(reasons);
-    let pid = container.create().expect("create");
-    container.start().expect("start");
-    container.wait_for_output("ready");
-    let mut open: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("descriptors")
-        .map(|entry| entry.expect("entry").file_name())
-        .collect();
-    open.sort();
-    assert_eq!(open, ["0", "1", "2"]);
-}
-
 /// CVE-2019-5736: a container that gets hold of the executable of its init process, and keeps it
-/// until nobody runs it, must not be able to change what the next container is made with.
+/// until no process runs it, must not be able to change what the next container is made with.
 #[test]
-fn the_runner_cannot_be_written_through_a_containers_process() {
+fn runner_cannot_be_written_through_a_containers_process() {
     let folder = tempfile::tempdir().expect("folder");
     let runner = folder.path().join("wasm-interp-runner");
-    for mut container in [Container::pause(), shell("exit 0")] {
-        fs::copy(env!("CARGO_BIN_EXE_wasm-interp-runner"), &runner).expect("copy");
+    for mut container in [TestContainer::pause(), shell("exit 0")] {
+        // By another process: what another test forks at that moment would keep the copy open for
+        // writing, so that it could not be executed.
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_wasm-interp-runner")), &runner])
+            .status();
+        assert!(copied.expect("start cp").success());
         container.made_by(&runner);
         let pid = container.create().expect("create");
         let held = fs::File::open(format!("/proc/{pid}/exe")).expect("its executable");
@@ -236,7 +218,7 @@ fn the_runner_cannot_be_written_through_a_containers_process() {
 
 /// The same from within: the image's program is the runner itself, by the kernel's own link.
 #[test]
-fn a_program_that_is_the_runner_gets_nowhere() {
+fn program_that_executes_the_runner_fails() {
     let mut container = shell("");
     let script = container.root().join("bin/again");
     fs::write(&script, "#!/proc/self/exe\n").expect("write");
@@ -250,7 +232,7 @@ fn a_program_that_is_the_runner_gets_nowhere() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_a_failed_create_in_runcs_words() {
+fn missing_program_fails_the_create_with_runcs_message() {
     for (name, words) in [
         (
             "nowhere",
@@ -273,7 +255,7 @@ fn a_program_that_is_not_there_is_a_failed_create_in_runcs_words() {
 }
 
 #[test]
-fn a_program_that_the_kernel_refuses_is_a_failed_start_with_its_reason() {
+fn program_that_the_kernel_refuses_fails_the_start_with_the_reason() {
     for (content, words) in [
         ("\x7fELF", "exec /bin/broken: exec format error"),
         (
@@ -296,7 +278,7 @@ fn a_program_that_the_kernel_refuses_is_a_failed_start_with_its_reason() {
 }
 
 #[test]
-fn signals_are_its_own_affair() {
+fn native_program_handles_signals_itself() {
     let mut deaf = shell("echo ready; while :; do :; done");
     deaf.create().expect("create");
     deaf.start().expect("start");
@@ -323,13 +305,13 @@ fn signals_are_its_own_affair() {
 }
 
 #[test]
-fn a_broken_pipe_ends_it_as_elsewhere() {
+fn broken_pipe_ends_a_native_program() {
     let (code, output) = shell("busybox yes | busybox head -n1; echo $?").run();
     assert_eq!((code, output.as_str()), (0, "y\n0\n"));
 }
 
 #[test]
-fn its_working_directory_is_entered_with_roots_rights_or_made() {
+fn working_directory_of_a_program_is_entered_as_root_or_made() {
     let mut private = shell("pwd");
     let home = private.root().join("root");
     fs::create_dir(&home).expect("make");
@@ -351,7 +333,7 @@ fn its_working_directory_is_entered_with_roots_rights_or_made() {
 }
 
 #[test]
-fn its_user_may_open_its_own_standard_input() {
+fn user_of_a_program_may_open_its_standard_input() {
     let mut container = shell("busybox cat </dev/stdin");
     container.spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     let stdin = container.with_stdin();
@@ -363,7 +345,7 @@ fn its_user_may_open_its_own_standard_input() {
 }
 
 #[test]
-fn a_script_runs_by_its_own_first_line_also_through_links() {
+fn native_script_runs_by_its_first_line_also_through_links() {
     let mut container = shell("");
     let script = container.root().join("etc/script");
     fs::write(&script, "#!/bin/sh -e\necho \"$0 $1\"\n").expect("write");
@@ -371,4 +353,80 @@ fn a_script_runs_by_its_own_first_line_also_through_links() {
     symlink("/etc/script", container.root().join("bin/link")).expect("link");
     container.program().argv = vec!["link".into(), "a b".into()];
     assert_eq!(container.run(), (0, "/bin/link a b\n".to_owned()));
+}
+
+fn with_devpts(container: &mut TestContainer) {
+    let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
+    mounts.push(
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+        "options": ["nosuid", "mode=755", "size=65536k"] }),
+    );
+    mounts.push(
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+    );
+}
+
+const ON_A_TERMINAL: &str = "busybox tty; \
+     busybox stat -c '%F %t,%T %u' $(busybox tty) /dev/console; \
+     echo by name >/dev/tty; read -r line; echo got $line; read -r line";
+
+#[test]
+fn native_program_has_a_terminal_of_its_containers_devpts_as_its_console() {
+    let mut container = shell(ON_A_TERMINAL);
+    with_devpts(&mut container);
+    container.spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    container.on_a_terminal();
+    container.create().expect("create");
+    assert!(container.terminal().take_over(), "the container's own");
+    container.start().expect("start");
+    let shown = container.terminal().shown("by name\r\n");
+    assert_eq!(
+        shown,
+        "/dev/pts/0\r\ncharacter special file 88,0 1000\r\n\
+         character special file 88,0 1000\r\nby name\r\n"
+    );
+    container.terminal().type_keys("a line\n");
+    container.terminal().shown("got a line\r\n");
+    // ctrl-C reaches the program that is in the foreground: the shell has a handler, as process 1 of a
+    // pid namespace needs it.
+    container.terminal().type_keys("\x03");
+    assert_eq!(container.wait(), 130);
+    container.delete(false).expect("delete");
+    container.assert_nothing_left();
+}
+
+#[test]
+fn native_program_without_a_devpts_has_the_hosts_terminal() {
+    let mut container = shell("echo by name >/dev/tty; read -r line; echo got $line");
+    container.on_a_terminal();
+    container.create().expect("create");
+    assert!(
+        !container.terminal().take_over(),
+        "there is none in the container"
+    );
+    container.start().expect("start");
+    container.terminal().shown("by name\r\n");
+    container.terminal().type_keys("a line\n");
+    container.terminal().shown("got a line\r\n");
+    assert_eq!(container.wait(), 0);
+    container.delete(false).expect("delete");
+    container.assert_nothing_left();
+}
+
+/// CVE-2025-52565: whatever lies at its path must not be taken for the multiplexer.
+#[test]
+fn other_device_in_place_of_the_multiplexer_is_refused() {
+    let mut container = shell("");
+    let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
+    mounts.push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }));
+    mounts.push(
+        json!({ "destination": "/dev/pts/ptmx", "type": "bind", "source": "/dev/null",
+        "options": ["bind"] }),
+    );
+    container.on_a_terminal();
+    let error = container.create().expect_err("refused").to_string();
+    assert!(error.contains("not the multiplexer of a devpts"), "{error}");
+    container.delete(true).expect("delete");
+    container.assert_nothing_left();
 }

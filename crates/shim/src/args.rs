@@ -1,9 +1,9 @@
 //! The command line that containerd uses: Go's flags, then an optional action.
 //!
-//! Called by `main`. Knows what was said, decides nothing.
+//! Called by `main`. Reads the arguments and decides nothing.
 #![forbid(unsafe_code)]
 
-/// Everything the command line said.
+/// The command line, read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
     /// What to do.
@@ -43,17 +43,17 @@ pub(crate) enum Action {
 /// The command line is not one of containerd's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ArgsError {
-    #[error("unknown flag {0:?}: this program is called by containerd, see -h")]
+    #[error("cannot read the command line: {0:?} is not a flag of this program; see -h")]
     UnknownFlag(String),
-    #[error("flag {0:?} needs a value")]
+    #[error("cannot read the command line: flag {0:?} has no value; add one after it")]
     MissingValue(String),
-    #[error("flag -{flag} is true or false, not {value:?}")]
+    #[error("cannot read the command line: flag -{flag} is {value:?}; give true or false")]
     NotBoolean { flag: String, value: String },
-    #[error("unknown action {0:?}: containerd calls start or delete")]
+    #[error("cannot read the command line: {0:?} is not an action; give start or delete, or none")]
     UnknownAction(String),
-    #[error("shim namespace cannot be empty: give -namespace")]
+    #[error("cannot read the command line: the containerd namespace is missing; give -namespace")]
     NoNamespace,
-    #[error("container id cannot be empty: give -id")]
+    #[error("cannot read the command line: the container id is missing; give -id")]
     NoId,
 }
 
@@ -86,8 +86,8 @@ impl Flags {
                         "socket" => Some(&mut flags.socket),
                         "bundle" => Some(&mut flags.bundle),
                         "address" => Some(&mut flags.address),
-                        // Said by containerd, of no use: events go to TTRPC_ADDRESS, and there
-                        // is no second socket.
+                        // containerd gives them. Events go to TTRPC_ADDRESS instead, and there is
+                        // no second socket.
                         "publish-binary" | "debug-socket" => None,
                         _ => return Err(ArgsError::UnknownFlag(arg)),
                     };
@@ -141,9 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn containerds_start_line() {
+    fn start_as_containerd_calls_it() {
         let flags = parse(
-            "-namespace k8s.io -address /run/c.sock -publish-binary /usr/bin/containerd -id a1 -debug start",
+            "-namespace k8s.io -address /run/c.sock -publish-binary /usr/bin/containerd \
+             -id a1 -debug start",
         )
         .expect("parse");
         assert_eq!(
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn both_dashes_and_inline_values() {
+    fn flags_have_one_or_two_dashes_and_values_after_a_space_or_an_equals_sign() {
         let flags = parse("--namespace=n -id=x --bundle /b --debug=false delete").expect("parse");
         assert_eq!(flags.action, Action::Delete);
         assert_eq!(flags.bundle, "/b");
@@ -168,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn help_version_and_info_need_nothing_else() {
+    fn help_version_and_info_need_no_other_flag() {
         assert_eq!(parse("--help").expect("parse").action, Action::Help);
         assert_eq!(parse("-v").expect("parse").action, Action::Version);
         assert_eq!(parse("-info").expect("parse").action, Action::Info);
     }
 
     #[test]
-    fn what_is_refused() {
+    fn unknown_and_incomplete_arguments_are_refused() {
         assert_eq!(
             parse("-namespace n -id x pause"),
             Err(ArgsError::UnknownAction("pause".into()))

@@ -1,4 +1,4 @@
-//! Times as containerd writes them. Called by events, answers and the log.
+//! Times as containerd writes them, for responses, events and the log.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
 }
 
 fn since_epoch(time: SystemTime) -> Duration {
-    // A clock before 1970 is a broken clock; 1970 says so.
+    // Only a broken clock is before 1970. 1970 in a log shows that.
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates() {
+    fn times_are_rfc_3339_with_nanoseconds() {
         let at = |seconds| rfc3339(UNIX_EPOCH + Duration::new(seconds, 5));
         assert_eq!(at(0), "1970-01-01T00:00:00.000000005Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000005Z");

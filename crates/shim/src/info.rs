@@ -1,6 +1,6 @@
-//! `-h`, `-v` and `-info`: what this program is, for people and for containerd.
+//! `-h`, `-v` and `-info`: what this program is, for people and for containerd. Called by `main`.
 //!
-//! containerd 2 asks `-info` of every runtime handler and shows the features in the Node's
+//! containerd 2 calls `-info` for every runtime handler and shows the features in the Node's
 //! `status.runtimeHandlers`.
 #![forbid(unsafe_code)]
 
@@ -11,22 +11,25 @@ use containerd_shim_protos::protobuf::{self, Message as _, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use serde_json::json;
 
-use crate::RUNTIME_NAME;
+/// What containerd calls this runtime.
+pub(crate) const RUNTIME_NAME: &str = "io.containerd.wasm-interp.v1";
 
 /// How containerd's typeurl names the OCI features document.
 const FEATURES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InfoError {
-    #[error("read runtime options from stdin: {0}")]
+    #[error("cannot read runtime options from stdin: {0}; redirect it from /dev/null")]
     Input(#[source] io::Error),
-    #[error("runtime options on stdin are no protobuf Any: {0}")]
+    #[error(
+        "cannot read runtime options from stdin: not a protobuf Any: {0}; give one, or nothing"
+    )]
     Options(#[source] protobuf::Error),
-    #[error("encode the runtime's description: {0}")]
+    #[error("cannot encode the runtime's description: {0}; report this as a bug")]
     Encode(#[from] protobuf::Error),
-    #[error("encode the runtime's features: {0}")]
+    #[error("cannot encode the runtime's features: {0}; report this as a bug")]
     EncodeJson(#[from] serde_json::Error),
-    #[error("print: {0}")]
+    #[error("cannot write to stdout: {0}; look at what reads it")]
     Output(#[from] io::Error),
 }
 
@@ -35,16 +38,16 @@ pub(crate) fn help() -> Result<(), InfoError> {
     const HELP: &str = "\
 containerd's shim for interpreted WebAssembly: Python and other languages as sandboxed containers.
 
-containerd starts it, people do not. Have containerd use it with
+containerd starts this program. To use it:
 
     wasm-interp node install
     ctr run --rm --runtime io.containerd.wasm-interp.v1 IMAGE ID
 
 What containerd calls:
-    -namespace NS -id ID [-address SOCKET] [-debug] start      prints the address of the pod's server
-    -namespace NS -id ID [-bundle DIR] delete                  removes what a dead server left
-    -info                                                      describes the runtime, in protobuf
-    -v                                                         prints the version
+    -namespace NS -id ID [-address SOCKET] [-debug] start    prints the address of the pod's server
+    -namespace NS -id ID [-bundle DIR] delete                removes what a dead server left
+    -info                                                    describes the runtime, in protobuf
+    -v                                                       prints the version
 ";
     Ok(io::stdout().lock().write_all(HELP.as_bytes())?)
 }
@@ -93,13 +96,16 @@ fn runtime_info(options: &[u8]) -> Result<RuntimeInfo, InfoError> {
     })
 }
 
-/// The OCI runtime spec's `features.md`. containerd reads recursive read-only mounts and user
-/// namespaces from it; the rest is for people.
+/// The document of `features.md` in the OCI runtime spec. containerd reads from it whether recursive
+/// read-only mounts and user namespaces work. The rest is for people.
 fn features() -> serde_json::Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "hooks": [
+            "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
+            "poststop"
+        ],
         "mountOptions": [
             "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "noatime",
             "nodev", "nodiratime", "noexec", "norelatime", "nostrictatime", "nosuid", "private",
@@ -121,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_come_back_and_features_say_rro() {
+    fn info_returns_the_options_and_lists_recursive_read_only_mounts() {
         let options = Any {
             type_url: "runtimeoptions.v1.Options".to_owned(),
             ..Any::default()

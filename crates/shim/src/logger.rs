@@ -1,7 +1,7 @@
-//! The server's log: logfmt lines with fields, into the FIFO that containerd copies to its own.
+//! The server's log: lines in logfmt, written to a FIFO that containerd copies to its own log.
 //!
-//! Installed by `serve`. Never blocks and never fails: a log must not stop a container. containerd
-//! may be down; the FIFO is held open from both sides, and what does not fit is lost.
+//! Installed by `serve`. It never blocks and never fails, because a log must not stop a container.
+//! If containerd is down, the FIFO stays open at both ends, and lines that do not fit are lost.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
@@ -15,8 +15,9 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::clock;
+use crate::info::RUNTIME_NAME;
 
-/// Opens the bundle's `log` and logs there from now on.
+/// Opens the bundle's `log` at `path`, and logs there from now on.
 pub(crate) fn install(path: &Path, debug: bool) -> io::Result<()> {
     let file = File::options()
         .read(true)
@@ -44,8 +45,8 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let line = format(record, SystemTime::now());
-            // One write a line, so that lines of several shims do not mix. See the module's doc
-            // for why a failure is nobody's business.
+            // One write per line, so that lines of several shims do not mix. The module's doc says
+            // why a failure is ignored.
             drop((&self.file).write_all(line.as_bytes()));
         }
     }
@@ -62,7 +63,7 @@ fn format(record: &Record<'_>, now: SystemTime) -> String {
         }
     }
     let mut fields = Fields(String::new());
-    // Our own visitor fails only as far as writing to a string can.
+    // The visitor writes to a string, which cannot fail.
     drop(record.key_values().visit(&mut fields));
     let level = match record.level() {
         log::Level::Warn => "warning".to_owned(),
@@ -72,12 +73,12 @@ fn format(record: &Record<'_>, now: SystemTime) -> String {
         "time={} level={level} msg={} runtime={}{}\n",
         quote(&clock::rfc3339(now)),
         quote(&record.args().to_string()),
-        crate::RUNTIME_NAME,
+        RUNTIME_NAME,
         fields.0
     )
 }
 
-/// A text with quotes or line ends must not end its field or begin a line of its own.
+/// Escapes quotes and line ends: the text must neither end its field nor begin a line.
 fn quote(text: &str) -> String {
     format!("{text:?}")
 }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_fields_and_stays_one_line() {
+    fn record_with_fields_and_line_ends_is_one_line() {
         let fields: &[(&str, &str)] = &[("id", "a\"b"), ("key", "k")];
         let record = Record::builder()
             .level(log::Level::Warn)

@@ -4,13 +4,23 @@
 //!
 //! | call | module | does |
 //! |---|---|---|
-//! | `-h`, `-v`, `-info` | [`info`] | says what this is |
-//! | `… start` | [`start`] | answers with the address of a server, starting one if need be |
+//! | `-h`, `-v`, `-info` | [`info`] | prints what this program is |
+//! | `… start` | [`bootstrap`] | prints the address of a server, which it starts if there is none |
 //! | (no action) | [`serve`] | is that server: the Task API on a socket |
 //! | `… delete` | [`cleanup`] | removes what a dead server left behind |
 //!
-//! The server knows bundles, tasks and events. It does not know Wasmtime or libcontainer: native
-//! code comes from `wasm-interp-artifact`, and what becomes a container is `wasm-interp-runner`.
+//! The server knows bundles, tasks and events. It knows neither Wasmtime nor libcontainer: native
+//! code comes from `wasm-interp-artifact`, and `wasm-interp-runner` becomes the container.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`service`] | the verbs of the Task API |
+//! | [`task`] | containers and their processes: states, order, events |
+//! | [`launch`] | the way from a create request to a created container, and its removal |
+//! | [`io`] | stdio and the termination log |
+//! | [`cgroup`], [`stats`] | members and out-of-memory kills of a cgroup; its metrics |
+//! | [`reaper`] | the shim's child processes |
+//! | [`publisher`] | the events that containerd has not got yet |
 
 mod args;
 mod bootstrap;
@@ -19,36 +29,32 @@ mod cgroup;
 mod cleanup;
 mod clock;
 mod error;
-mod events;
-mod exits;
 mod info;
+mod io;
 mod launch;
 mod logger;
-mod oom;
+mod options;
+mod publisher;
+mod reaper;
 mod serve;
 mod service;
 mod socket;
-mod start;
 mod stats;
-mod stdio;
 mod sys;
 mod task;
-mod termination_log;
+mod typeurl;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use args::{Action, Flags};
 
-/// What containerd calls this runtime.
-pub(crate) const RUNTIME_NAME: &str = "io.containerd.wasm-interp.v1";
-
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // containerd shows its user what `start` and `delete` print.
-            eprintln!("{RUNTIME_NAME}: {error}");
+            eprintln!("{}: {error}", info::RUNTIME_NAME);
             ExitCode::FAILURE
         }
     }
@@ -60,7 +66,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Action::Help => info::help()?,
         Action::Version => info::version()?,
         Action::Info => info::describe()?,
-        Action::Start => start::run(&flags)?,
+        Action::Start => bootstrap::run(&flags)?,
         Action::Serve => serve::run(&flags)?,
         Action::Delete => cleanup::run(&flags)?,
     }

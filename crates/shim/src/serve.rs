@@ -1,7 +1,7 @@
-//! The server: one process for all containers of a pod, on one thread.
+//! The server: one process for all containers of a pod, on one thread. Called by `main`.
 //!
-//! Started by `start` with the listening socket as its standard input and the bundle of its first
-//! container as working directory, which it leaves. Ends when containerd says so and no task is left.
+//! `bootstrap` starts it with the listening socket as standard input, in the bundle of its first
+//! container. It ends when containerd requests a shutdown and no task is left. It knows no verb.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -25,61 +25,59 @@ use tokio::sync::Notify;
 use crate::args::Flags;
 use crate::cgroup;
 use crate::error::Error;
-use crate::events::Publisher;
-use crate::exits::Exits;
 use crate::launch::Launcher;
 use crate::logger;
+use crate::publisher::Publisher;
+use crate::reaper::Reaper;
 use crate::service::Service;
 use crate::socket::Address;
 use crate::sys;
 use crate::task::Registry;
 
-/// The API's name since containerd 2.0; the generated code knows no other.
+/// The API's name since containerd 2.0, the only one in the generated code.
 const TASK_V3: &str = "containerd.task.v3.Task";
-/// Its name before. Requests and answers are the same.
+/// Its name before. Requests and responses are the same.
 const TASK_V2: &str = "containerd.task.v2.Task";
 
-/// A worker thread that has nothing to do ends after this time.
+/// A worker thread without work ends after this time.
 const IDLE_WORKER: Duration = Duration::from_millis(500);
-/// How long the last events and undone creations may take at the end.
-const LAST_WORK: Duration = Duration::from_secs(5);
-/// Time for the answer to the shutdown to leave.
-const LAST_ANSWER: Duration = Duration::from_millis(20);
+/// How long each step of the end may take.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
-    #[error("no socket to serve on: this is called by the start action, with -socket")]
+    #[error("cannot serve the Task API: the socket is missing; use the action start")]
     NoSocket,
-    #[error("take over the socket from stdin: {0}")]
+    #[error("cannot use stdin as the server's socket: {0}; use the action start")]
     Listener(#[source] io::Error),
-    #[error("open the log FIFO of the bundle: {0}")]
+    #[error("cannot open the bundle's log: {0}; let containerd start the shim")]
     Log(#[source] io::Error),
-    #[error("leave the bundle for /: {0}")]
-    Leave(#[source] io::Error),
-    #[error("become the reaper of orphans: {0}")]
+    #[error("cannot change the working directory to /: {0}; look at its permissions")]
+    ChangeDirectory(#[source] io::Error),
+    #[error("cannot become the subreaper of containers: {0}; look at the kernel's version")]
     Subreaper(#[source] nix::Error),
-    #[error("start the runtime: {0}")]
+    #[error("cannot start the event loop: {0}; look at the limit of open files")]
     Runtime(#[source] io::Error),
-    #[error("serve the Task API: {0}")]
+    #[error("cannot serve the Task API: {0}; look at the limits of memory and open files")]
     Ttrpc(#[from] ttrpc::Error),
     #[error(transparent)]
     Setup(#[from] Error),
 }
 
-/// Serves until containerd has no more use for it.
+/// Serves until containerd requests a shutdown, or a signal ends the server.
 pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
     sys::keep_heap_small();
-    let address = Address::written(&flags.socket).ok_or(ServeError::NoSocket)?;
+    let address = Address::parse(&flags.socket).ok_or(ServeError::NoSocket)?;
     logger::install(Path::new("log"), flags.debug).map_err(ServeError::Log)?;
-    // The server outlives the container whose bundle this is, and where there is no working
-    // directory libcontainer makes and starts no container.
-    std::env::set_current_dir("/").map_err(ServeError::Leave)?;
+    // The server may outlive this bundle, and libcontainer creates no container if the working
+    // directory is removed.
+    std::env::set_current_dir("/").map_err(ServeError::ChangeDirectory)?;
     let result = serve(flags, &address);
     if let Err(error) = &result {
         log::error!(error:%; "the shim ends");
-        // Nobody answers there any more.
+        // No server responds there any more.
         if let Err(error) = address.remove() {
-            warn!(error:%; "cannot clean up");
+            warn!(error:%; "cannot remove the socket of this shim");
         }
     }
     result
@@ -88,20 +86,20 @@ pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
 fn serve(flags: &Flags, address: &Address) -> Result<(), ServeError> {
     let listener = inherited_listener().map_err(ServeError::Listener)?;
     prctl::set_child_subreaper(true).map_err(ServeError::Subreaper)?;
-    // What containerd asks for first is a container.
-    cgroup::expect_move();
+    // containerd's first request will be to create a container.
+    cgroup::prepare_first_move();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(IDLE_WORKER)
         .build()
         .map_err(ServeError::Runtime)?;
     let result = runtime.block_on(listen(flags, address, listener));
-    // A worker may still wait for a compiler that nobody waits for; it needs no farewell.
+    // A worker may still wait for the compile of a cancelled container. This does not wait for it.
     runtime.shutdown_background();
     result
 }
 
-/// Takes the socket from standard input, which becomes `/dev/null` as in any daemon.
+/// Takes the socket from standard input, which becomes `/dev/null`.
 fn inherited_listener() -> io::Result<UnixListener> {
     let stdin = io::stdin();
     let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned()?);
@@ -116,15 +114,15 @@ async fn listen(
     address: &Address,
     listener: UnixListener,
 ) -> Result<(), ServeError> {
-    let exits = Exits::default();
-    exits.watch().map_err(ServeError::Runtime)?;
-    let events = Publisher::new(
+    let reaper = Reaper::default();
+    reaper.watch().map_err(ServeError::Runtime)?;
+    let publisher = Publisher::new(
         &flags.namespace,
         &std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
     );
-    let wanted = Arc::new(Notify::new());
-    let launcher = Launcher::new(&flags.namespace, exits)?;
-    let service = Service::new(launcher, events.clone(), Arc::clone(&wanted));
+    let shutdown = Arc::new(Notify::new());
+    let launcher = Launcher::new(&flags.namespace, reaper)?;
+    let service = Service::new(launcher, publisher.clone(), Arc::clone(&shutdown));
     let registry = service.registry().clone();
     let listener = Listener::try_from(listener).map_err(ServeError::Listener)?;
     let mut server = Server::new()
@@ -133,19 +131,38 @@ async fn listen(
     server.start().await?;
     debug!(id = flags.id.as_str(), namespace = flags.namespace.as_str(); "serving");
 
-    until_ended(&wanted, &registry).await?;
+    let end = wait_for_end(&shutdown, &registry).await?;
 
-    // First of all the name: a container that starts now gets a server of its own.
+    // The name goes first, so that a container that starts now gets a new server.
     if let Err(error) = address.remove() {
-        warn!(error:%; "cannot remove the socket");
+        warn!(error:%; "cannot remove the socket of this shim");
     }
-    settle(&registry).await;
-    events.drain(LAST_WORK).await;
-    tokio::time::sleep(LAST_ANSWER).await;
+    let undone = tokio::time::timeout(END_TIMEOUT, registry.cancelled_undone()).await;
+    publisher.drain(END_TIMEOUT).await;
+    match (end, undone) {
+        (End::Shutdown, Ok(())) => send_last_responses(&mut server).await?,
+        (End::Shutdown, Err(_elapsed)) => {
+            // So far only a mount has been made for it. The delete action, which follows, removes it.
+            info!("a cancelled creation still waits for its compile when the shim ends");
+        }
+        // Requests that wait for the end of a container get no response, as with runc's shim.
+        (End::Signal, _) => {}
+    }
     Ok(())
 }
 
-/// One implementation under both names of the API.
+/// Waits until the responses to all requests are sent, that to the shutdown among them.
+async fn send_last_responses(server: &mut Server) -> Result<(), ServeError> {
+    match tokio::time::timeout(END_TIMEOUT, server.shutdown()).await {
+        Ok(sent) => Ok(sent?),
+        Err(_elapsed) => {
+            warn!("cannot send the last responses: a client does not read them; they are lost");
+            Ok(())
+        }
+    }
+}
+
+/// Registers one implementation under both names of the API.
 fn both_versions(service: &Service) -> HashMap<String, Methods> {
     let v3 = create_task(Arc::new(service.clone()));
     let v2 = create_task(Arc::new(service.clone()))
@@ -154,37 +171,30 @@ fn both_versions(service: &Service) -> HashMap<String, Methods> {
     v3.into_iter().chain(v2).collect()
 }
 
-/// Waits for a shutdown that finds no task, or for a signal.
-async fn until_ended(wanted: &Notify, registry: &Registry) -> Result<(), ServeError> {
+/// Why the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// containerd has requested it.
+    Shutdown,
+    Signal,
+}
+
+/// Waits for a shutdown when there is no task, or for a signal.
+async fn wait_for_end(shutdown: &Notify, registry: &Registry) -> Result<End, ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
     loop {
         tokio::select! {
-            () = wanted.notified() => {
-                // A request for another container of the pod may have come since.
+            () = shutdown.notified() => {
+                // A request for another container of the pod may have arrived since.
                 if registry.is_idle() {
                     debug!("shutdown");
-                    return Ok(());
+                    return Ok(End::Shutdown);
                 }
             }
-            // As with runc's shim: containerd notices and calls the delete action.
-            _ = terminate.recv() => { info!("SIGTERM: the shim ends"); return Ok(()); }
-            _ = interrupt.recv() => { info!("SIGINT: the shim ends"); return Ok(()); }
+            // As with runc's shim, containerd notices the end and calls the delete action.
+            _ = terminate.recv() => { info!("SIGTERM: the shim ends"); return Ok(End::Signal); }
+            _ = interrupt.recv() => { info!("SIGINT: the shim ends"); return Ok(End::Signal); }
         }
-    }
-}
-
-/// Lets creations that were given up undo what they did.
-async fn settle(registry: &Registry) {
-    const LOOK: Duration = Duration::from_millis(10);
-    let settled = async {
-        while !registry.is_empty() && registry.is_idle() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    if tokio::time::timeout(LAST_WORK, settled).await.is_err() {
-        // It waits for a compiler, before anything but a mount has been made; the delete action
-        // that follows unmounts it.
-        info!("a creation that was given up is still waiting for its compiler");
     }
 }

@@ -1,8 +1,8 @@
-//! The Task API: requests in, answers out, each verb a few lines.
+//! The Task API: requests and responses, a few lines per verb.
 //!
-//! Served by `serve` under both of the API's names. All that a verb does is in `task` and
-//! `launch`. A verb that changes something runs to its end even if the client goes away in the
-//! middle: ttrpc drops the handler then, so the work is spawned.
+//! `serve` serves it under both names of the API. What a verb does is in `task` and `launch`. When a
+//! client disconnects, ttrpc drops the handlers of its requests. A verb that changes something must
+//! still run to its end, so its work is spawned.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use containerd_shim_protos::api::{
 };
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::protobuf::{EnumOrUnknown, MessageField};
+use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::Task as TaskApi;
 use containerd_shim_protos::ttrpc::Result as TtrpcResult;
 use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
@@ -24,111 +25,152 @@ use log::{debug, warn};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
+use wasm_interp_workload::{parse_resources, with_causes};
+
 use crate::bundle::Bundle;
 use crate::clock;
-use wasm_interp_workload::with_causes;
-
-use crate::error::Error;
-use crate::events::Publisher;
-use crate::launch::{Launcher, Wish};
+use crate::error::{CreateError, Error};
+use crate::io::StdioPaths;
+use crate::launch::{CreateRequest, Launcher};
+use crate::options::CreateOptions;
+use crate::publisher::Publisher;
 use crate::stats;
-use crate::stdio::Names;
 use crate::sys;
-use crate::task::{Registry, Reservation, Task, Whom};
+use crate::task::{Container, KillTarget, Registry, Reservation};
+use crate::typeurl;
 
-/// What answers containerd.
+/// The implementation of the Task API.
 #[derive(Clone)]
 pub(crate) struct Service {
     launcher: Arc<Launcher>,
     registry: Registry,
-    events: Publisher,
-    /// Told when the last task has gone and containerd wants the shim to end.
+    publisher: Publisher,
+    /// Notified when containerd requests the end of the shim and no task is left.
     shutdown: Arc<Notify>,
 }
 
-/// Marks a creation as abandoned when the request for it is dropped.
-struct Asker {
+/// Cancels a creation if its request is dropped before the creation has ended.
+struct CancelOnDrop {
     registry: Registry,
     id: String,
-    answered: bool,
+    ended: bool,
 }
 
-impl Drop for Asker {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if !self.answered {
-            self.registry.abandon(&self.id);
+        if !self.ended {
+            self.registry.cancel(&self.id);
         }
     }
 }
 
 impl Service {
-    pub(crate) fn new(launcher: Launcher, events: Publisher, shutdown: Arc<Notify>) -> Self {
+    pub(crate) fn new(launcher: Launcher, publisher: Publisher, shutdown: Arc<Notify>) -> Self {
         Self {
             launcher: Arc::new(launcher),
             registry: Registry::default(),
-            events,
+            publisher,
             shutdown,
         }
     }
 
-    /// The tasks, for whoever ends this process.
+    /// The tasks, for `serve`, which ends this process.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    fn task(&self, id: &str, exec_id: &str) -> Result<Arc<Task>, Error> {
-        let task = self.registry.get(id)?;
-        if exec_id.is_empty() {
-            Ok(task)
-        } else {
-            Err(Error::NoProcess {
-                exec_id: exec_id.to_owned(),
-            })
+    /// The verb `create`. [`CreateError`] says why its errors have their own type.
+    async fn create_task(
+        &self,
+        request: CreateTaskRequest,
+    ) -> Result<CreateTaskResponse, CreateError> {
+        debug!(id = request.id.as_str(); "create");
+        if !request.checkpoint.is_empty() {
+            return Err(unsupported(
+                "create from a checkpoint",
+                "create the container from its image",
+            )
+            .into());
         }
+        let options = CreateOptions::parse(request.options.as_ref())?;
+        let bundle = Bundle::new(&request.bundle)?;
+        let reservation = self.registry.reserve(&request.id)?;
+        let mut cancel_on_drop = CancelOnDrop {
+            registry: self.registry.clone(),
+            id: request.id.clone(),
+            ended: false,
+        };
+        let create_request = CreateRequest {
+            id: request.id,
+            bundle,
+            rootfs: request.rootfs,
+            stdio: StdioPaths {
+                terminal: request.terminal,
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            },
+            options,
+        };
+        let created = run_to_the_end(self.clone().create_container(create_request, reservation));
+        let created = created.await;
+        cancel_on_drop.ended = true;
+        Ok(CreateTaskResponse {
+            pid: created?.init().pid(),
+            ..CreateTaskResponse::default()
+        })
     }
 
-    /// Creates the task, or undoes all if nobody waits for it any more.
-    async fn make(self, wish: Wish, reservation: Reservation) -> Result<Arc<Task>, Error> {
+    /// Creates the container. Undoes that if the client cancels the request meanwhile.
+    async fn create_container(
+        self,
+        request: CreateRequest,
+        reservation: Reservation,
+    ) -> Result<Arc<Container>, Error> {
         let launcher = Arc::clone(&self.launcher);
-        let abandoned = reservation.abandoned();
-        let (wish, launched) = spawn_blocking(move || {
-            let launched = launcher.create(&wish, &abandoned);
+        let cancelled = reservation.cancelled();
+        let (request, launched) = spawn_blocking(move || {
+            let launched = launcher.create(&request, &cancelled);
             if let Err(error) = &launched {
                 let reason = with_causes(error);
-                warn!(id = wish.id.as_str(), error = reason.as_str(); "not created");
+                warn!(
+                    id = request.id.as_str(), error = reason.as_str();
+                    "cannot create the container"
+                );
             }
-            // Parsing specs and mounts leaves holes in the heap of a process that lives long.
+            // To parse specs and mount tables leaves holes in the heap of this long-lived process.
             sys::trim_heap();
-            (wish, launched)
+            (request, launched)
         })
         .await?;
-        let events = self.events;
+        let (launched, stdio) = launched?;
+        let publisher = self.publisher;
         let launcher = Arc::clone(&self.launcher);
-        let filled = reservation.fill((wish, launched?), |(wish, launched)| {
-            Task::begin(wish, launched, launcher, events)
+        let filled = reservation.fill((request, launched, stdio), |(request, launched, stdio)| {
+            Container::begin(request, launched, stdio, launcher, publisher)
         });
         match filled {
-            Ok(task) => Ok(task),
-            Err((reservation, (wish, launched))) => {
-                let id = wish.id.clone();
+            Ok(container) => Ok(container),
+            Err((reservation, (request, launched, _stdio))) => {
+                let id = request.id.clone();
                 let launcher = self.launcher;
-                spawn_blocking(move || launcher.abandon(&wish, &launched)).await?;
+                spawn_blocking(move || launcher.undo_create(&request, &launched)).await?;
                 drop(reservation);
-                Err(Error::Abandoned { id })
+                Err(Error::Cancelled { id })
             }
         }
     }
 }
 
-fn unsupported(what: impl Into<String>, instead: &'static str) -> Error {
+fn unsupported(what: &str, instead: &'static str) -> Error {
     Error::Unsupported {
-        what: what.into(),
+        what: what.to_owned(),
         instead,
     }
 }
 
-/// Runs to its end, whatever becomes of the request.
-async fn to_the_end<T: Send + 'static>(
+/// Runs `work` to its end, even if the request is dropped.
+async fn run_to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::spawn(work).await?
@@ -141,66 +183,41 @@ impl TaskApi for Service {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> TtrpcResult<CreateTaskResponse> {
-        debug!(id = request.id.as_str(); "create");
-        if request.terminal {
-            return Err(unsupported(
-                "a terminal",
-                "run the container without one (-t, tty: true)",
-            )
-            .into());
-        }
-        if !request.checkpoint.is_empty() {
-            return Err(unsupported(
-                "create from a checkpoint",
-                "create the container from its image",
-            )
-            .into());
-        }
-        let bundle = Bundle::new(&request.bundle).map_err(Error::from)?;
-        let reservation = self.registry.reserve(&request.id)?;
-        let mut asker = Asker {
-            registry: self.registry.clone(),
-            id: request.id.clone(),
-            answered: false,
-        };
-        let wish = Wish {
-            id: request.id,
-            bundle,
-            rootfs: request.rootfs,
-            names: Names {
-                stdin: request.stdin,
-                stdout: request.stdout,
-                stderr: request.stderr,
-            },
-        };
-        let made = to_the_end(self.clone().make(wish, reservation)).await;
-        asker.answered = true;
-        Ok(CreateTaskResponse {
-            pid: made?.pid(),
-            ..CreateTaskResponse::default()
-        })
+        Ok(self.create_task(request).await?)
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
-        let task = self.task(&request.id, &request.exec_id)?;
+        let container = self.registry.get(&request.id)?;
+        let pid = if request.exec_id.is_empty() {
+            run_to_the_end(container.start()).await?
+        } else {
+            run_to_the_end(container.start_exec(request.exec_id)).await?
+        };
         Ok(StartResponse {
-            pid: to_the_end(task.start()).await?,
+            pid,
             ..StartResponse::default()
         })
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> TtrpcResult<StateResponse> {
-        let task = self.task(&request.id, &request.exec_id)?;
-        let state = task.state();
+        let container = self.registry.get(&request.id)?;
+        let process = container.process(&request.exec_id)?;
+        let stdio = process.stdio_paths().clone();
+        let state = process.state();
         let exit = state.exit();
         Ok(StateResponse {
-            id: task.id().to_owned(),
-            bundle: task.bundle().path().display().to_string(),
-            pid: task.pid(),
-            status: EnumOrUnknown::new(state.status()),
-            stdin: task.names().stdin.clone(),
-            stdout: task.names().stdout.clone(),
-            stderr: task.names().stderr.clone(),
+            id: if request.exec_id.is_empty() {
+                container.id().to_owned()
+            } else {
+                request.exec_id.clone()
+            },
+            bundle: container.bundle().path().display().to_string(),
+            pid: process.pid(),
+            status: EnumOrUnknown::new(container.status(&process)),
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: stdio.terminal,
             exit_status: exit.map_or(0, |exit| exit.status),
             exited_at: exit.map(|exit| clock::timestamp(exit.at)).into(),
             exec_id: request.exec_id,
@@ -209,22 +226,31 @@ impl TaskApi for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> TtrpcResult<PidsResponse> {
-        let pids = self.task(&request.id, "")?.pids().await?;
+        let container = self.registry.get(&request.id)?;
+        let pids = container.pids().await?;
+        let mut exec_ids = container.exec_ids();
+        let mut processes = Vec::new();
+        for pid in pids {
+            let details = exec_ids.remove(&pid).map(|exec_id| ProcessDetails {
+                exec_id,
+                ..ProcessDetails::default()
+            });
+            let info = details.map(|details| typeurl::any(&details)).transpose();
+            processes.push(ProcessInfo {
+                pid,
+                info: info.map_err(Error::from)?.into(),
+                ..ProcessInfo::default()
+            });
+        }
         Ok(PidsResponse {
-            processes: pids
-                .into_iter()
-                .map(|pid| ProcessInfo {
-                    pid,
-                    ..ProcessInfo::default()
-                })
-                .collect(),
+            processes,
             ..PidsResponse::default()
         })
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> TtrpcResult<WaitResponse> {
-        let task = self.task(&request.id, &request.exec_id)?;
-        let exit = task.wait().await;
+        let container = self.registry.get(&request.id)?;
+        let exit = container.process(&request.exec_id)?.wait().await;
         Ok(WaitResponse {
             exit_status: exit.status,
             exited_at: MessageField::some(clock::timestamp(exit.at)),
@@ -233,10 +259,15 @@ impl TaskApi for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
-        let task = self.task(&request.id, &request.exec_id)?;
-        let whom = if request.all { Whom::All } else { Whom::Init };
-        debug!(id = request.id.as_str(), signal = request.signal, whom:?; "kill");
-        task.kill(request.signal, whom).await?;
+        let container = self.registry.get(&request.id)?;
+        let target = if request.all {
+            KillTarget::All
+        } else {
+            KillTarget::Process
+        };
+        let (id, exec_id) = (request.id.as_str(), request.exec_id.as_str());
+        debug!(id, exec_id, signal = request.signal, target:?; "kill");
+        container.kill(exec_id, request.signal, target).await?;
         Ok(Empty::new())
     }
 
@@ -246,36 +277,39 @@ impl TaskApi for Service {
         request: DeleteRequest,
     ) -> TtrpcResult<DeleteResponse> {
         if request.exec_id.is_empty() {
-            // containerd gives up on a creation this way.
-            self.registry.abandon(&request.id);
+            // In this way containerd cancels a creation.
+            self.registry.cancel(&request.id);
         }
-        let task = self.task(&request.id, &request.exec_id)?;
+        let container = self.registry.get(&request.id)?;
+        if !request.exec_id.is_empty() {
+            let (pid, exit) = run_to_the_end(container.delete_exec(request.exec_id)).await?;
+            return Ok(DeleteResponse {
+                pid,
+                exit_status: exit.status,
+                exited_at: MessageField::some(clock::timestamp(exit.at)),
+                ..DeleteResponse::default()
+            });
+        }
+        let pid = container.init().pid();
         let registry = self.registry.clone();
-        let obituary = to_the_end(async move {
-            let id = task.id().to_owned();
-            let obituary = task.delete().await?;
-            registry.remove(&id);
+        let exit = run_to_the_end(async move {
+            let exit = container.delete().await?;
+            registry.remove(&request.id);
             sys::trim_heap();
-            Ok(obituary)
+            Ok(exit)
         })
         .await?;
         Ok(DeleteResponse {
-            pid: obituary.pid,
-            exit_status: obituary.exit.status,
-            exited_at: MessageField::some(clock::timestamp(obituary.exit.at)),
+            pid,
+            exit_status: exit.status,
+            exited_at: MessageField::some(clock::timestamp(exit.at)),
             ..DeleteResponse::default()
         })
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> TtrpcResult<StatsResponse> {
-        let task = self.task(&request.id, "")?;
-        let Some(cgroup) = task.cgroup().cloned() else {
-            return Err(unsupported(
-                format!("stats of {:?}, which has no cgroup of its own,", request.id),
-                "give it one (linux.cgroupsPath)",
-            )
-            .into());
-        };
+        let container = self.registry.get(&request.id)?;
+        let cgroup = container.cgroup().cloned().ok_or(Error::NoCgroup)?;
         let metrics = spawn_blocking(move || stats::collect(&cgroup))
             .await
             .map_err(Error::from)?
@@ -293,58 +327,87 @@ impl TaskApi for Service {
     ) -> TtrpcResult<ConnectResponse> {
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
-            task_pid: self.registry.get(&request.id).map_or(0, |task| task.pid()),
+            task_pid: self
+                .registry
+                .get(&request.id)
+                .map_or(0, |container| container.init().pid()),
             ..ConnectResponse::default()
         })
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> TtrpcResult<Empty> {
-        self.task(&request.id, &request.exec_id)?.close_stdin();
+        let container = self.registry.get(&request.id)?;
+        container.process(&request.exec_id)?.close_stdin();
         Ok(Empty::new())
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> TtrpcResult<Empty> {
-        // Called for every container of a pod, the last one's ends the shim.
-        self.registry.abandon(&request.id);
+        // containerd calls this for every container of a pod. The call for the last ends the shim.
+        self.registry.cancel(&request.id);
         if self.registry.is_idle() {
             self.shutdown.notify_one();
         }
         Ok(Empty::new())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> TtrpcResult<Empty> {
-        Err(unsupported(
-            "exec",
-            "a wasm container runs one program; run another container, or use HTTP or TCP probes",
-        )
-        .into())
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> TtrpcResult<Empty> {
+        let container = self.registry.get(&request.id)?;
+        if request.terminal {
+            return Err(unsupported(
+                "exec with a terminal",
+                "run the process without one (kubectl exec without -t, ctr task exec without -t)",
+            )
+            .into());
+        }
+        let stdio = StdioPaths {
+            terminal: request.terminal,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+        };
+        let wanted = request.spec.into_option().unwrap_or_default().value;
+        container.add_exec(&request.exec_id, wanted, stdio).await?;
+        Ok(Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> TtrpcResult<Empty> {
-        Err(unsupported("pause", "stop the container and run it again").into())
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> TtrpcResult<Empty> {
+        debug!(id = request.id.as_str(); "pause");
+        run_to_the_end(self.registry.get(&request.id)?.pause()).await?;
+        Ok(Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> TtrpcResult<Empty> {
-        Err(unsupported("resume", "a container of this runtime is never paused").into())
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> TtrpcResult<Empty> {
+        debug!(id = request.id.as_str(); "resume");
+        run_to_the_end(self.registry.get(&request.id)?.resume()).await?;
+        Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> TtrpcResult<Empty> {
         Err(unsupported("checkpoint", "let the program save its state in a volume").into())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> TtrpcResult<Empty> {
-        Err(unsupported(
-            "update of resources",
-            "create the container anew with the new limits",
-        )
-        .into())
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> TtrpcResult<Empty> {
+        let container = self.registry.get(&request.id)?;
+        let resources = request.resources.into_option().unwrap_or_default();
+        let parsed = parse_resources(&resources.value);
+        let (resources, warnings) = parsed.map_err(|source| Error::Resources {
+            id: request.id.clone(),
+            source,
+        })?;
+        for warning in warnings {
+            warn!(id = request.id.as_str(); "the update is not followed in full: {warning}");
+        }
+        debug!(id = request.id.as_str(), resources:?; "update");
+        run_to_the_end(container.update(resources)).await?;
+        Ok(Empty::new())
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> TtrpcResult<Empty> {
-        Err(unsupported(
-            "resize of a terminal",
-            "a container of this runtime has none",
-        )
-        .into())
+    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> TtrpcResult<Empty> {
+        let container = self.registry.get(&request.id)?;
+        let characters = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+        let (columns, rows) = (characters(request.width), characters(request.height));
+        let process = container.process(&request.exec_id)?;
+        process.resize(columns, rows).map_err(Error::from)?;
+        Ok(Empty::new())
     }
 }

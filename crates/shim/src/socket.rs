@@ -1,34 +1,44 @@
-//! The server's socket: its name, its making, and whether somebody answers on it.
+//! The server's socket: its name, how it is made, and whether a server responds on it.
 //!
-//! Called by `start` (makes it), `serve` and `cleanup` (remove it).
+//! Called by `bootstrap` (makes it), `serve` (serves it), `cleanup` and `bundle`. Of the Task API it
+//! knows only one request without an effect.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use containerd_shim_protos::api::ConnectRequest;
+use containerd_shim_protos::shim_async::{Client, TaskClient};
+use containerd_shim_protos::ttrpc::{self, context::Context};
 use sha2::{Digest, Sha256};
 
 const SCHEME: &str = "unix://";
+/// How long a server may take for a response before it counts as busy. containerd waits five seconds
+/// for the delete action.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Address of a shim's socket, `unix://…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address(String);
 
-/// What became of the wish for a socket.
+/// The result of [`Address::listen`].
 #[derive(Debug)]
-pub(crate) enum Made {
-    /// A fresh one, listening.
+pub(crate) enum Listening {
+    /// A new socket.
     Listener(UnixListener),
-    /// A server of the same group answers there already.
+    /// A server of the same group serves the socket already.
     Served,
 }
 
-/// The socket could not be made.
+/// The socket cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("{act} the shim's socket {path}: {source}")]
+#[error(
+    "cannot {act} the shim's socket {path}: {source}; look at the permissions of its directory"
+)]
 pub(crate) struct SocketError {
     act: &'static str,
     path: PathBuf,
@@ -36,17 +46,17 @@ pub(crate) struct SocketError {
 }
 
 impl Address {
-    /// The name containerd's own shims use: a digest of containerd, namespace and group, so that
-    /// two containerds on a node never meet.
+    /// The same name as containerd's shims use: a digest of containerd's address, the namespace and
+    /// the group. So two containerds on a node have different sockets.
     pub(crate) fn new(dir: &Path, grpc_address: &str, namespace: &str, group: &str) -> Self {
         let path = Path::new(grpc_address).join(namespace).join(group);
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex::encode(digest);
         Self(format!("{SCHEME}{}", dir.join(name).display()))
     }
 
-    /// An address that containerd or an earlier run wrote down.
-    pub(crate) fn written(text: &str) -> Option<Self> {
+    /// Reads an address that containerd or `start` wrote.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         text.trim()
             .strip_prefix(SCHEME)
             .filter(|path| path.starts_with('/'))
@@ -61,8 +71,8 @@ impl Address {
         Path::new(self.0.trim_start_matches(SCHEME))
     }
 
-    /// Listens, unless a server does so already. A socket left behind by a dead one is replaced.
-    pub(crate) fn listen(&self) -> Result<Made, SocketError> {
+    /// Listens, unless a server serves the socket already. Replaces the socket of a dead server.
+    pub(crate) fn listen(&self) -> Result<Listening, SocketError> {
         let path = self.path();
         let failed = |act| {
             move |source| SocketError {
@@ -76,14 +86,14 @@ impl Address {
                 .recursive(true)
                 .mode(0o700)
                 .create(dir)
-                .map_err(failed("make the directory of"))?;
+                .map_err(failed("create the directory of"))?;
         }
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if self.answers() {
-                    return Ok(Made::Served);
+                if self.is_served() {
+                    return Ok(Listening::Served);
                 }
-                fs::remove_file(path).map_err(failed("remove what a dead shim left of"))?;
+                fs::remove_file(path).map_err(failed("replace"))?;
                 UnixListener::bind(path)
             }
             other => other,
@@ -91,15 +101,41 @@ impl Address {
         .map_err(failed("listen on"))?;
         fs::set_permissions(path, Permissions::from_mode(0o600))
             .map_err(failed("restrict the mode of"))?;
-        Ok(Made::Listener(listener))
+        Ok(Listening::Listener(listener))
     }
 
-    /// Whether a server accepts connections there.
-    pub(crate) fn answers(&self) -> bool {
-        UnixStream::connect(self.path()).is_ok()
+    /// Whether a server serves the socket: it responds to a request. A server that does not respond
+    /// in time counts too, because it may be busy.
+    ///
+    /// A connection alone is no sign of a server: the kernel accepts connections for a process that
+    /// has been killed until it closes the process's files. Then it resets them, so the request
+    /// fails.
+    ///
+    /// Not to be called from a runtime of Tokio.
+    pub(crate) fn is_served(&self) -> bool {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        else {
+            // It cannot ask. A living server's containers must not be removed.
+            return true;
+        };
+        let response = async { tokio::time::timeout(RESPONSE_TIMEOUT, self.ask()).await };
+        match runtime.block_on(response) {
+            Ok(response) => matches!(response, Ok(()) | Err(ttrpc::Error::RpcStatus(_))),
+            Err(_elapsed) => true,
+        }
     }
 
-    /// Removes the socket; whoever listens goes on with the connections there are.
+    /// Sends a request that changes nothing.
+    async fn ask(&self) -> ttrpc::Result<()> {
+        let client = TaskClient::new(Client::connect(self.as_str()).await?);
+        let request = ConnectRequest::default();
+        client.connect(Context::default(), &request).await?;
+        Ok(())
+    }
+
+    /// Removes the socket. Its server keeps the connections that exist.
     pub(crate) fn remove(&self) -> Result<(), SocketError> {
         let path = self.path();
         match fs::symlink_metadata(path) {
@@ -121,10 +157,24 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use containerd_shim_protos::ttrpc::r#async::Server;
+    use containerd_shim_protos::ttrpc::r#async::transport::Listener;
+
     use super::*;
 
+    /// An address in `dir` and the socket that listens there.
+    fn listening(dir: &tempfile::TempDir) -> (Address, UnixListener) {
+        let address = Address::new(&dir.path().join("s"), "/c", "n", "g");
+        match address.listen().expect("listen") {
+            Listening::Listener(listener) => (address, listener),
+            Listening::Served => panic!("no server exists yet"),
+        }
+    }
+
     #[test]
-    fn the_name_is_containerds() {
+    fn socket_has_the_name_that_containerds_shims_use() {
         let address = Address::new(
             Path::new("/run/containerd/s"),
             "/run/containerd/containerd.sock",
@@ -137,25 +187,66 @@ mod tests {
             "unix:///run/containerd/s/\
              5e250b13f984a15f73216d143af1bf3c64171aa56c781ba9d4040c75b2c1eee2"
         );
-        assert_eq!(Address::written(address.as_str()), Some(address));
-        assert_eq!(Address::written("vsock://3:1"), None);
+        assert_eq!(Address::parse(address.as_str()), Some(address));
+        assert_eq!(Address::parse("vsock://3:1"), None);
     }
 
+    /// The server has no service, so its response is an error. It is a response all the same.
     #[test]
-    fn one_listens_the_next_is_served_a_dead_one_is_replaced() {
+    fn socket_with_a_server_is_kept_and_that_of_a_dead_server_is_replaced() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let address = Address::new(&dir.path().join("s"), "/c", "n", "g");
-        let Made::Listener(listener) = address.listen().expect("listen") else {
-            panic!("nobody listens yet");
-        };
-        assert!(matches!(address.listen().expect("listen"), Made::Served));
-        drop(listener);
-        assert!(!address.answers());
+        let (address, listener) = listening(&dir);
+        listener.set_nonblocking(true).expect("non-blocking");
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let server = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("runtime");
+            runtime.block_on(async {
+                let listener = Listener::try_from(listener).expect("listener");
+                let mut server = Server::new().add_listener(listener);
+                server.start().await.expect("start");
+                ended.await.expect("the test ends the server");
+            });
+        });
+        assert!(address.is_served());
         assert!(matches!(
             address.listen().expect("listen"),
-            Made::Listener(_)
+            Listening::Served
+        ));
+        end.send(()).expect("the server runs");
+        server.join().expect("join");
+        assert!(!address.is_served());
+        assert!(matches!(
+            address.listen().expect("listen"),
+            Listening::Listener(_)
         ));
         address.remove().expect("remove");
-        address.remove().expect("remove what is not there");
+        address
+            .remove()
+            .expect("remove a socket that does not exist");
+    }
+
+    /// Its containers must not be removed because it is busy.
+    #[test]
+    fn server_that_does_not_respond_in_time_counts_as_living() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (address, _listener) = listening(&dir);
+        assert!(address.is_served());
+    }
+
+    /// Guards against taking a killed server, whose files the kernel has not closed yet, for a
+    /// living one.
+    #[test]
+    fn server_that_ends_after_it_was_connected_to_does_not_count_as_living() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (address, listener) = listening(&dir);
+        let dying = thread::spawn(move || {
+            let connection = listener.accept().expect("the probe connects");
+            drop((listener, connection));
+        });
+        assert!(!address.is_served());
+        dying.join().expect("join");
     }
 }

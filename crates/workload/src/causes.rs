@@ -1,9 +1,9 @@
-//! An error as a person reads it: in one line, down to its cause, and no longer than its place has room.
-//! Used by all executables wherever an error leaves the program.
+//! Formats an error for people: in one line, with all its causes, and cut to a length. All executables
+//! use it wherever an error leaves the program.
 
 use std::error::Error;
 
-/// The error and what led to it in one line; a cause that the text names already is not repeated.
+/// The error and its causes in one line. A cause that the text contains already is not repeated.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -18,7 +18,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// As much of a text as fits into `longest` bytes, which are at least those of the `…` that says it goes on.
+/// The text, cut to `longest` bytes. A text that was cut ends with `…`, so `longest` has to be at least its length.
 #[must_use]
 pub fn shortened(text: &str, longest: usize) -> String {
     if text.len() <= longest {
@@ -28,12 +28,32 @@ pub fn shortened(text: &str, longest: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// The text with its control characters escaped. Paths and errors may contain text from an image. Characters that move
+/// the cursor, end the line or change the direction of text must not reach a terminal, the journal or an event.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_active = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_active(c) {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_where_its_place_ends() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(shortened("short", 1024), "short");
         for text in ["x".repeat(5000), "ü".repeat(5000)] {
             let cut = shortened(&text, 1024);

@@ -1,43 +1,31 @@
-//! Why there is no plan, in words that say what to do. Callers map [`ErrorKind`] to their
-//! protocol's codes; nothing here knows that protocol.
+//! The errors of planning. Each names the way out. Callers map [`ErrorKind`] to the codes of their
+//! protocol, which this module does not know.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use wasm_interp_network::RuleListError;
 
 use crate::INTERPRETER_ANNOTATION;
+use crate::dev::DevMountError;
+use crate::error_kind::ErrorKind;
 use crate::view::ViewError;
-
-/// What class of failure an error belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request contradicts itself or the OCI runtime spec.
-    InvalidArgument,
-    /// Something that the request names is not there.
-    NotFound,
-    /// The request is sound, and this version cannot serve it.
-    Unimplemented,
-    /// The image or the node is not in the state that the request needs.
-    FailedPrecondition,
-}
 
 /// Why [`crate::decide()`] has no plan for a container.
 #[derive(Debug, Error)]
 pub enum PlanError {
     /// `process` is absent.
-    #[error("the container's spec has no process: give it one with args and cwd")]
+    #[error("cannot run the container: its spec has no process; add one with args and cwd")]
     NoProcess,
     /// `process.args` is absent or empty.
     #[error(
-        "the container's spec has no process.args: set ENTRYPOINT or CMD in the image, or command in the pod"
+        "cannot run the container: its spec has no process.args; set ENTRYPOINT or CMD in the \
+         image, or command in the pod"
     )]
     NoArguments,
-    /// `process.terminal` is true.
-    #[error("a terminal (tty) is not supported yet: start it without tty")]
-    Terminal,
-    /// A string would end early where C reads it.
-    #[error("{what} {value:?} holds a NUL byte: remove it")]
+    /// A string holds a NUL byte, at which C would end it.
+    #[error("cannot use {what} {value:?}: it holds a NUL byte; remove it")]
     Nul {
         /// Which part of the spec.
         what: &'static str,
@@ -45,56 +33,105 @@ pub enum PlanError {
         value: String,
     },
     /// An entry of `process.env` has no name or no `=`.
-    #[error("environment entry {entry:?} is not of the form NAME=value: correct it in the spec")]
+    #[error(
+        "cannot use environment entry {entry:?}: it is not of the form NAME=value; correct it in \
+         the spec"
+    )]
     MalformedEnv {
         /// The entry.
         entry: String,
     },
     /// `process.cwd` is relative.
-    #[error("working directory {cwd:?} is not absolute: name it from /")]
+    #[error("cannot use working directory {cwd:?}: it is not absolute; name it from /")]
     RelativeCwd {
         /// The directory.
         cwd: PathBuf,
     },
     /// `process.cwd` is a file.
-    #[error("working directory {cwd:?} is not a directory in the container: correct WORKDIR")]
+    #[error(
+        "cannot use working directory {cwd:?}: it is not a directory in the container; correct \
+         WORKDIR"
+    )]
     CwdIsNoDirectory {
         /// The directory.
         cwd: PathBuf,
     },
     /// A value of `linux.resources.unified` cannot be read.
-    #[error("cgroup setting {name}={value:?} is neither a number of bytes nor max: correct it")]
+    #[error(
+        "cannot use cgroup setting {name}={value:?}: it is neither a number of bytes nor max; \
+         correct it"
+    )]
     MalformedLimit {
         /// Name of the setting.
         name: &'static str,
         /// Its value.
         value: String,
     },
-    /// A path cannot be handed to a guest.
-    #[error("path {path:?} is not UTF-8, and WASI paths are: rename it in the image")]
+    /// A guest cannot get this path.
+    #[error(
+        "cannot use path {path:?}: it is not UTF-8, and WASI paths are; rename it in the image"
+    )]
     NotUtf8 {
         /// The path.
         path: PathBuf,
     },
     /// The annotation holds a relative path.
     #[error(
-        "annotation {INTERPRETER_ANNOTATION}={value:?} is not an absolute path: give the path of the .wasm in the container"
+        "cannot use annotation {INTERPRETER_ANNOTATION}={value:?}: it is not an absolute path; \
+         give the path of the .wasm in the container"
     )]
     RelativeAnnotation {
         /// Its value.
         value: String,
     },
-    /// The annotation names a file that is not there.
+    /// An annotation about the network that cannot be read.
+    #[error("cannot use annotation {annotation}: {source}")]
+    NetworkRules {
+        /// Its key.
+        annotation: String,
+        /// What is wrong with it, and the way out.
+        source: RuleListError,
+    },
+    /// An annotation takes the network away, and another one for the same containers grants some of it.
     #[error(
-        "no interpreter {value:?} in the container, which annotation {INTERPRETER_ANNOTATION} names: correct the annotation or add the file"
+        "cannot use annotation {none}=none: it contradicts {rules}, which grants a part of the \
+         network; remove one of them"
+    )]
+    NetworkNone {
+        /// Key of the first.
+        none: String,
+        /// Key of the second.
+        rules: String,
+    },
+    /// An annotation asks for more of the network than the node's policy allows.
+    #[error(
+        "cannot grant {what:?} of annotation {annotation}: this node's policy allows {allowed}; \
+         ask for less, or have the node's administrator add it to {setting} in policy.json"
+    )]
+    NetworkCeiling {
+        /// Key of the annotation.
+        annotation: String,
+        /// The rule or the mode that exceeds the ceiling.
+        what: String,
+        /// What the ceiling allows of its kind.
+        allowed: String,
+        /// The setting that holds the ceiling.
+        setting: String,
+    },
+    /// The annotation names a file that does not exist.
+    #[error(
+        "cannot find the interpreter {value:?} of annotation {INTERPRETER_ANNOTATION}: it is not \
+         in the container; correct the annotation or add the file"
     )]
     AnnotatedNotFound {
         /// Value of the annotation.
         value: String,
     },
-    /// `args[0]` is a bare name that is nowhere on the PATH.
+    /// `args[0]` is a bare name that is not on the PATH.
     #[error(
-        "exec: {name:?}: executable file not found in $PATH: looked for {} on PATH={search}; name a program, a .wasm or a script of the image in command, or set the annotation {INTERPRETER_ANNOTATION}",
+        "exec: {name:?}: executable file not found in $PATH: looked for {} on PATH={search}; name \
+         a program, a .wasm or a script of the image in command, or set the annotation \
+         {INTERPRETER_ANNOTATION}",
         looked_for.join(", ")
     )]
     ProgramNotFound {
@@ -105,23 +142,25 @@ pub enum PlanError {
         /// The search path.
         search: String,
     },
-    /// `args[0]` is a path where nothing is.
+    /// `args[0]` is the path of a file that does not exist.
     #[error(
-        "exec: {path:?}: no such file or directory in the container: correct command, or add the file to the image or a mount"
+        "exec: {path:?}: no such file or directory in the container; correct command, or add the \
+         file to the image or a mount"
     )]
     FileNotFound {
         /// The path, absolute.
         path: PathBuf,
     },
     /// `args[0]` is a directory, a device or the like.
-    #[error("{path:?} is not a regular file, so it cannot be run: correct command")]
+    #[error("cannot run {path:?}: it is not a regular file; correct command")]
     NotAFile {
         /// The path, absolute.
         path: PathBuf,
     },
     /// A script whose interpreter is not in the image.
     #[error(
-        "no interpreter for {script:?} in the image: looked for {} on PATH={search}; set the annotation {INTERPRETER_ANNOTATION} or name the .wasm in command",
+        "no interpreter for {script:?} in the image: looked for {} on PATH={search}; set the \
+         annotation {INTERPRETER_ANNOTATION} or name the .wasm in command",
         looked_for.join(", ")
     )]
     NoInterpreter {
@@ -134,14 +173,16 @@ pub enum PlanError {
     },
     /// A file that is neither Wasm nor a script whose interpreter is known.
     #[error(
-        "{path:?} is neither a program nor a Wasm module nor a script that names its interpreter: start it with a #! line, or set the annotation {INTERPRETER_ANNOTATION}"
+        "cannot run {path:?}: it is neither a program nor a Wasm module nor a script that names \
+         its interpreter; make a #! line with the interpreter its first line, or name the \
+         interpreter in the annotation {INTERPRETER_ANNOTATION}"
     )]
     NotRunnable {
         /// The file.
         path: PathBuf,
     },
-    /// A `#!` line that cannot be followed.
-    #[error("the #! line of {script:?} cannot be followed: {why}")]
+    /// A `#!` line that is not usable.
+    #[error("cannot use the #! line of {script:?}: {why}")]
     Shebang {
         /// The script.
         script: PathBuf,
@@ -149,14 +190,17 @@ pub enum PlanError {
         why: &'static str,
     },
     /// An annotated interpreter that is no Wasm module.
-    #[error("{path:?} is not a Wasm module: name the interpreter's .wasm")]
+    #[error(
+        "cannot use {path:?} as interpreter: it is not a Wasm module; name the interpreter's .wasm"
+    )]
     NotWasm {
         /// The file.
         path: PathBuf,
     },
     /// A component instead of a core module.
     #[error(
-        "{path:?} is a WebAssembly component, and only core modules with WASI preview 1 run so far: use the interpreter's wasip1 build"
+        "cannot run the program: {path:?} is a WebAssembly component, and components are not \
+         supported yet; build the program as a core module for wasm32-wasip1"
     )]
     Component {
         /// The file.
@@ -164,7 +208,9 @@ pub enum PlanError {
     },
     /// An ELF program on a node whose policy has `native: deny`.
     #[error(
-        "{path:?} is a native program, and this node's policy allows only Wasm (native: deny in policy.json): use the .wasm build of it, the cluster's default runtime, or another node"
+        "cannot run {path:?}: it is a native program, and this node's policy allows only Wasm \
+         (native: deny in policy.json); use the .wasm build of it, the cluster's default runtime, \
+         or another node"
     )]
     NativeDenied {
         /// The file.
@@ -172,21 +218,25 @@ pub enum PlanError {
     },
     /// Native code in Wasmtime's format.
     #[error(
-        "{path:?} is precompiled native code, which would skip the sandbox, so it is never loaded from an image: ship the .wasm, the node compiles it once"
+        "cannot run {path:?}: it is precompiled native code, which would skip the sandbox; ship \
+         the .wasm, which the node compiles once"
     )]
     Precompiled {
         /// The file.
         path: PathBuf,
     },
     /// A file could not be read.
-    #[error("cannot read {path:?} in the container: {source}")]
+    #[error("cannot read {path:?} in the container: {source}; check the file system beneath it")]
     Read {
         /// The file.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The container's files could not be looked at.
+    /// The runtime would make devices in files that are not the container's own.
+    #[error(transparent)]
+    Dev(#[from] DevMountError),
+    /// The container's files could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
 }
@@ -204,17 +254,21 @@ impl PlanError {
             | Self::CwdIsNoDirectory { .. }
             | Self::MalformedLimit { .. }
             | Self::RelativeAnnotation { .. }
-            | Self::NotAFile { .. } => ErrorKind::InvalidArgument,
+            | Self::NetworkRules { .. }
+            | Self::NetworkNone { .. }
+            | Self::NotAFile { .. }
+            | Self::Dev(_) => ErrorKind::InvalidArgument,
             Self::AnnotatedNotFound { .. }
             | Self::ProgramNotFound { .. }
             | Self::FileNotFound { .. }
             | Self::NoInterpreter { .. } => ErrorKind::NotFound,
-            Self::Terminal | Self::Component { .. } => ErrorKind::Unimplemented,
+            Self::Component { .. } => ErrorKind::Unimplemented,
             Self::NotUtf8 { .. }
             | Self::NotRunnable { .. }
             | Self::Shebang { .. }
             | Self::NotWasm { .. }
             | Self::NativeDenied { .. }
+            | Self::NetworkCeiling { .. }
             | Self::Precompiled { .. }
             | Self::Read { .. } => ErrorKind::FailedPrecondition,
             Self::View(error) => error.kind(),

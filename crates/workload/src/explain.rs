@@ -1,11 +1,13 @@
-//! A plan in words for the person who operates the node. Values of the environment are left out:
-//! they may be secrets, and this text ends up in tickets.
+//! Describes a plan for the operator of the node. It leaves out the values of environment variables:
+//! they may be secrets, and operators paste this text into tickets.
 
 use std::fmt::Write;
 
-use crate::plan::{DirectoryRights, Found, Grant, GrantKind, Native, Plan};
+use wasm_interp_network::{Network, NetworkMode, NetworkRules};
 
-/// Says what `plan` does and why.
+use crate::plan::{FoundBy, Grant, GrantKind, MountAccess, NativePlan, Plan};
+
+/// Describes what `plan` does and why.
 #[must_use]
 pub fn explain(plan: &Plan) -> String {
     let mut text = String::new();
@@ -21,7 +23,7 @@ pub fn explain(plan: &Plan) -> String {
             .iter()
             .map(|grant| (grant.path.as_str(), reach(grant))),
     );
-    text.push_str("nothing else of the node, no network, no other process\n");
+    text.push_str(&explain_network(&plan.network));
     if !plan.withheld.is_empty() {
         text.push_str("does not get\n");
         let withheld = plan.withheld.iter();
@@ -50,9 +52,9 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
-/// Says what runs natively and why.
+/// Describes what runs natively and why.
 #[must_use]
-pub fn explain_native(native: &Native) -> String {
+pub fn explain_native(native: &NativePlan) -> String {
     let mut text = String::new();
     line(&mut text, "runs", &native.interpreter.path);
     line(&mut text, "because", &because(&native.interpreter.found));
@@ -67,35 +69,88 @@ pub fn explain_native(native: &Native) -> String {
     text
 }
 
+/// Describes what is granted of the network, as a part of [`explain`].
+#[must_use]
+pub fn explain_network(network: &Network) -> String {
+    if network.is_none() {
+        return "nothing else of the node, no network, no other process\n".to_owned();
+    }
+    let mut rows = rule_rows(network.granted());
+    let ceiling = network.ceiling();
+    if ceiling.mode == NetworkMode::None && network.has_names() {
+        let within = format!("only at addresses within {}", listed(&ceiling.connect));
+        rows.push(("names", within));
+    }
+    let mut text = "network\n".to_owned();
+    table(&mut text, rows.into_iter());
+    text.push_str("nothing else of the node, no other process\n");
+    text
+}
+
+/// Describes rules, a line for each kind of them.
+#[must_use]
+pub fn explain_network_rules(rules: &NetworkRules) -> String {
+    let mut text = String::new();
+    table(&mut text, rule_rows(rules).into_iter());
+    text
+}
+
+fn rule_rows(rules: &NetworkRules) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    if rules.mode == NetworkMode::Pod {
+        rows.push((
+            "pod",
+            "whatever the pod's network allows, but no link-local, multicast and metadata address"
+                .to_owned(),
+        ));
+    }
+    if !rules.listen.is_empty() {
+        rows.push(("listen", listed(&rules.listen)));
+    }
+    if !rules.connect.is_empty() {
+        rows.push(("connect", listed(&rules.connect)));
+    }
+    if rows.is_empty() {
+        rows.push(("none", "nothing".to_owned()));
+    }
+    rows
+}
+
+fn listed<R: ToString>(rules: &[R]) -> String {
+    let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    rules.join(", ")
+}
+
 fn names(env: &[(String, String)]) -> String {
     let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
     names.join(" ")
 }
 
-fn because(found: &Found) -> String {
+fn because(found: &FoundBy) -> String {
     match found {
-        Found::Annotation { .. } => {
+        FoundBy::Annotation { .. } => {
             format!("annotation {} names it", crate::INTERPRETER_ANNOTATION)
         }
-        Found::ExactPath => "the command names this file".to_owned(),
-        Found::SearchPath { name } => format!("the command is {name:?}, and this is it on PATH"),
-        Found::Shebang { script, line } => format!("script {script} begins with #!{line}"),
-        Found::Extension { script, extension } => {
+        FoundBy::ExactPath => "the command names this file".to_owned(),
+        FoundBy::SearchPath { name } => format!("the command is {name:?}, and this is it on PATH"),
+        FoundBy::Shebang { script, line } => format!("script {script} begins with #!{line}"),
+        FoundBy::Extension { script, extension } => {
             format!("script {script} has no usable #! line, and .{extension} belongs to it")
         }
     }
 }
 
 fn reach(grant: &Grant) -> String {
-    let rights = match grant.rights {
-        DirectoryRights::ReadOnly => "read-only ",
-        DirectoryRights::ReadWrite => "read-write",
+    let access = match grant.access {
+        MountAccess::ReadOnly => "read-only",
+        MountAccess::Writable => "writable ",
     };
     let kind = match grant.kind {
         GrantKind::Directory => "directory",
         GrantKind::File => "file     ",
+        GrantKind::Socket => "socket   ",
     };
-    format!("{rights}  {kind}  {}", grant.source)
+    format!("{access}  {kind}  {}", grant.source)
 }
 
 fn words(argv: &[String]) -> String {
@@ -122,7 +177,7 @@ fn size(bytes: u64) -> String {
         }
     }
     if bytes > MIB {
-        // A figure for people: a tenth of a MiB is more than they ask for.
+        // Readers need no more precision than a tenth of a MiB.
         return format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB);
     }
     format!("{bytes} bytes")

@@ -1,36 +1,36 @@
-//! What an entry of the spec's `mounts` means: where it comes from, with which rights, and whether
-//! it is one of the kernel's own file systems. Shared by the plan, the view and the container spec,
-//! so that the three cannot read an entry differently.
+//! Interprets an entry of the spec's `mounts`: its source, what may be done with it, and whether it is one of the
+//! kernel's own file systems. The plan, the view and the container spec share this code, so that they
+//! cannot interpret an entry differently.
 
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use crate::plan::DirectoryRights;
+use crate::plan::MountAccess;
 
-/// How deep a bind mount reaches.
+/// Whether a bind mount includes the mounts beneath its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BindDepth {
-    /// `bind`: mounts beneath the source stay behind.
+    /// `bind`: without the mounts beneath the source.
     Shallow,
-    /// `rbind`: mounts beneath the source come along.
+    /// `rbind`: with the mounts beneath the source.
     Recursive,
 }
 
-/// Where a mount's content comes from.
+/// The source of a mount's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source<'a> {
+pub(crate) enum MountSource<'a> {
     /// A file or directory of the host.
     Bind { host: &'a Path, depth: BindDepth },
-    /// Memory: empty at first.
+    /// A tmpfs, which is empty at first.
     Memory,
     /// One of the kernel's own file systems.
     Kernel(KernelFs),
-    /// Any other file system; what it holds is known only once it is mounted.
+    /// Any other file system. Its content is known only once it is mounted.
     Other(&'a str),
 }
 
-/// A file system that shows the kernel rather than files.
+/// A file system that exposes the kernel's state rather than stored files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelFs {
     /// Processes.
@@ -48,7 +48,7 @@ pub enum KernelFs {
 }
 
 impl KernelFs {
-    /// By the name that `mount` and `/proc/self/mountinfo` use.
+    /// Recognizes the name that `mount` and `/proc/self/mountinfo` use.
     pub(crate) fn from_type(name: &str) -> Option<Self> {
         Some(match name {
             "proc" => Self::Proc,
@@ -57,15 +57,16 @@ impl KernelFs {
             "mqueue" => Self::Mqueue,
             "devpts" => Self::Devpts,
             "debugfs" | "tracefs" | "securityfs" | "bpf" | "configfs" | "pstore" | "efivarfs"
-            | "selinuxfs" | "smackfs" | "binfmt_misc" | "fusectl" | "nsfs" | "resctrl" => {
-                Self::Debug
-            }
+            | "selinuxfs" | "smackfs" | "binfmt_misc" | "fusectl" | "nsfs" | "resctrl"
+            | "pidfs" | "apparmorfs" | "binder" | "rpc_pipefs" | "nfsd" | "xenfs"
+            | "openpromfs" | "usbdevfs" => Self::Debug,
             _ => return None,
         })
     }
 
-    /// By the magic number that `statfs` answers (see `linux/magic.h`).
-    pub(crate) fn from_magic(magic: u32) -> Option<Self> {
+    /// Recognizes the magic number that `statfs` returns (see `linux/magic.h`).
+    #[must_use]
+    pub fn from_magic(magic: u32) -> Option<Self> {
         Some(match magic {
             0x0000_9fa0 => Self::Proc,
             0x6265_6572 => Self::Sysfs,
@@ -85,12 +86,20 @@ impl KernelFs {
             | 0x6573_5543 // fusectl
             | 0x6e73_6673 // nsfs
             | 0x0765_5821 // resctrl
+            | 0x5049_4446 // pidfs
+            | 0x5a3c_69f0 // apparmorfs
+            | 0x6c6f_6f70 // binderfs
+            | 0x6759_6969 // rpc_pipefs
+            | 0x6e66_7364 // nfsd
+            | 0xabba_1974 // xenfs
+            | 0x0000_9fa1 // openpromfs
+            | 0x0000_9fa2 // usbdevfs
             => Self::Debug,
             _ => return None,
         })
     }
 
-    /// Why a guest does not get it.
+    /// Why a guest does not get this file system.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Proc => "proc shows processes of the pod, and a Wasm guest has no use for it",
@@ -107,11 +116,11 @@ impl KernelFs {
     }
 }
 
-/// Where `mount` comes from.
-pub(crate) fn source(mount: &Mount) -> Source<'_> {
+/// The source of `mount`.
+pub(crate) fn source(mount: &Mount) -> MountSource<'_> {
     let typ = mount.typ().as_deref().unwrap_or_default();
     let has = |name: &str| options(mount).iter().any(|option| option == name);
-    // As runc and libcontainer do, the options decide before the type.
+    // The options take precedence over the type, as in runc and libcontainer.
     if has("rbind") || has("bind") || typ == "bind" {
         let depth = if has("rbind") {
             BindDepth::Recursive
@@ -119,28 +128,28 @@ pub(crate) fn source(mount: &Mount) -> Source<'_> {
             BindDepth::Shallow
         };
         let host = mount.source().as_deref().unwrap_or(Path::new(""));
-        return Source::Bind { host, depth };
+        return MountSource::Bind { host, depth };
     }
     match typ {
-        "tmpfs" | "ramfs" => Source::Memory,
-        other => KernelFs::from_type(other).map_or(Source::Other(other), Source::Kernel),
+        "tmpfs" | "ramfs" => MountSource::Memory,
+        other => KernelFs::from_type(other).map_or(MountSource::Other(other), MountSource::Kernel),
     }
 }
 
-/// The rights that the options of `mount` give; the last word wins.
-pub(crate) fn rights(mount: &Mount) -> DirectoryRights {
+/// What the options of `mount` allow. The last option wins.
+pub(crate) fn access(mount: &Mount) -> MountAccess {
     options(mount)
         .iter()
         .rev()
         .find_map(|option| match option.as_str() {
-            "ro" | "rro" => Some(DirectoryRights::ReadOnly),
-            "rw" | "rrw" => Some(DirectoryRights::ReadWrite),
+            "ro" | "rro" => Some(MountAccess::ReadOnly),
+            "rw" | "rrw" => Some(MountAccess::Writable),
             _ => None,
         })
-        .unwrap_or(DirectoryRights::ReadWrite)
+        .unwrap_or(MountAccess::Writable)
 }
 
-/// The destination from the container's root, as the runtime spec wants it and runc tolerates it.
+/// The destination as an absolute path. The runtime spec requires one; runc accepts a relative one too.
 pub(crate) fn destination(mount: &Mount) -> PathBuf {
     Path::new("/").join(mount.destination())
 }
@@ -151,7 +160,6 @@ pub(crate) fn options(mount: &Mount) -> &[String] {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use oci_spec::runtime::MountBuilder;
@@ -168,47 +176,46 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_on_rights_wins() {
-        for (options, rights_expected) in [
-            (&["ro"][..], DirectoryRights::ReadOnly),
-            (&["rro"], DirectoryRights::ReadOnly),
-            (&["ro", "rw"], DirectoryRights::ReadWrite),
-            (&["rw", "nosuid", "ro"], DirectoryRights::ReadOnly),
-            (&["nosuid"], DirectoryRights::ReadWrite),
+    fn last_of_ro_and_rw_wins() {
+        for (options, expected) in [
+            (&["ro"][..], MountAccess::ReadOnly),
+            (&["rro"], MountAccess::ReadOnly),
+            (&["ro", "rw"], MountAccess::Writable),
+            (&["rw", "nosuid", "ro"], MountAccess::ReadOnly),
+            (&["nosuid"], MountAccess::Writable),
         ] {
-            assert_eq!(
-                rights(&mount("bind", options)),
-                rights_expected,
-                "{options:?}"
-            );
+            assert_eq!(access(&mount("bind", options)), expected, "{options:?}");
         }
     }
 
     #[test]
-    fn bind_is_told_by_option_before_type() {
+    fn bind_option_overrides_the_type() {
         let host = Path::new("/s");
         assert_eq!(
             source(&mount("none", &["rbind"])),
-            Source::Bind {
+            MountSource::Bind {
                 host,
                 depth: BindDepth::Recursive
             }
         );
         assert_eq!(
             source(&mount("proc", &["bind"])),
-            Source::Bind {
+            MountSource::Bind {
                 host,
                 depth: BindDepth::Shallow
             }
         );
         assert_eq!(
             source(&mount("bind", &[])),
-            Source::Bind {
+            MountSource::Bind {
                 host,
                 depth: BindDepth::Shallow
             }
         );
-        assert_eq!(source(&mount("proc", &[])), Source::Kernel(KernelFs::Proc));
-        assert_eq!(source(&mount("ext4", &[])), Source::Other("ext4"));
+        assert_eq!(
+            source(&mount("proc", &[])),
+            MountSource::Kernel(KernelFs::Proc)
+        );
+        assert_eq!(source(&mount("ext4", &[])), MountSource::Other("ext4"));
     }
 }

@@ -1,13 +1,14 @@
-//! The fully resolved form of a container: what the runner does, with nothing left to decide.
+//! The plan of a container: what the runner does, fully resolved.
 //!
 //! Made by [`crate::decide()`], printed by `wasm-interp inspect`, read by the runner.
 
 use serde::{Deserialize, Serialize};
+use wasm_interp_network::Network;
 
 /// Version of the [`Plan`] format. A runner refuses a plan of another version.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 3;
 
-/// Everything the runner needs to know of a Wasm container beyond the OCI spec it is created from.
+/// Everything that the runner needs to know of a Wasm container besides its OCI spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -21,31 +22,33 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// Absolute working directory, as the container sees it.
     pub cwd: String,
-    /// What the guest may reach, the root filesystem first, then in the order of the spec's mounts.
+    /// What the guest may reach: the root filesystem, then the mounts in the order of the spec.
     pub grants: Vec<Grant>,
-    /// What the spec names and a Wasm guest does not get, each with its reason.
+    /// What the guest may reach of the network.
+    pub network: Network,
+    /// What the spec names and the Wasm guest does not get, with reasons.
     pub withheld: Vec<Withheld>,
-    /// The temporary directory that was added because the spec leaves none that is writable. It is
-    /// one of the grants too.
+    /// The temporary directory that was added because the container has no writable one. It is also
+    /// one of the grants.
     pub tmp: Option<Tmp>,
-    /// Where the guest's resources end.
-    pub limits: Limits,
+    /// The limits of the guest's resources.
+    pub limits: GuestLimits,
 }
 
-/// What a container's first process is.
+/// The program of a container's init process.
 #[derive(Debug)]
-pub enum Work<F> {
+pub enum Planned<F> {
     /// A Wasm guest: its plan, and its interpreter, open.
     Wasm(Box<Plan>, F),
-    /// A native program, which the kernel runs as it would under any runtime.
-    Native(Native),
+    /// A native program. The kernel runs it as under any other runtime.
+    Native(NativePlan),
 }
 
-/// A native (ELF) program. All that its container is, its OCI spec says; nothing is added to it but
-/// a `HOME` and nothing is taken from it.
+/// A native (ELF) program. Its container is what its OCI spec says, with a `HOME` added and nothing
+/// removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Native {
+pub struct NativePlan {
     /// The program, or the interpreter of the script that runs.
     pub interpreter: Interpreter,
     /// Arguments of the program, its own name first, as the spec has them.
@@ -54,7 +57,7 @@ pub struct Native {
     pub env: Vec<(String, String)>,
     /// Absolute working directory, as the container sees it.
     pub cwd: String,
-    /// Whether there is such a directory before the container is made.
+    /// Whether this directory exists before the container is made.
     pub cwd_exists: bool,
 }
 
@@ -65,13 +68,13 @@ pub struct Interpreter {
     /// Absolute path in the container, symlinks resolved.
     pub path: String,
     /// The rule that found it.
-    pub found: Found,
+    pub found: FoundBy,
 }
 
-/// The rule by which an interpreter was found, in the order in which the rules are tried.
+/// The rule that found an interpreter. The variants are in the order in which the rules are tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "by", deny_unknown_fields)]
-pub enum Found {
+pub enum FoundBy {
     /// The annotation `wasm-interp.io/interpreter` names it.
     Annotation {
         /// Value of the annotation.
@@ -100,18 +103,20 @@ pub enum Found {
     },
 }
 
-/// One thing of the container's file system that the guest may reach.
+/// A mount that the guest may reach: the root filesystem, or one of the spec's that holds files.
+///
+/// The mount itself is the grant. The kernel holds its rights, by every path that leads to it; this is
+/// what the operator is told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Absolute path in the container: symlinks resolved, or, as a second grant of the same files,
-    /// the spec's name for it where that passes through a symlink.
+    /// Absolute path in the container, without symlinks.
     pub path: String,
-    /// Directory (a WASI preopen of its own) or file (reached through the directory above it).
+    /// What is mounted there.
     pub kind: GrantKind,
     /// What the mount's options allow.
-    pub rights: DirectoryRights,
-    /// Where it comes from, for people: `root filesystem`, `bind /srv/data`, `tmpfs`.
+    pub access: MountAccess,
+    /// Its source, for people: `root filesystem`, `bind /srv/data`, `tmpfs`.
     pub source: String,
 }
 
@@ -119,66 +124,71 @@ pub struct Grant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GrantKind {
-    /// A directory; the guest gets it as a preopen.
+    /// A directory, with all that is in it.
     Directory,
-    /// A single file mounted over another; no preopen can hold a file, so it is reached through
-    /// the directory grant above it, with the rights that the kernel's mount gives it.
+    /// A file that is mounted over another.
     File,
+    /// A Unix socket that is mounted over a file.
+    Socket,
 }
 
-/// What a guest may do with a grant. The kernel's mount flags enforce it; WASI repeats it.
+/// What the flags of a mount allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum DirectoryRights {
-    /// Open, read and list.
+pub enum MountAccess {
+    /// Open, read and list, also in what is mounted beneath.
     ReadOnly,
-    /// Also write, create and remove.
-    ReadWrite,
+    /// Also write, create and remove, as far as the rights of the files go.
+    Writable,
 }
 
-/// Something of the spec that a Wasm guest does not get.
+/// A part of the spec that a Wasm guest does not get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Withheld {
-    /// Where the spec wanted it.
+    /// Its path in the spec.
     pub path: String,
     /// Why not, in words for an operator.
     pub reason: String,
-    /// How it is kept away.
+    /// How it is withheld.
     pub by: Withholding,
 }
 
-/// How [`crate::container_spec`] keeps something from the guest.
+/// How [`crate::container_spec()`] withholds something from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how", deny_unknown_fields)]
 pub enum Withholding {
     /// A mount of the spec is left out.
     Unmounted {
-        /// Its place among the spec's mounts, from 0.
+        /// Its index in the spec's mounts, from 0.
         mount: usize,
     },
-    /// A bind mount brings it along, so it is masked.
+    /// It comes with a recursive bind mount, so it is masked.
     Masked,
     /// A device node is not made.
     NoDevice,
+    /// They are in no set of the guest's process.
+    Capabilities,
+    /// It is no part of [`Plan::network`].
+    Network,
 }
 
-/// A tmpfs that the spec does not name.
+/// A tmpfs that the plan adds to the spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tmp {
     /// Absolute path in the container.
     pub path: String,
-    /// Its size in bytes; what it holds counts as the container's memory.
+    /// Its size in bytes. Its content counts as the container's memory.
     pub bytes: u64,
 }
 
-/// Where the guest's resources end.
+/// The limits of the guest's resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Ceiling of the guest's linear memory in bytes, below the cgroup's limit so that an
-    /// interpreter sees a failed allocation before the kernel kills it. `None`: 4 GiB, Wasm's own.
+pub struct GuestLimits {
+    /// Limit of the guest's linear memory in bytes. It is below the cgroup's limit, so that an
+    /// interpreter sees a failed allocation before the kernel kills it. `None`: 4 GiB, Wasm's own limit.
     pub memory_bytes: Option<u64>,
     /// Stack of the guest in bytes. Deeper recursion traps.
     pub stack_bytes: u64,

@@ -1,31 +1,36 @@
-//! What a container's spec asks for, read once and checked for sense. No defaults and no looks at
-//! files: those are [`crate::resolve`]'s.
+//! The request of a container's spec, read once and validated. [`crate::resolve`] applies the defaults
+//! and reads the files.
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, Mount, Process, Spec};
 
-use crate::INTERPRETER_ANNOTATION;
+use crate::annotations::Annotations;
+use crate::dev;
 use crate::error::PlanError;
-use crate::mounts::{self, Source};
-use crate::plan::DirectoryRights;
+use crate::grants::NetworkRequest;
+use crate::mounts;
+use crate::plan::MountAccess;
+use crate::{INTERPRETER_ANNOTATION, devices};
 
-/// A container's spec as far as a plan depends on it.
+/// The parts of a container's spec that a plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) struct ContainerRequest {
     pub(crate) args: Vec<String>,
-    /// In order, without duplicates: of several values the last holds.
+    /// In order, without duplicates: the last of several values counts.
     pub(crate) env: Vec<(String, String)>,
     /// Absolute.
     pub(crate) cwd: PathBuf,
     pub(crate) uid: u32,
     /// Value of the annotation [`INTERPRETER_ANNOTATION`].
     pub(crate) interpreter: Option<String>,
-    pub(crate) root: DirectoryRights,
-    /// In the spec's order; the view's mount points go with them.
+    pub(crate) network: NetworkRequest,
+    pub(crate) root: MountAccess,
+    /// In the spec's order, like the view's mount points.
     pub(crate) mounts: Vec<MountRequest>,
     /// Paths of `linux.devices`.
     pub(crate) devices: Vec<PathBuf>,
+    pub(crate) capabilities: Option<LinuxCapabilities>,
     /// Memory limit of the container's cgroup in bytes.
     pub(crate) memory_limit: Option<u64>,
 }
@@ -35,40 +40,35 @@ pub(crate) struct Request {
 pub(crate) struct MountRequest {
     /// Absolute, as the spec writes it.
     pub(crate) destination: PathBuf,
-    pub(crate) rights: DirectoryRights,
-    /// Where it comes from, in words.
+    pub(crate) access: MountAccess,
+    /// Its source, in words.
     pub(crate) source: String,
 }
 
-impl Request {
+impl ContainerRequest {
     /// Reads `spec`.
     pub(crate) fn parse(spec: &Spec) -> Result<Self, PlanError> {
         let process = spec.process().as_ref().ok_or(PlanError::NoProcess)?;
-        if process.terminal() == Some(true) {
-            return Err(PlanError::Terminal);
-        }
         let linux = spec.linux().as_ref();
         let root = spec
             .root()
             .as_ref()
             .and_then(oci_spec::runtime::Root::readonly);
-        let devices = linux
-            .and_then(|linux| linux.devices().as_deref())
-            .unwrap_or_default();
-        let annotations = spec.annotations().as_ref();
+        let annotations = Annotations::of(spec);
         Ok(Self {
             args: args(process)?,
             env: env(process)?,
             cwd: cwd(process)?,
             uid: process.user().uid(),
             interpreter: annotations
-                .and_then(|annotations| annotations.get(INTERPRETER_ANNOTATION))
-                .map(|value| without_nul("annotation", value).map(str::to_owned))
+                .get(INTERPRETER_ANNOTATION)
+                .map(|found| without_nul("annotation", found.value).map(str::to_owned))
                 .transpose()?,
+            network: NetworkRequest::parse(&annotations)?,
             root: if root == Some(true) {
-                DirectoryRights::ReadOnly
+                MountAccess::ReadOnly
             } else {
-                DirectoryRights::ReadWrite
+                MountAccess::Writable
             },
             mounts: spec
                 .mounts()
@@ -77,7 +77,11 @@ impl Request {
                 .iter()
                 .map(mount)
                 .collect(),
-            devices: devices.iter().map(|device| device.path().clone()).collect(),
+            devices: devices(spec)
+                .iter()
+                .map(|device| device.path().clone())
+                .collect(),
+            capabilities: process.capabilities().clone(),
             memory_limit: linux
                 .and_then(|linux| linux.resources().as_ref())
                 .map_or(Ok(None), memory_limit)?,
@@ -111,7 +115,7 @@ fn env(process: &Process) -> Result<Vec<(String, String)>, PlanError> {
     Ok(env)
 }
 
-/// Sets `name`, in the place that it already has if it has one.
+/// Sets `name`. A variable that is set already keeps its position.
 pub(crate) fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, known)) => value.clone_into(known),
@@ -139,28 +143,17 @@ fn without_nul<'a>(what: &'static str, value: &'a str) -> Result<&'a str, PlanEr
 }
 
 fn mount(mount: &Mount) -> MountRequest {
-    let source = match mounts::source(mount) {
-        Source::Bind { host, .. } => format!("bind {}", host.display()),
-        Source::Memory => "tmpfs".to_owned(),
-        Source::Kernel(_) | Source::Other(_) => {
-            let typ = mount.typ().as_deref().unwrap_or("mount");
-            match mount.source() {
-                Some(source) => format!("{typ} {}", source.display()),
-                None => typ.to_owned(),
-            }
-        }
-    };
     MountRequest {
         destination: mounts::destination(mount).components().collect(),
-        rights: mounts::rights(mount),
-        source,
+        access: mounts::access(mount),
+        source: dev::words(mount),
     }
 }
 
-/// The memory limit, wherever the spec says it; the smallest holds.
+/// The smallest memory limit of all that the spec has.
 fn memory_limit(resources: &LinuxResources) -> Result<Option<u64>, PlanError> {
     const MEMORY_MAX: &str = "memory.max";
-    // A negative limit means none.
+    // A negative limit means unlimited.
     let classic = resources
         .memory()
         .as_ref()

@@ -1,61 +1,63 @@
-//! From what is asked to what is done: every default, every ceiling and every refusal of a plan is
-//! in this module or called from it.
+//! Resolves a request into a plan. Every default, every limit and every refusal of a plan is in this
+//! module or in a function that it calls.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::PlanError;
-use crate::grants::Reach;
-use crate::plan::{DirectoryRights, Interpreter, Limits, Native, PLAN_VERSION, Plan, Tmp, Work};
-use crate::policy::{NativePolicy, Policy};
-use crate::program::{DEFAULT_PATH, Elf, Finder, Program, Target, text};
-use crate::request::{Request, set};
+use crate::grants::Grants;
+use crate::plan::{
+    GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION, Plan, Planned, Tmp,
+};
+use crate::program::{AnyProgram, DEFAULT_PATH, NativeProgram, ProgramSearch, WasmProgram, text};
+use crate::request::{ContainerRequest, set};
 use crate::view::{FileKind, View, ViewError};
+use wasm_interp_policy::{NativePolicy, Policy};
 
-/// Where programs put what they need for a while.
+/// The directory of temporary files.
 const TMP: &str = "/tmp";
 
-/// An /etc/passwd longer than this is not read for the sake of HOME.
+/// To find HOME, an /etc/passwd of up to this many bytes is read.
 const MAX_PASSWD: u64 = 1 << 20;
 
-impl Request {
-    /// Decides all that is left open.
+impl ContainerRequest {
+    /// Decides everything that the request leaves open.
     pub(crate) fn resolve<V: View>(
         self,
         policy: &Policy,
         view: &V,
-    ) -> Result<Work<V::File>, PlanError> {
+    ) -> Result<Planned<V::File>, PlanError> {
         let cwd_exists = self.check_cwd(view)?;
         let search = self.env("PATH").unwrap_or(DEFAULT_PATH);
-        let finder = Finder {
+        let search_rules = ProgramSearch {
             view,
             cwd: &self.cwd,
             search,
         };
-        match finder.find(&self.args, self.interpreter.as_deref())? {
-            Target::Module(program) => self.wasm(program, policy, view),
-            Target::Native(elf) => self.native(elf, cwd_exists, policy, view).map(Work::Native),
+        match search_rules.find(&self.args, self.interpreter.as_deref())? {
+            AnyProgram::Wasm(program) => self.wasm(program, policy, view),
+            AnyProgram::Native(program) => self
+                .native(program, cwd_exists, policy, view)
+                .map(Planned::Native),
         }
     }
 
     fn native<V: View>(
         self,
-        elf: Elf,
+        program: NativeProgram,
         cwd_exists: bool,
         policy: &Policy,
         view: &V,
-    ) -> Result<Native, PlanError> {
+    ) -> Result<NativePlan, PlanError> {
         if policy.native == NativePolicy::Deny {
-            return Err(PlanError::NativeDenied { path: elf.path });
+            return Err(PlanError::NativeDenied { path: program.path });
         }
         let mut env = self.env.clone();
-        if self.env("HOME").is_none_or(str::is_empty) {
-            set(&mut env, "HOME", &self.home(view)?);
-        }
-        Ok(Native {
+        self.add_home(&mut env, view)?;
+        Ok(NativePlan {
             interpreter: Interpreter {
-                path: text(&elf.path)?,
-                found: elf.found,
+                path: text(&program.path)?,
+                found: program.found,
             },
             env,
             cwd: text(&self.cwd)?,
@@ -66,22 +68,30 @@ impl Request {
 
     fn wasm<V: View>(
         self,
-        program: Program<V::File>,
+        program: WasmProgram<V::File>,
         policy: &Policy,
         view: &V,
-    ) -> Result<Work<V::File>, PlanError> {
-        let mut reach = Reach::new(self.root);
+    ) -> Result<Planned<V::File>, PlanError> {
+        let (network, not_granted) = self
+            .network
+            .clone()
+            .resolve(&policy.network, view.network()?)?;
+        let mut grants = Grants::new(self.root);
         for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
-            reach.mount(index, mount, point)?;
+            grants.mount(index, mount, point, &network)?;
         }
         for device in &self.devices {
-            reach.device(device)?;
+            grants.device(device)?;
         }
-        let tmp = self.tmp(policy, view, &reach)?;
+        if let Some(capabilities) = &self.capabilities {
+            grants.capabilities(capabilities);
+        }
+        let tmp = self.tmp(policy, view, &grants)?;
         if let Some(tmp) = &tmp {
-            reach.tmp(tmp, Path::new(TMP))?;
+            grants.tmp(tmp);
         }
-        let (grants, withheld) = reach.into_parts();
+        let (grants, mut withheld) = grants.into_parts();
+        withheld.extend(not_granted);
         let interpreter = Interpreter {
             path: text(&program.path)?,
             found: program.found,
@@ -93,18 +103,19 @@ impl Request {
             env: self.environment(view, &program.env)?,
             cwd: text(&self.cwd)?,
             grants,
+            network,
             withheld,
             tmp,
-            limits: Limits {
-                memory_bytes: policy.guest_memory(self.memory_limit),
+            limits: GuestLimits {
+                memory_bytes: policy.memory.guest_ceiling(self.memory_limit),
                 stack_bytes: policy.stack_bytes,
             },
         };
-        Ok(Work::Wasm(Box::new(plan), program.file))
+        Ok(Planned::Wasm(Box::new(plan), program.file))
     }
 
-    /// Whether the working directory is there. One that is missing is made by the runtime; a file
-    /// cannot be one.
+    /// Whether the working directory exists. The runtime makes a missing one. A file at its path is an
+    /// error.
     fn check_cwd<V: View>(&self, view: &V) -> Result<bool, PlanError> {
         match view.resolve(&self.cwd) {
             Ok(resolved) if resolved.kind != FileKind::Directory => {
@@ -118,19 +129,19 @@ impl Request {
         }
     }
 
-    /// The `/tmp` to add, if the spec leaves none that can be written to. A mount that the spec
-    /// puts there itself is meant as it is.
+    /// The `/tmp` to add if the container has none that it can write to. If the spec itself mounts
+    /// something on `/tmp`, that mount stays as it is.
     fn tmp<V: View>(
         &self,
         policy: &Policy,
         view: &V,
-        reach: &Reach,
+        grants: &Grants,
     ) -> Result<Option<Tmp>, PlanError> {
         let path = match view.resolve(Path::new(TMP)) {
             Ok(tmp) if tmp.kind != FileKind::Directory => return Ok(None),
-            // A symlink of the image: memory in place of all of it would leave nothing to run.
+            // /tmp is a symlink of the image to /. A tmpfs there would hide the whole image.
             Ok(tmp) if tmp.path == Path::new("/") => return Ok(None),
-            Ok(tmp) if reach.rights(&tmp.path) == DirectoryRights::ReadWrite => return Ok(None),
+            Ok(tmp) if grants.access(&tmp.path) == MountAccess::Writable => return Ok(None),
             Ok(tmp) if view.mounts().iter().any(|point| point.path == tmp.path) => return Ok(None),
             Ok(tmp) => tmp.path,
             Err(ViewError::NotFound { .. }) => PathBuf::from(TMP),
@@ -151,11 +162,7 @@ impl Request {
         for (name, value) in script {
             set(&mut env, name, value);
         }
-        // An empty HOME is as good as none, and libcontainer would then ask the image's own NSS
-        // modules for one.
-        if self.env("HOME").is_none_or(str::is_empty) {
-            set(&mut env, "HOME", &self.home(view)?);
-        }
+        self.add_home(&mut env, view)?;
         if self.env("TMPDIR").is_none() {
             set(&mut env, "TMPDIR", TMP);
         }
@@ -165,12 +172,25 @@ impl Request {
         Ok(env)
     }
 
-    /// The user's home by the container's own /etc/passwd, as runc has it; `/` if that is silent.
+    /// Adds HOME if the spec names none. An empty one counts as absent, because libcontainer would then ask the
+    /// image's NSS modules for one.
+    fn add_home<V: View>(
+        &self,
+        env: &mut Vec<(String, String)>,
+        view: &V,
+    ) -> Result<(), PlanError> {
+        if self.env("HOME").is_none_or(str::is_empty) {
+            set(env, "HOME", &self.home(view)?);
+        }
+        Ok(())
+    }
+
+    /// The user's home in the container's /etc/passwd, as with runc; `/` if the file does not name it.
     fn home<V: View>(&self, view: &V) -> Result<String, PlanError> {
         let passwd = Path::new("/etc/passwd");
         let file = match view.open(passwd) {
             Ok(file) => file,
-            // A strange image must not keep its program from running.
+            // An unreadable /etc/passwd is no reason to refuse the container.
             Err(
                 ViewError::NotFound { .. } | ViewError::NotRegular { .. } | ViewError::Loop { .. },
             ) => {
@@ -198,7 +218,7 @@ impl Request {
     }
 }
 
-/// The sixth field of the entry of `uid`, passwd(5).
+/// The sixth field (the home directory, passwd(5)) of the entry of `uid`.
 fn home_of(uid: u32, passwd: &str) -> Option<&str> {
     let mut entries = passwd.lines().map(|line| line.split(':'));
     entries

@@ -1,4 +1,4 @@
-//! The two questions about a file that only the raw system calls answer. Called by the stamp alone.
+//! Two properties of a file that need raw system calls. Only the stamp calls it.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -16,10 +16,7 @@ pub(super) struct Handle {
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}:", self.kind)?;
-        self.bytes
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:x}:{}", self.kind, hex::encode(&self.bytes))
     }
 }
 
@@ -27,7 +24,7 @@ impl fmt::Display for Handle {
 const MAX_HANDLE: usize = 128;
 /// Linux 6.5: a handle that identifies and need not be opened again, which overlayfs also has.
 const AT_HANDLE_FID: libc::c_int = 0x200;
-/// `F_SETSIG` of the generic and the arm64 and x86 headers alike; the libc crate has it not.
+/// `F_SETSIG` of the generic and the arm64 and x86 headers alike; the libc crate lacks it.
 const F_SETSIG: libc::c_int = 10;
 
 #[repr(C, align(8))]
@@ -37,7 +34,7 @@ struct RawHandle {
     f_handle: [u8; MAX_HANDLE],
 }
 
-/// The handle of an open file; `None` where the file system or the kernel has none.
+/// The handle of an open file; `None` if the file system or the kernel has none.
 pub(super) fn handle_of(file: &File) -> io::Result<Option<Handle>> {
     for flags in [libc::AT_EMPTY_PATH | AT_HANDLE_FID, libc::AT_EMPTY_PATH] {
         let mut raw = RawHandle {
@@ -71,7 +68,7 @@ pub(super) fn handle_of(file: &File) -> io::Result<Option<Handle>> {
         match error.raw_os_error() {
             // An older kernel does not know the flag; the plain call may still serve.
             Some(libc::EINVAL) => {}
-            // None for this file system, this kernel, or this sandbox.
+            // This file system, kernel or sandbox has no handles.
             Some(libc::EOPNOTSUPP | libc::EOVERFLOW | libc::ENOSYS | libc::EPERM) => {
                 return Ok(None);
             }
@@ -81,16 +78,16 @@ pub(super) fn handle_of(file: &File) -> io::Result<Option<Handle>> {
     Ok(None)
 }
 
-/// Whether anybody may hold the file open for writing or mapped writable. A page that is already
-/// dirty in such a mapping can change without another word in the inode's times.
+/// Whether a process may have the file open for writing or mapped writable. A page that is already
+/// dirty in such a mapping can change without a change of the inode's times.
 ///
-/// Asked by taking a read lease for an instant, which the kernel grants only if nobody does
-/// (`fcntl(2)`). Where it grants none, the answer is yes.
+/// The function briefly takes a read lease, which the kernel grants only if no process has the file so
+/// (`fcntl(2)`). If the kernel grants none, the result is true.
 pub(crate) fn has_writer(file: &File) -> bool {
     let fd = file.as_raw_fd();
-    // A writer who opens the file in that instant makes the kernel signal us; SIGURG is ignored
-    // unless somebody asks for it, while the default, SIGIO, would end the process.
-    // SAFETY: fcntl with integer arguments on an open descriptor touches no memory of ours.
+    // A writer that opens the file in that instant makes the kernel signal this process. SIGURG is
+    // ignored by default, while the default signal, SIGIO, would end the process.
+    // SAFETY: fcntl with integer arguments on an open descriptor touches none of this process's memory.
     let granted = unsafe {
         libc::fcntl(fd, F_SETSIG, libc::SIGURG) == 0
             && libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == 0

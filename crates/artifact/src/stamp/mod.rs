@@ -1,8 +1,8 @@
-//! Knows a file again without reading it.
+//! Identifies the state of a file without reading it.
 //!
 //! A [`Stamp`] names one state of one inode: the kernel's handle of it, its size and its times,
-//! within one boot. Why an equal stamp means equal content, and when a stamp must not be taken, is
-//! argued in `docs/decisions/0002-knowing-a-file-again.md`; this module is that argument as code.
+//! within one boot. `docs/internals/decisions/0002-identify-a-file-without-reading-it.md` explains why
+//! an equal stamp means equal content, and when a stamp must not be taken. This module implements it.
 
 mod handle;
 
@@ -20,7 +20,7 @@ use handle::{Handle, handle_of};
 /// the file system's clock without showing it.
 const RACY: Duration = Duration::from_secs(2);
 
-/// One state of one inode. Two equal stamps, two times the same content.
+/// One state of one inode. Equal stamps mean equal content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     text: String,
@@ -28,8 +28,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Takes the stamp of an open file; `None` where the kernel or the file system has nothing
-    /// that would make one sound.
+    /// Takes the stamp of an open file; `None` if the kernel or the file system cannot give a reliable
+    /// one.
     pub(crate) fn of(file: &File) -> io::Result<Option<Self>> {
         let Some(boot) = boot_id() else {
             return Ok(None);
@@ -60,7 +60,7 @@ impl Stamp {
         Ok(Some(Self { text, changed }))
     }
 
-    /// Whether the inode had come to rest at `now`: a later change must show in its ctime.
+    /// Whether the last change is so old at `now` that a later change must show in the ctime.
     pub(crate) fn settled(&self, now: SystemTime) -> bool {
         now.duration_since(UNIX_EPOCH)
             .ok()
@@ -74,19 +74,19 @@ impl Stamp {
     }
 }
 
-/// Stamps do not outlive the boot: what happens to a disk while it is switched off, or what a
-/// power loss takes back, is not visible in them.
+/// Stamps are valid within one boot: they do not show changes to a disk while the machine is off, nor
+/// writes that a power loss undoes.
 pub(crate) fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let id = id.trim();
     (!id.is_empty()).then(|| id.to_owned())
 }
 
-/// What names the inode among all that this kernel has mounted, or `None` where somebody other
-/// than this kernel decides what a handle means (FUSE, network file systems, images whose author
-/// wrote the inode numbers).
+/// What identifies the inode among all that this kernel has mounted; `None` if another party than
+/// this kernel chooses handles (FUSE, network file systems, images whose author wrote the inode
+/// numbers).
 fn identity(kind: FsType, device: u64, handle: &Handle) -> Option<String> {
-    // Local file systems that give an inode number they use again another generation.
+    // Local file systems that give a reused inode number a new generation.
     const LOCAL: [FsType; 4] = [
         statfs::EXT4_SUPER_MAGIC,
         statfs::XFS_SUPER_MAGIC,
@@ -130,7 +130,6 @@ fn overlay_is_local(handle: &Handle) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::Write as _;
 
@@ -166,7 +165,7 @@ mod tests {
         let now = SystemTime::now();
         assert!(!stamp.settled(now));
         assert!(stamp.settled(now + Duration::from_secs(3)));
-        // A clock set back: the file is from the future.
+        // The clock was set back, so the file is from the future.
         assert!(!stamp.settled(now - Duration::from_secs(3600)));
     }
 
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_seen() {
+    fn open_writer_is_detected() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reader = File::open(file.path()).unwrap();
         assert!(
@@ -222,7 +221,7 @@ mod tests {
 
     /// Every container has an overlay mount of its own; the layer's file beneath is one.
     #[test]
-    fn two_overlays_of_one_layer_give_one_stamp_and_a_copy_up_another() {
+    fn file_of_a_shared_layer_has_one_stamp_until_it_is_copied_up() {
         use nix::mount::{MsFlags, mount};
         use nix::sched::{CloneFlags, unshare};
 
@@ -252,7 +251,7 @@ mod tests {
                 Some(&*options),
             )
         };
-        // The mounts are this thread's alone and end with it.
+        // Only this thread has these mounts, and they end with it.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNS).unwrap();

@@ -1,13 +1,13 @@
-//! The store's directory: who may own it, what lies where, and how a file is written there. All
-//! access goes through descriptors opened once, so no path is resolved twice. It knows names and
-//! bytes, not what they mean.
+//! The store's directory: its owner, its layout, and how files are written to it. All access goes through
+//! descriptors that are opened once, so no path is resolved twice. This module handles names and bytes,
+//! not their meaning.
 //!
 //! ```text
-//! /var/lib/wasm-interp/cache        0700, ours
+//! /var/lib/wasm-interp/cache        0700, owned by the user of this process
 //! ├── entries/<key>.code            native code
 //! ├── entries/<key>.json            what the code is, and its digest; mtime: last use
-//! ├── known/<digest of a stamp>     content of files seen before
-//! └── locks/<key>, locks/slot-<n>   held while somebody compiles
+//! ├── digests/<digest of a stamp>   digests of files that were read before
+//! └── locks/<key>, locks/slot-<n>   held while a module is compiled
 //! ```
 #![forbid(unsafe_code)]
 
@@ -24,32 +24,44 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-/// Larger than any file that is read whole.
-const SMALL: u64 = 1 << 20;
+/// The most bytes of a file that is read whole.
+const MAX_SMALL_FILE: u64 = 1 << 20;
 
-/// Why a directory is not used as a store. Containers run without one, but compile every time.
+/// Why a directory is not used as a store. Containers run without a store, but each start compiles.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// It is not there and cannot be made.
-    #[error("the cache directory {} cannot be opened: {reason}", .path.display())]
+pub enum UnusableStore {
+    /// It cannot be opened or created.
+    #[error(
+        "cannot open the cache directory {}: {reason}; run as root, or name another directory in \
+         WASM_INTERP_CACHE_DIR",
+        .path.display()
+    )]
     Open {
         /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The cause.
         reason: String,
     },
-    /// Somebody else could have written what is in it.
-    #[error("the cache directory {} belongs to user {owner}, not to {us}; chown it, or remove it", .path.display())]
+    /// Another user could have written its content.
+    #[error(
+        "cannot use the cache directory {}: it belongs to user {owner}, not to {us}; chown it, or \
+         remove it",
+        .path.display()
+    )]
     Owner {
         /// The directory.
         path: PathBuf,
         /// Its owner.
         owner: u32,
-        /// Whom it should belong to.
+        /// The user that it should belong to.
         us: u32,
     },
-    /// Somebody else can write in it.
-    #[error("the cache directory {} is writable by others (mode {mode:o}); chmod it to 700 and remove what is in it", .path.display())]
+    /// Another user can write to it.
+    #[error(
+        "cannot use the cache directory {}: other users can write to it (mode {mode:o}); chmod it \
+         to 700 and remove its content",
+        .path.display()
+    )]
     Writable {
         /// The directory.
         path: PathBuf,
@@ -57,7 +69,11 @@ pub enum Unusable {
         mode: u32,
     },
     /// Code cannot be mapped from it.
-    #[error("the cache directory {} is on a file system mounted noexec; move the cache, or mount it exec", .path.display())]
+    #[error(
+        "cannot use the cache directory {}: its file system is mounted noexec; move the cache, or \
+         mount it exec",
+        .path.display()
+    )]
     NoExec {
         /// The directory.
         path: PathBuf,
@@ -68,23 +84,23 @@ pub enum Unusable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder {
     Entries,
-    Known,
+    Digests,
     Locks,
 }
 
 impl Folder {
-    const ALL: [Self; 3] = [Self::Entries, Self::Known, Self::Locks];
+    const ALL: [Self; 3] = [Self::Entries, Self::Digests, Self::Locks];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Entries => "entries",
-            Self::Known => "known",
+            Self::Digests => "digests",
             Self::Locks => "locks",
         }
     }
 }
 
-/// An open store directory that nobody else writes to.
+/// An open store directory that no other user writes to.
 #[derive(Debug)]
 pub(crate) struct StoreDir {
     path: PathBuf,
@@ -92,9 +108,9 @@ pub(crate) struct StoreDir {
 }
 
 impl StoreDir {
-    /// Opens the directory, making it where it is missing.
-    pub(crate) fn open(path: &Path) -> Result<Self, Unusable> {
-        let failed = |error: &dyn std::fmt::Display| Unusable::Open {
+    /// Opens the directory, and creates it if it is missing.
+    pub(crate) fn open(path: &Path) -> Result<Self, UnusableStore> {
+        let failed = |error: &dyn std::fmt::Display| UnusableStore::Open {
             path: path.to_owned(),
             reason: error.to_string(),
         };
@@ -107,7 +123,7 @@ impl StoreDir {
         if let Err(error) = DirBuilder::new().mode(0o700).create(path) {
             let there = match error.kind() {
                 io::ErrorKind::AlreadyExists => true,
-                // On a read-only disk mkdir says so even where the directory is there.
+                // On a read-only disk mkdir fails with EROFS even if the directory exists.
                 io::ErrorKind::ReadOnlyFilesystem => path.is_dir(),
                 _ => false,
             };
@@ -119,7 +135,7 @@ impl StoreDir {
         let root = nix::fcntl::open(path, flags, Mode::empty()).map_err(|error| failed(&error))?;
         private(path, &root)?;
         if fstatvfs(&root).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_NOEXEC)) {
-            return Err(Unusable::NoExec {
+            return Err(UnusableStore::NoExec {
                 path: path.to_owned(),
             });
         }
@@ -127,7 +143,7 @@ impl StoreDir {
         for folder in Folder::ALL {
             let made = mkdirat(&root, folder.name(), Mode::S_IRWXU);
             let fd = openat(&root, folder.name(), flags, Mode::empty())
-                // If it is not there, why it could not be made is the better reason.
+                // If the directory does not exist, the error of mkdir is the better reason.
                 .map_err(|error| failed(&made.err().unwrap_or(error)))?;
             private(&path.join(folder.name()), &fd)?;
             folders.push(fd);
@@ -141,7 +157,7 @@ impl StoreDir {
         })
     }
 
-    /// Where it is, for messages and for the publisher.
+    /// Its path, for messages and for the publisher.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -149,12 +165,12 @@ impl StoreDir {
     fn fd(&self, folder: Folder) -> &OwnedFd {
         match folder {
             Folder::Entries => &self.folders[0],
-            Folder::Known => &self.folders[1],
+            Folder::Digests => &self.folders[1],
             Folder::Locks => &self.folders[2],
         }
     }
 
-    /// Opens a file of ours; one that is created is for us alone.
+    /// Opens a file of the store; a created file has mode 0600.
     pub(crate) fn file(&self, folder: Folder, name: &str, flags: OFlag) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd = openat(self.fd(folder), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -169,12 +185,12 @@ impl StoreDir {
     pub(crate) fn read(&self, folder: Folder, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(folder, name, OFlag::O_RDONLY)?
-            .take(SMALL)
+            .take(MAX_SMALL_FILE)
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Writes a small file so that it is there whole or not at all.
+    /// Writes a small file so that it appears whole or not at all.
     pub(crate) fn replace(&self, folder: Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -204,7 +220,7 @@ impl StoreDir {
         Ok(unlinkat(self.fd(folder), name, UnlinkatFlags::NoRemoveDir)?)
     }
 
-    /// Removes what is of no use any more; that it stays a while is no harm.
+    /// Removes a file that is not needed any more. If that fails, a later sweep removes it.
     pub(crate) fn remove_quietly(&self, folder: Folder, name: &str) {
         if let Err(error) = self.remove(folder, name)
             && error.kind() != io::ErrorKind::NotFound
@@ -233,22 +249,22 @@ impl StoreDir {
     }
 }
 
-/// How the names of files end that are not finished.
+/// The suffix of unfinished files.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
-/// Whether only we can have written what is in a directory.
-fn private(path: &Path, fd: &OwnedFd) -> Result<(), Unusable> {
+/// Checks that only this user can have written the content of a directory.
+fn private(path: &Path, fd: &OwnedFd) -> Result<(), UnusableStore> {
     let metadata = fd
         .try_clone()
         .map(File::from)
         .and_then(|file| file.metadata());
-    let metadata = metadata.map_err(|error| Unusable::Open {
+    let metadata = metadata.map_err(|error| UnusableStore::Open {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
     let us = geteuid().as_raw();
     if metadata.uid() != us {
-        return Err(Unusable::Owner {
+        return Err(UnusableStore::Owner {
             path: path.to_owned(),
             owner: metadata.uid(),
             us,
@@ -256,7 +272,7 @@ fn private(path: &Path, fd: &OwnedFd) -> Result<(), Unusable> {
     }
     if metadata.mode() & 0o022 != 0 {
         let mode = metadata.mode() & 0o7777;
-        return Err(Unusable::Writable {
+        return Err(UnusableStore::Writable {
             path: path.to_owned(),
             mode,
         });
@@ -265,26 +281,25 @@ fn private(path: &Path, fd: &OwnedFd) -> Result<(), Unusable> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
     #[test]
-    fn a_new_store_is_ours_alone() {
+    fn a_new_store_has_mode_0700() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("a/b/cache");
         let dir = StoreDir::open(&root).unwrap();
         assert_eq!(root.metadata().unwrap().mode() & 0o777, 0o700);
-        dir.replace(Folder::Known, "x", b"one").unwrap();
-        dir.replace(Folder::Known, "x", b"two").unwrap();
-        assert_eq!(dir.read(Folder::Known, "x").unwrap(), b"two");
-        assert_eq!(dir.names(Folder::Known).unwrap(), ["x"]);
+        dir.replace(Folder::Digests, "x", b"one").unwrap();
+        dir.replace(Folder::Digests, "x", b"two").unwrap();
+        assert_eq!(dir.read(Folder::Digests, "x").unwrap(), b"two");
+        assert_eq!(dir.names(Folder::Digests).unwrap(), ["x"]);
     }
 
     #[test]
-    fn a_directory_that_others_can_write_is_refused() {
+    fn a_directory_that_other_users_can_write_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("cache");
         std::fs::create_dir(&root).unwrap();
@@ -292,7 +307,7 @@ mod tests {
         let refused = StoreDir::open(&root).unwrap_err();
         assert_eq!(
             refused,
-            Unusable::Writable {
+            UnusableStore::Writable {
                 path: root,
                 mode: 0o777
             }
@@ -300,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_directory_is_refused() {
+    fn a_directory_of_another_user_is_refused() {
         if !geteuid().is_root() {
             return;
         }
@@ -310,7 +325,7 @@ mod tests {
         std::os::unix::fs::chown(&root, Some(65534), None).unwrap();
         assert!(matches!(
             StoreDir::open(&root),
-            Err(Unusable::Owner { owner: 65534, .. })
+            Err(UnusableStore::Owner { owner: 65534, .. })
         ));
     }
 
@@ -320,10 +335,13 @@ mod tests {
         let root = temp.path().join("cache");
         let dir = StoreDir::open(&root).unwrap();
         std::fs::write(temp.path().join("secret"), "s").unwrap();
-        symlink(temp.path().join("secret"), root.join("known/x")).unwrap();
-        assert!(dir.read(Folder::Known, "x").is_err());
+        symlink(temp.path().join("secret"), root.join("digests/x")).unwrap();
+        assert!(dir.read(Folder::Digests, "x").is_err());
         let link = temp.path().join("link");
         symlink(&root, &link).unwrap();
-        assert!(matches!(StoreDir::open(&link), Err(Unusable::Open { .. })));
+        assert!(matches!(
+            StoreDir::open(&link),
+            Err(UnusableStore::Open { .. })
+        ));
     }
 }

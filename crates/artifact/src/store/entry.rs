@@ -1,5 +1,5 @@
-//! One artifact in the store: its code, and the record that says what the code is. Opened only
-//! after the code was found to be what the publisher wrote; removed only while nobody holds it.
+//! An artifact in the store: its code, and the record that describes it. The store opens it only if the
+//! code is what the publisher wrote, and removes it only while no process holds it.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -12,29 +12,30 @@ use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
+use super::digests;
 use super::dir::{Folder, StoreDir};
 use super::lock::KeyLock;
-use crate::key::{Digest, Key};
-use crate::known;
+use crate::digest::Digest;
+use crate::key::Key;
 
-/// Version of [`Record`].
+/// Version of [`EntryRecord`].
 const FORMAT: u32 = 1;
 
-/// What lies beside the code.
+/// The file beside the code.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub(crate) struct EntryRecord {
     format: u32,
     key: Key,
     /// Content of the code.
     code: Digest,
     bytes: u64,
-    /// What the module was called when it was compiled, for people.
+    /// The name of the module when it was compiled, for people.
     name: String,
     compile_seconds: f64,
 }
 
-impl Record {
+impl EntryRecord {
     pub(crate) fn new(key: &Key, code: Digest, bytes: u64, name: &str, compile: Duration) -> Self {
         Self {
             format: FORMAT,
@@ -59,20 +60,20 @@ impl Record {
     }
 }
 
-/// Why an entry is not used.
+/// Why an entry cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unsound {
+pub(crate) enum EntryError {
     #[error("it is not in the store")]
     Absent,
-    #[error("it is being removed")]
-    Going,
+    #[error("another process is removing it")]
+    Locked,
     #[error("its record is not one of this version: {0}")]
     Record(String),
-    #[error("its record is about another artifact, {0}")]
+    #[error("its record describes another artifact, {0}")]
     Foreign(Key),
     #[error("its code is {found} bytes long instead of {expected}")]
     Length { found: u64, expected: u64 },
-    #[error("its code is not what was written")]
+    #[error("its code is not what the publisher wrote")]
     Content,
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
@@ -88,71 +89,78 @@ pub(crate) fn record_name(key: &Key) -> String {
     format!("{key}.json")
 }
 
-/// How the code is read: from memory of a stamp, or every byte.
+/// How the code of an entry is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    Stamp,
-    Nothing,
+pub(crate) enum Verification {
+    /// By the digest that the store keeps for the file's stamp; without one, by reading every byte.
+    ByStamp,
+    /// By reading every byte.
+    Full,
 }
 
 /// Opens the code of a key, verified and locked against removal.
-pub(crate) fn open(dir: &StoreDir, key: &Key, trust: Trust) -> Result<(File, Record), Unsound> {
+pub(crate) fn open(
+    dir: &StoreDir,
+    key: &Key,
+    verification: Verification,
+) -> Result<(File, EntryRecord), EntryError> {
     let record = record(dir, key)?;
     let file = dir
         .file(Folder::Entries, &code_name(key), OFlag::O_RDONLY)
         .map_err(absent)?;
-    // Only who removes it locks it exclusively.
-    file.try_lock_shared().map_err(|_| Unsound::Going)?;
+    // Only a process that removes the entry locks it exclusively.
+    file.try_lock_shared().map_err(|_| EntryError::Locked)?;
     let metadata = file.metadata()?;
     if metadata.nlink() == 0 {
-        return Err(Unsound::Going);
+        return Err(EntryError::Locked);
     }
     if metadata.size() != record.bytes {
-        return Err(Unsound::Length {
+        return Err(EntryError::Length {
             found: metadata.size(),
             expected: record.bytes,
         });
     }
-    let content = match trust {
-        Trust::Stamp => known::digest(&file, Some(dir))?,
-        Trust::Nothing => Digest::of_file(&file)?,
+    let content = match verification {
+        Verification::ByStamp => digests::digest(&file, Some(dir))?,
+        Verification::Full => Digest::of_file(&file)?,
     };
     if content != record.code {
-        return Err(Unsound::Content);
+        return Err(EntryError::Content);
     }
     Ok((file, record))
 }
 
 /// Reads the record of a key.
-pub(crate) fn record(dir: &StoreDir, key: &Key) -> Result<Record, Unsound> {
+pub(crate) fn record(dir: &StoreDir, key: &Key) -> Result<EntryRecord, EntryError> {
     let text = dir
         .read(Folder::Entries, &record_name(key))
         .map_err(absent)?;
-    let record: Record =
-        serde_json::from_slice(&text).map_err(|error| Unsound::Record(error.to_string()))?;
+    let record: EntryRecord =
+        serde_json::from_slice(&text).map_err(|error| EntryError::Record(error.to_string()))?;
     if record.format != FORMAT {
-        return Err(Unsound::Record(format!("format {}", record.format)));
+        return Err(EntryError::Record(format!("format {}", record.format)));
     }
     if record.key != *key {
-        return Err(Unsound::Foreign(record.key));
+        return Err(EntryError::Foreign(record.key));
     }
     Ok(record)
 }
 
-fn absent(error: io::Error) -> Unsound {
+fn absent(error: io::Error) -> EntryError {
     match error.kind() {
-        io::ErrorKind::NotFound => Unsound::Absent,
-        _ => Unsound::Read(error),
+        io::ErrorKind::NotFound => EntryError::Absent,
+        _ => EntryError::Read(error),
     }
 }
 
-/// Notes that the entry was used now: on the record, so that the code's own times stay.
+/// Records that the entry is used now. It changes the times of the record, so that the times of the code
+/// stay.
 pub(crate) fn touch(dir: &StoreDir, key: &Key) {
     let touched = dir
         .file(Folder::Entries, &record_name(key), OFlag::O_RDONLY)
         .and_then(|file| Ok(futimens(file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)?));
     if let Err(error) = touched {
-        log::debug!("cannot note the use of cache entry {key}: {error}");
+        log::debug!("cannot record the use of cache entry {key}: {error}");
     }
 }
 
@@ -169,18 +177,16 @@ pub(crate) fn in_use(dir: &StoreDir, key: &Key) -> bool {
         .is_ok_and(|file| file.try_lock().is_err())
 }
 
-/// Removes an entry unless a container holds it or somebody is compiling it.
+/// Removes an entry unless a container holds it or a process compiles it. Returns whether it did.
 pub(crate) fn remove(dir: &StoreDir, key: &Key) -> io::Result<bool> {
     let Some(lock) = KeyLock::try_take(dir, key)? else {
         return Ok(false);
     };
     match dir.file(Folder::Entries, &code_name(key), OFlag::O_RDONLY) {
         Ok(code) if code.try_lock().is_err() => return Ok(false),
-        Ok(_code) => {
-            dir.remove(Folder::Entries, &code_name(key))?;
-        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        // Containers hold regular files only.
+        Ok(_) | Err(_) => dir.remove(Folder::Entries, &code_name(key))?,
     }
     dir.remove_quietly(Folder::Entries, &record_name(key));
     lock.retire(dir, key);

@@ -1,5 +1,5 @@
-//! Who compiles: one per key, a bounded number per node, across processes. The locks are `flock`s,
-//! which end with the last copy of their descriptor, however its holders end.
+//! Locks that decide which process compiles: one per key, a limited number per node. They are `flock`s,
+//! which end with the last copy of their descriptor, even if the holders are killed.
 #![forbid(unsafe_code)]
 
 use std::fs::{File, TryLockError};
@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::dir::{Folder, StoreDir};
-use crate::failure::Failure;
+use crate::error::CompileFailure;
 use crate::key::Key;
 
 /// The right to compile one key.
@@ -21,16 +21,16 @@ pub(crate) struct KeyLock {
     file: File,
 }
 
-/// How the last flight under a lock failed, for those who waited for it.
+/// How the last compile under a lock failed, for the processes that waited for it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Note {
+struct FailureRecord {
     /// On [`now`]'s clock.
     at: Duration,
-    failure: Failure,
+    failure: CompileFailure,
 }
 
-/// Time since boot, the same for all processes.
+/// The time since boot, which is the same for all processes.
 pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)
@@ -38,7 +38,7 @@ pub(crate) fn now() -> Duration {
 }
 
 impl KeyLock {
-    /// Takes the lock of a key; `None` while somebody else has it.
+    /// Takes the lock of a key; `None` while another process has it.
     pub(crate) fn try_take(dir: &StoreDir, key: &Key) -> io::Result<Option<Self>> {
         let name = key.to_string();
         loop {
@@ -48,57 +48,57 @@ impl KeyLock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Whoever had it may have removed it; a lock on a file without a name excludes nobody.
+            // The previous holder may have removed the file; a lock on a removed file excludes no process.
             if file.metadata()?.nlink() > 0 {
                 return Ok(Some(Self { file }));
             }
         }
     }
 
-    /// The lock that another process took and sent here.
+    /// A lock that another process took and sent to this one.
     pub(crate) const fn received(file: File) -> Self {
         Self { file }
     }
 
-    /// The descriptor that is the lock, to send to another process.
+    /// The locked file, to send to another process.
     pub(crate) const fn file(&self) -> &File {
         &self.file
     }
 
-    /// How the flight failed that ended since `since`.
-    pub(crate) fn failure_since(&self, since: Duration) -> Option<Failure> {
+    /// How the last compile failed, if it ended after `since`.
+    pub(crate) fn failure_since(&self, since: Duration) -> Option<CompileFailure> {
         let mut text = Vec::new();
         (&self.file).read_to_end(&mut text).ok()?;
-        let note: Note = serde_json::from_slice(&text).ok()?;
-        (note.at >= since).then_some(note.failure)
+        let record: FailureRecord = serde_json::from_slice(&text).ok()?;
+        (record.at >= since).then_some(record.failure)
     }
 
-    /// Leaves word for those who wait.
-    pub(crate) fn leave_failure(&self, failure: &Failure) -> io::Result<()> {
-        let note = Note {
+    /// Records a failure for the processes that wait for this lock.
+    pub(crate) fn record_failure(&self, failure: &CompileFailure) -> io::Result<()> {
+        let record = FailureRecord {
             at: now(),
             failure: failure.clone(),
         };
-        let text = serde_json::to_vec(&note)?;
+        let text = serde_json::to_vec(&record)?;
         self.file.set_len(0)?;
         std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)?;
         (&self.file).flush()
     }
 
-    /// Removes the lock's file: the entry is there, nobody needs it any more.
+    /// Removes the lock's file, because the entry is published.
     pub(crate) fn retire(self, dir: &StoreDir, key: &Key) {
         dir.remove_quietly(Folder::Locks, &key.to_string());
     }
 }
 
-/// One of the node's places for a compile; given back when dropped.
+/// One of the node's compile slots; dropping it frees the slot.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct CompileSlot {
     _file: File,
 }
 
-impl Slot {
-    /// Takes any free place of `count`; `None` while all are taken.
+impl CompileSlot {
+    /// Takes any free slot of `count`; `None` while all are taken.
     pub(crate) fn try_take(dir: &StoreDir, count: usize) -> io::Result<Option<Self>> {
         for number in 0..count.max(1) {
             let flags = OFlag::O_RDWR | OFlag::O_CREAT;
@@ -114,10 +114,9 @@ impl Slot {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::key::Digest;
+    use crate::digest::Digest;
 
     fn dir() -> (tempfile::TempDir, StoreDir) {
         let temp = tempfile::tempdir().unwrap();
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_a_key_and_a_retired_lock_is_taken_anew() {
+    fn one_process_holds_a_key_and_a_retired_lock_can_be_taken_again() {
         let (_temp, dir) = dir();
         let key = Key::of(Digest::of_bytes(b"x"));
         let first = KeyLock::try_take(&dir, &key).unwrap().unwrap();
@@ -142,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_reaches_those_who_waited_and_nobody_later() {
+    fn a_failure_reaches_waiting_processes_and_no_later_ones() {
         let (_temp, dir) = dir();
         let key = Key::of(Digest::of_bytes(b"x"));
         let before = now();
         let lock = KeyLock::try_take(&dir, &key).unwrap().unwrap();
-        lock.leave_failure(&Failure::Changed).unwrap();
+        lock.record_failure(&CompileFailure::Changed).unwrap();
         drop(lock);
         let lock = KeyLock::try_take(&dir, &key).unwrap().unwrap();
-        assert_eq!(lock.failure_since(before), Some(Failure::Changed));
+        assert_eq!(lock.failure_since(before), Some(CompileFailure::Changed));
         drop(lock);
         let lock = KeyLock::try_take(&dir, &key).unwrap().unwrap();
         assert_eq!(lock.failure_since(now()), None);
@@ -159,10 +158,10 @@ mod tests {
     #[test]
     fn slots_are_bounded() {
         let (_temp, dir) = dir();
-        let one = Slot::try_take(&dir, 2).unwrap().unwrap();
-        let _two = Slot::try_take(&dir, 2).unwrap().unwrap();
-        assert!(Slot::try_take(&dir, 2).unwrap().is_none());
+        let one = CompileSlot::try_take(&dir, 2).unwrap().unwrap();
+        let _two = CompileSlot::try_take(&dir, 2).unwrap().unwrap();
+        assert!(CompileSlot::try_take(&dir, 2).unwrap().is_none());
         drop(one);
-        assert!(Slot::try_take(&dir, 2).unwrap().is_some());
+        assert!(CompileSlot::try_take(&dir, 2).unwrap().is_some());
     }
 }

@@ -1,36 +1,52 @@
-//! What the command line says about a container, turned into an OCI spec and a root filesystem:
-//! the part that `run` and `inspect` share.
+//! Turns the container options of the command line into an OCI spec and a root filesystem. `run` and
+//! `inspect` share it.
 
+mod image;
 mod mount;
+mod network;
 mod spec;
 mod values;
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 use thiserror::Error;
-use wasm_interp_workload::{Kind, PlanError, PolicyError, ViewError};
+use wasm_interp_image::{Archive, UnpackedImage};
+use wasm_interp_launch::HostNetworkCeiling;
+use wasm_interp_workload::{SpecParseError, SpecWarning, parse_spec};
 
+pub(crate) use self::image::ImageError;
+pub(crate) use self::network::{NetworkArgs, separate_network, share_network};
 pub(crate) use self::spec::{add_kernel_file_systems, set_cgroup};
 use self::values::{Bytes, User, Variable};
 
-/// The container: what is run, and what differs from what its spec says.
+/// The options that describe a container: its target, and changes to its spec.
 #[derive(clap::Args)]
 pub(crate) struct ContainerArgs {
-    /// A directory with a root filesystem, or an OCI bundle (it holds config.json).
-    #[arg(value_name = "ROOTFS|BUNDLE")]
+    /// An OCI archive or layout (an image on disk), a directory with a root filesystem, or an OCI bundle
+    /// (it holds config.json).
+    #[arg(value_name = "IMAGE|ROOTFS|BUNDLE")]
     target: PathBuf,
 
-    /// Program and arguments. A bundle names its own, which these replace.
+    /// Program and arguments. They replace those of an image (ENTRYPOINT and CMD) or of a bundle.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+
+    /// The image's name, if an archive or layout holds several images.
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
 
     /// Mount a directory or file of this machine, or memory (type=tmpfs).
     ///
     /// Keys: type (bind or tmpfs), src, dst, ro, size (of a tmpfs), options (separated by colons).
-    #[arg(long = "mount", value_name = "type=bind,src=PATH,dst=PATH[,ro]", value_parser = mount::parse)]
+    #[arg(
+        long = "mount",
+        value_name = "type=bind,src=PATH,dst=PATH[,ro]",
+        value_parser = mount::parse
+    )]
     mounts: Vec<Mount>,
 
     /// Set an environment variable; a name alone takes the value of this shell.
@@ -45,7 +61,7 @@ pub(crate) struct ContainerArgs {
     #[arg(short, long, value_name = "UID[:GID]", value_parser = values::user)]
     user: Option<User>,
 
-    /// Memory limit: bytes, or with the unit K, M or G.
+    /// Memory limit: bytes, or a number with a unit, as 128M or 1GiB (powers of 1024).
     #[arg(short, long, value_name = "SIZE", value_parser = values::bytes)]
     memory: Option<Bytes>,
 
@@ -53,96 +69,149 @@ pub(crate) struct ContainerArgs {
     #[arg(long)]
     read_only: bool,
 
-    /// The interpreter's .wasm in the container, where it cannot be found from the arguments.
+    /// The interpreter's .wasm in the container, if the arguments do not lead to it.
     #[arg(long, value_name = "PATH")]
     interpreter: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 /// A container as the command line describes it.
-pub(crate) struct Container {
+pub(crate) struct DescribedContainer {
     pub(crate) spec: Spec,
     /// Absolute.
     pub(crate) rootfs: PathBuf,
     pub(crate) shape: Shape,
-    pub(crate) kind: Kind,
+    /// The parts of the bundle's spec that the container does not get.
+    pub(crate) warnings: Vec<SpecWarning>,
+    /// Keeps the unpacked image from being removed.
+    _image: Option<UnpackedImage>,
 }
 
-/// What the target is.
+/// The kind of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// A directory of somebody's: what the guest writes must not end up there.
+    /// A root filesystem of the user or of the cache: the guest must not write to it.
     Rootfs,
-    /// A bundle: its root filesystem is the container's to write.
+    /// A bundle: the container may write to its root filesystem.
     Bundle,
 }
 
-/// Why there is no plan for what the command line says.
+/// Warns on stderr about the parts of a spec that the container does not get.
+pub(crate) fn warn(warnings: &[impl Display]) {
+    for warning in warnings {
+        eprintln!("wasm-interp: the spec is not followed in full: {warning}");
+    }
+}
+
+/// Why the command line describes no container.
 #[derive(Debug, Error)]
 pub(crate) enum ContainerError {
-    #[error("cannot open {path:?}: {source}; name a root filesystem or a bundle")]
+    #[error(
+        "cannot open {path:?}: {source}; name an OCI archive or layout, a root filesystem or a \
+         bundle"
+    )]
     Target { path: PathBuf, source: io::Error },
-    #[error("{path:?} is not an OCI runtime spec: {source}; correct it")]
+    #[error("cannot use the spec {path:?}: {source}")]
     Config {
         path: PathBuf,
-        source: serde_json::Error,
+        source: SpecParseError,
     },
-    #[error("say what to run after the root filesystem, as in {target:?} -- python main.py")]
+    #[error(
+        "cannot run {target:?}: it names no program; add one, as in {target:?} -- python \
+         main.py"
+    )]
     NoArgs { target: PathBuf },
+    #[error(
+        "cannot look for the image {image:?}: {target:?} is not an OCI archive or layout; leave \
+         out --image"
+    )]
+    NoImages { image: String, target: PathBuf },
     #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error(transparent)]
-    View(#[from] ViewError),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    Image(#[from] ImageError),
 }
 
 impl ContainerArgs {
-    /// Reads the target and lays the other arguments over its spec.
-    pub(crate) fn container(&self) -> Result<Container, ContainerError> {
+    /// The target as it was given.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Reads the target, and applies the other options to its spec.
+    pub(crate) fn container(&self) -> Result<DescribedContainer, ContainerError> {
         let unopened = |source| ContainerError::Target {
             path: self.target.clone(),
             source,
         };
         let target = self.target.canonicalize().map_err(unopened)?;
-        let config = target.join("config.json");
-        let (mut spec, shape) = match fs::read(&config) {
-            Ok(text) => {
-                let spec =
-                    serde_json::from_slice(&text).map_err(|source| ContainerError::Config {
-                        path: config,
-                        source,
-                    })?;
-                (spec, Shape::Bundle)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.args.is_empty() {
-                    return Err(ContainerError::NoArgs {
-                        target: self.target.clone(),
-                    });
+        let found = target.metadata().map_err(unopened)?;
+        let named = self.image.as_deref();
+        let mut warnings = Vec::new();
+        let (mut spec, shape, rootfs, image) = if found.is_file() || Archive::is_layout(&target) {
+            let (spec, unpacked) = image::open(&target, named, self.user.is_some())?;
+            let rootfs = unpacked.rootfs().to_owned();
+            (spec, Shape::Rootfs, rootfs, Some(unpacked))
+        } else if let Some(image) = named {
+            return Err(ContainerError::NoImages {
+                image: image.to_owned(),
+                target: self.target.clone(),
+            });
+        } else {
+            let config = target.join("config.json");
+            match fs::read(&config) {
+                Ok(text) => {
+                    let (spec, unheeded) =
+                        parse_spec(&text).map_err(|source| ContainerError::Config {
+                            path: config,
+                            source,
+                        })?;
+                    warnings = unheeded;
+                    let root = spec.root().as_ref().map(|root| target.join(root.path()));
+                    let rootfs = root.unwrap_or_else(|| target.join("rootfs"));
+                    (spec, Shape::Bundle, rootfs, None)
                 }
-                (spec::of_rootfs(), Shape::Rootfs)
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    (spec::of_rootfs(), Shape::Rootfs, target, None)
+                }
+                Err(error) => return Err(unopened(error)),
             }
-            Err(error) => return Err(unopened(error)),
         };
-        let rootfs = match (shape, spec.root()) {
-            (Shape::Bundle, Some(root)) => target.join(root.path()),
-            (Shape::Bundle, None) => target.join("rootfs"),
-            (Shape::Rootfs, _) => target,
+        let has_args = |spec: &Spec| {
+            let process = spec.process().as_ref();
+            process.is_some_and(|process| process.args().is_some())
         };
+        if shape == Shape::Rootfs && self.args.is_empty() && !has_args(&spec) {
+            return Err(ContainerError::NoArgs {
+                target: self.target.clone(),
+            });
+        }
         spec::change(&mut spec, self);
+        if shape == Shape::Rootfs && self.network.is_some() {
+            share_network(&mut spec);
+        }
         spec::set_root(&mut spec, &rootfs, self.read_only);
-        let kind = wasm_interp_workload::kind(&spec);
-        Ok(Container {
+        Ok(DescribedContainer {
             spec,
             rootfs,
             shape,
-            kind,
+            _image: image,
+            warnings,
         })
     }
 }
 
-impl Container {
-    /// Moves the container's root filesystem to where it is mounted.
+impl DescribedContainer {
+    /// What this machine's network is to the policy, if the container shares it.
+    pub(crate) fn host_network(&self) -> HostNetworkCeiling {
+        match self.shape {
+            // It is shared because a person asked for it, and stands for the network of a pod.
+            Shape::Rootfs => HostNetworkCeiling::OfPods,
+            Shape::Bundle => HostNetworkCeiling::Own,
+        }
+    }
+
+    /// Sets the container's root filesystem to the path of its mount.
     pub(crate) fn set_rootfs(&mut self, rootfs: &Path) {
         rootfs.clone_into(&mut self.rootfs);
         spec::set_root(&mut self.spec, rootfs, false);

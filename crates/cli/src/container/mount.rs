@@ -1,10 +1,10 @@
-//! The grammar of `--mount`, docker's and ctr's: keys and values separated by commas.
+//! Parses `--mount` with the grammar of docker and ctr: keys and values separated by commas.
 
 use std::path::{Path, PathBuf, absolute};
 
 use oci_spec::runtime::Mount;
 
-/// Reads one mount. Paths of this machine may be relative to the working directory.
+/// Parses a mount. Source paths may be relative to the working directory.
 pub(super) fn parse(text: &str) -> Result<Mount, String> {
     let mut typ = "bind";
     let mut source = None;
@@ -14,7 +14,9 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         match (key, value) {
             ("type", value @ ("bind" | "tmpfs")) => typ = value,
-            ("type", other) => return Err(format!("type {other:?} is not bind or tmpfs")),
+            ("type", other) => {
+                return Err(format!("cannot mount type {other:?}; use bind or tmpfs"));
+            }
             ("src" | "source", path) if !path.is_empty() => source = Some(PathBuf::from(path)),
             ("dst" | "destination" | "target", path) if !path.is_empty() => {
                 destination = Some(PathBuf::from(path));
@@ -22,20 +24,24 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
             ("ro" | "readonly", "" | "true") => options.push("ro".to_owned()),
             ("rw", "") => options.push("rw".to_owned()),
             ("options", list) => options.extend(list.split(':').map(str::to_owned)),
-            ("size", size) if !size.is_empty() => options.push(format!("size={size}")),
+            ("size", size) if !size.is_empty() => {
+                options.push(format!("size={}", tmpfs_size(size)?));
+            }
             _ => {
                 return Err(format!(
-                    "{part:?} is not understood: use type, src, dst, ro, size, options"
+                    "cannot use {part:?}: it is no known key; use type, src, dst, ro, size, options"
                 ));
             }
         }
     }
     let destination = destination.filter(|path| path.is_absolute());
-    let destination = destination.ok_or("dst is the absolute path in the container: add dst=/…")?;
+    let destination =
+        destination.ok_or("cannot mount without an absolute path in the container; add dst=/…")?;
     let mut mount = Mount::default();
     if typ == "bind" {
-        let source = source.ok_or("src is what to mount: add src=PATH")?;
-        let source = absolute(&source).map_err(|error| format!("src={source:?}: {error}"))?;
+        let source = source.ok_or("cannot mount without a source; add src=PATH")?;
+        let source =
+            absolute(&source).map_err(|error| format!("cannot use src={source:?}: {error}"))?;
         if !options
             .iter()
             .any(|option| option == "bind" || option == "rbind")
@@ -53,13 +59,23 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
     Ok(mount)
 }
 
+/// A size as the kernel takes it: bytes, or a share of the memory, for example 50%.
+fn tmpfs_size(text: &str) -> Result<String, String> {
+    let share = text.strip_suffix('%').map(str::parse::<u8>);
+    if let Some(Ok(1..=100)) = share {
+        return Ok(text.to_owned());
+    }
+    wasm_interp_workload::parse_size(text)
+        .map(|bytes| bytes.to_string())
+        .map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn dockers_and_ctrs_ways_mean_the_same() {
+    fn docker_and_ctr_spellings_give_the_same_mount() {
         let docker = parse("type=bind,source=/srv,target=/data,readonly").unwrap();
         let ctr = parse("type=bind,src=/srv,dst=/data,options=ro:rbind").unwrap();
         for mount in [docker, ctr] {
@@ -71,16 +87,22 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_source_is_this_directorys() {
+    fn relative_source_starts_at_the_working_directory() {
         let mount = parse("src=here,dst=/data").unwrap();
         let expected = std::env::current_dir().unwrap().join("here");
         assert_eq!(mount.source().as_ref(), Some(&expected));
     }
 
     #[test]
-    fn memory_needs_no_source() {
-        let mount = parse("type=tmpfs,dst=/scratch,size=1m").unwrap();
-        assert_eq!(mount.options().clone().unwrap(), ["size=1m"]);
+    fn tmpfs_needs_no_source() {
+        for (size, option) in [
+            ("1m", "size=1048576"),
+            ("500MiB", "size=524288000"),
+            ("50%", "size=50%"),
+        ] {
+            let mount = parse(&format!("type=tmpfs,dst=/scratch,size={size}")).unwrap();
+            assert_eq!(mount.options().clone().unwrap(), [option]);
+        }
     }
 
     #[test]
@@ -91,6 +113,7 @@ mod tests {
             ("dst=/a", "add src=PATH"),
             ("type=nfs,dst=/a", "bind or tmpfs"),
             ("src=/a,dst=/b,rong", "use type, src, dst"),
+            ("type=tmpfs,dst=/b,size=1.5G", "64MiB"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(way_out), "{text}: {error}");

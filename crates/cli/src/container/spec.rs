@@ -1,5 +1,5 @@
-//! The OCI spec of a container that is described by a directory and a command line, with defaults
-//! as containerd's, less what a Wasm guest has no use for.
+//! Makes the OCI spec of a container from a directory and a command line. The defaults are those of
+//! containerd, without what a Wasm guest does not need.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use oci_spec::runtime::{
     Linux, LinuxCapabilities, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxResources,
     Mount, Process, Root, Spec,
 };
-use wasm_interp_workload::INTERPRETER_ANNOTATION;
+use wasm_interp_workload::{CRI_CONTAINER_NAME, INTERPRETER_ANNOTATION};
 
 use super::ContainerArgs;
 
-/// Namespaces of the container; all that there is to share is cut off.
+/// Namespaces of the container: it shares none with the host.
 const NAMESPACES: [LinuxNamespaceType; 5] = [
     LinuxNamespaceType::Pid,
     LinuxNamespaceType::Ipc,
@@ -20,7 +20,7 @@ const NAMESPACES: [LinuxNamespaceType; 5] = [
     LinuxNamespaceType::Network,
 ];
 
-/// Paths of /proc and /sys that tell of the node or change it.
+/// Paths of /proc and /sys that reveal or change the state of the node.
 const MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/asound",
@@ -40,7 +40,7 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The spec of a root filesystem about which nothing else is known.
+/// The default spec of a root filesystem.
 pub(super) fn of_rootfs() -> Spec {
     let none = LinuxCapabilities::default;
     let mut capabilities = none();
@@ -90,8 +90,8 @@ pub(super) fn of_rootfs() -> Spec {
     spec
 }
 
-/// What a native program has a use for beyond [`of_rootfs`]: the kernel's file systems, with what
-/// containerd hides of them.
+/// Adds what a native program needs besides [`of_rootfs`]: the kernel's file systems, with the same
+/// paths masked as in containerd.
 pub(crate) fn add_kernel_file_systems(spec: &mut Spec) {
     let mut mounts = vec![
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
@@ -110,7 +110,7 @@ fn tmpfs(destination: &str, options: &[&str]) -> Mount {
     mount("tmpfs", destination, options)
 }
 
-fn mount(typ: &str, destination: &str, options: &[&str]) -> Mount {
+pub(super) fn mount(typ: &str, destination: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.into())
@@ -122,7 +122,7 @@ fn mount(typ: &str, destination: &str, options: &[&str]) -> Mount {
     mount
 }
 
-/// Lays what the command line says over `spec`.
+/// Applies the options of the command line to `spec`.
 pub(super) fn change(spec: &mut Spec, args: &ContainerArgs) {
     let mut process = spec.process().clone().unwrap_or_default();
     if !args.args.is_empty() {
@@ -152,10 +152,9 @@ pub(super) fn change(spec: &mut Spec, args: &ContainerArgs) {
     spec.set_mounts(Some(mounts));
 
     if let Some(interpreter) = &args.interpreter {
-        let mut annotations = spec.annotations().clone().unwrap_or_default();
-        annotations.insert(INTERPRETER_ANNOTATION.to_owned(), interpreter.clone());
-        spec.set_annotations(Some(annotations));
+        annotate(spec, INTERPRETER_ANNOTATION, interpreter);
     }
+    args.network.annotate(spec);
     if let Some(bytes) = args.memory {
         let mut linux = spec.linux().clone().unwrap_or_default();
         let mut resources: LinuxResources = linux.resources().clone().unwrap_or_default();
@@ -167,7 +166,17 @@ pub(super) fn change(spec: &mut Spec, args: &ContainerArgs) {
     }
 }
 
-/// Names the root filesystem, absolutely, since the spec moves to another bundle.
+/// Sets an annotation, also where the spec has a value for this container of a pod alone.
+pub(super) fn annotate(spec: &mut Spec, key: &str, value: &str) {
+    let mut annotations = spec.annotations().clone().unwrap_or_default();
+    if let Some(container) = annotations.get(CRI_CONTAINER_NAME) {
+        annotations.remove(&format!("{key}.{container}"));
+    }
+    annotations.insert(key.to_owned(), value.to_owned());
+    spec.set_annotations(Some(annotations));
+}
+
+/// Sets the root filesystem to an absolute path, because the spec moves to another bundle.
 pub(super) fn set_root(spec: &mut Spec, rootfs: &Path, read_only: bool) {
     let mut root = spec.root().clone().unwrap_or_default();
     root.set_path(rootfs.to_owned());
@@ -177,7 +186,7 @@ pub(super) fn set_root(spec: &mut Spec, rootfs: &Path, read_only: bool) {
     spec.set_root(Some(root));
 }
 
-/// Puts the container into a cgroup of its own. One level: what is above stays as it was.
+/// Puts the container into a new cgroup directly beneath the root, so that no other cgroup changes.
 pub(crate) fn set_cgroup(spec: &mut Spec, id: &str) {
     let mut linux = spec.linux().clone().unwrap_or_default();
     linux.set_cgroups_path(Some(format!("/{id}").into()));

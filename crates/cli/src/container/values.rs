@@ -1,4 +1,4 @@
-//! Values of the command line's options, each read once into a type that says what it is.
+//! Values of the command line's options, parsed into types.
 
 use std::env;
 
@@ -16,7 +16,7 @@ pub(super) struct User {
     pub(super) gid: u32,
 }
 
-/// An amount of memory, as the OCI spec counts it.
+/// An amount of memory in bytes, with the type of the OCI spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) i64);
 
@@ -24,13 +24,14 @@ pub(super) fn variable(text: &str) -> Result<Variable, String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
         None => {
-            let value = env::var(text)
-                .map_err(|_| format!("{text} is not set in this shell: write {text}=VALUE"))?;
+            let value = env::var(text).map_err(|_| {
+                format!("cannot take {text} from this shell: it is not set; write {text}=VALUE")
+            })?;
             (text, value)
         }
     };
     if name.is_empty() {
-        return Err("the name is empty: write NAME=VALUE".to_owned());
+        return Err("cannot set a variable without a name; write NAME=VALUE".to_owned());
     }
     Ok(Variable {
         name: name.to_owned(),
@@ -42,42 +43,27 @@ pub(super) fn user(text: &str) -> Result<User, String> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
     match (uid.parse(), gid.parse()) {
         (Ok(uid), Ok(gid)) => Ok(User { uid, gid }),
-        _ => Err("users and groups are given by number, as in 1000:1000".to_owned()),
+        _ => Err(format!(
+            "cannot use {text:?} as a user; give user and group by number, as in 1000:1000"
+        )),
     }
 }
 
 pub(super) fn bytes(text: &str) -> Result<Bytes, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit
-        .to_ascii_uppercase()
-        .trim_end_matches('B')
-        .trim_end_matches('I')
-    {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return Err(format!("unit {unit:?} is not known: use K, M or G")),
-    };
-    number
-        .parse::<i64>()
+    let bytes = wasm_interp_workload::parse_size(text).map_err(|error| error.to_string())?;
+    i64::try_from(bytes)
         .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
         .filter(|bytes| *bytes > 0)
         .map(Bytes)
-        .ok_or_else(|| format!("{text:?} is not an amount of memory: write 64M, for example"))
+        .ok_or_else(|| format!("cannot use {text:?} as a memory limit; write 64M, for example"))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn amounts_of_memory() {
+    fn memory_limit_takes_units_of_1024() {
         for (text, expected) in [
             ("1024", 1024),
             ("64M", 64 << 20),
@@ -87,13 +73,13 @@ mod tests {
         ] {
             assert_eq!(bytes(text), Ok(Bytes(expected)), "{text}");
         }
-        for text in ["", "M", "-1", "0", "1.5G", "9T", "9999999999G"] {
+        for text in ["", "M", "-1", "0", "1.5G", "9P", "9999999999G"] {
             assert!(bytes(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn users_are_numbers() {
+    fn user_is_given_by_number() {
         assert_eq!(user("1000"), Ok(User { uid: 1000, gid: 0 }));
         assert_eq!(user("1000:50"), Ok(User { uid: 1000, gid: 50 }));
         assert!(user("app").unwrap_err().contains("by number"));

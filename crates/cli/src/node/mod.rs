@@ -1,5 +1,5 @@
-//! `wasm-interp node`: brings this release onto a node, and off it again. The arguments and what is
-//! printed; what is done is `wasm_interp_node`'s.
+//! `wasm-interp node`: installs this release on a node, and uninstalls it. This module has the arguments and prints the
+//! report; `crates/node` does the work.
 
 mod print;
 
@@ -11,60 +11,61 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use thiserror::Error;
 use wasm_interp_node::{
-    Action, BASE, Choice, Distribution, Host, Job, JobError, KUBERNETES, Outcome, Placed, Prewarm,
-    Release, ReleaseError, Report, Restart, SettleError,
+    BASE, Distribution, DistributionChoice, ExecuteError, HostRoot, JobAction, JobError, JobReport,
+    KUBERNETES_NAMESPACE, NodeJob, PlacedRelease, PrewarmRequest, Release, ReleaseError,
+    RestartPolicy,
 };
 
-/// How long to wait for the job; it has limits of its own.
+/// How long to wait for the report. The job has a shorter limit of its own.
 const WAIT: Duration = Duration::from_secs(1200);
 
-/// Install the container runtime on this node, check it, or take it away.
+/// Install the container runtime on this node, check it, or uninstall it.
 ///
 /// Install copies this release into a folder of its own, adds the runtime handler wasm-interp to
-/// containerd's configuration, restarts containerd and runs a tiny program through it. Running
-/// containers are not touched. If containerd does not come back, the old configuration is put back
-/// and containerd restarted with it.
+/// containerd's configuration, restarts containerd and runs a test program through it. Running
+/// containers continue. If containerd does not start, install restores the old configuration and
+/// restarts containerd with it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub(crate) struct NodeArgs {
     #[command(subcommand)]
-    act: Act,
+    subcommand: NodeSubcommand,
     #[command(flatten)]
-    options: Options,
+    options: NodeOptions,
 }
 
 const EXAMPLES: &str = "\
-Exits with 0 only if what was asked for holds.
+Exits with 0 only if the node is then as requested.
 
 Examples:
   On a node, as root:
     wasm-interp node install
     wasm-interp node status
 
-  Into the file system of a node image, which is started later:
+  In the file system of a node image, before the node is started:
     wasm-interp node install --root /mnt/image --no-restart
 
   In a script:
     wasm-interp node verify --json | jq -r .message
 
-  Before the first pod of an image:
+  Before the first pod that uses an image:
     wasm-interp node prewarm registry.example.com/team/app:1.0
 
 Files:
-  /opt/wasm-interp/VERSION      the three executables; older ones stay while a container uses them
-  /var/lib/wasm-interp/node     what was changed, and the bytes from before
-  /run/wasm-interp/node         the report of a job on its way
-The change itself runs as the unit wasm-interp-node.service: journalctl -u wasm-interp-node.";
+  /opt/wasm-interp/VERSION      the executables; older releases stay while a container uses them
+  /var/lib/wasm-interp/node     the record of all changes, with the original content of each file
+  /run/wasm-interp/node         the report of a job, until this command has read it
+The job runs as the unit wasm-interp-node.service: journalctl -u wasm-interp-node.";
 
 #[derive(clap::Args)]
-struct Options {
-    /// File system of the node.
+struct NodeOptions {
+    /// Root of the node's file system.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// How containerd is set up there.
+    /// Layout of containerd on the node.
     #[arg(long, global = true, value_name = "NAME", default_value = "auto")]
-    distribution: Named,
-    /// Directory of releases: a path on the node.
+    distribution: DistributionName,
+    /// Folder of releases, a path on the node.
     #[arg(long, global = true, value_name = "DIR", default_value = BASE, value_parser = base)]
     base: PathBuf,
     /// Print the report as JSON.
@@ -72,23 +73,24 @@ struct Options {
     json: bool,
 }
 
-/// A folder that is for releases alone, by its name.
+/// A folder whose name shows that it is for releases only.
 fn base(folder: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(folder);
     if path.is_absolute() && path.file_name() == Path::new(BASE).file_name() {
         return Ok(path);
     }
     Err(format!(
-        "{folder:?} is no absolute path that ends in /wasm-interp, as {BASE} does"
+        "cannot use {folder:?}: it is not an absolute path that ends in /wasm-interp; name one, \
+         for example {BASE}"
     ))
 }
 
-/// Names that people know their nodes by.
+/// The names of layouts that users know.
 #[derive(Clone, Copy, ValueEnum)]
-enum Named {
-    /// Find out.
+enum DistributionName {
+    /// Detect it.
     Auto,
-    /// A containerd of its own, configured in /etc/containerd.
+    /// A containerd with a service of its own, configured in /etc/containerd.
     #[value(aliases = ["debian", "ubuntu", "kubeadm", "kind", "eks", "aks", "gke"])]
     Containerd,
     K3s,
@@ -97,73 +99,75 @@ enum Named {
     Microk8s,
 }
 
-impl From<Named> for Choice {
-    fn from(named: Named) -> Self {
+impl From<DistributionName> for DistributionChoice {
+    fn from(named: DistributionName) -> Self {
         match named {
-            Named::Auto => Self::Auto,
-            Named::Containerd => Self::Named(Distribution::Containerd),
-            Named::K3s => Self::Named(Distribution::K3s),
-            Named::Rke2 => Self::Named(Distribution::Rke2),
-            Named::K0s => Self::Named(Distribution::K0s),
-            Named::Microk8s => Self::Named(Distribution::MicroK8s),
+            DistributionName::Auto => Self::Auto,
+            DistributionName::Containerd => Self::Named(Distribution::Containerd),
+            DistributionName::K3s => Self::Named(Distribution::K3s),
+            DistributionName::Rke2 => Self::Named(Distribution::Rke2),
+            DistributionName::K0s => Self::Named(Distribution::K0s),
+            DistributionName::Microk8s => Self::Named(Distribution::MicroK8s),
         }
     }
 }
 
 #[derive(Subcommand)]
-enum Act {
+enum NodeSubcommand {
     /// Configure containerd for this release and verify it.
     ///
-    /// Again: changes nothing and restarts nothing if all is well. From another release: an upgrade;
-    /// running containers keep the release that they were started with.
+    /// If the runtime works, a second install changes and restarts nothing. Install from another release
+    /// is an upgrade: running containers keep the release that started them.
     Install {
         /// Write the configuration and leave the restart of containerd to you.
         #[arg(long)]
         no_restart: bool,
     },
-    /// Check that containerd has the handler, and run a tiny program with it.
+    /// Check that containerd has the handler, and run a test program with it.
     Verify,
-    /// Take everything away again.
+    /// Remove everything that install has added.
     ///
-    /// The configuration gets its old bytes back, or, if it was changed since, loses our table only.
-    /// Refused while containers of this runtime run.
+    /// Uninstall restores the original configuration of containerd. If the configuration was changed after
+    /// install, uninstall removes only the table of wasm-interp. It refuses to run while containers of this
+    /// runtime run.
     Uninstall {
-        /// Do it from under running containers; they keep their executables until they end.
+        /// Uninstall while containers run; they keep their executables until they end.
         #[arg(long)]
         force: bool,
         /// Write the configuration and leave the restart of containerd to you.
         #[arg(long)]
         no_restart: bool,
     },
-    /// Say what is installed, configured, running and in use.
+    /// Show what is installed, configured, running and in use.
     Status,
-    /// Compile the interpreters of images into the node's cache, before the first container of them.
+    /// Compile the interpreters of images into the node's cache, before the first container needs them.
     ///
-    /// An image that containerd does not have yet is pulled by its CRI: mirrors and credentials of its
-    /// configuration count, pull secrets of pods do not. Compiled is what the image's ENTRYPOINT and CMD
-    /// run; where that is no Wasm, every Wasm program on its PATH. Nothing is compiled twice.
+    /// containerd's CRI pulls an image that is missing, with the mirrors and credentials of its
+    /// configuration, but without the pull secrets of pods. The command compiles the program that the
+    /// image's ENTRYPOINT and CMD run. If that is not Wasm, it compiles every Wasm program on the
+    /// image's PATH. Code that is in the cache already is not compiled again.
     Prewarm {
-        /// Names of images, as pods have them.
+        /// Names of images, as in a pod's spec.
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
-        /// containerd's namespace of the images; into another than k8s.io none is pulled.
-        #[arg(long, value_name = "NAME", default_value = KUBERNETES)]
+        /// containerd's namespace of the images. Images are pulled only into k8s.io.
+        #[arg(long, value_name = "NAME", default_value = KUBERNETES_NAMESPACE)]
         namespace: String,
-        /// containerd's socket, instead of the one of this node's layout.
+        /// containerd's socket, instead of the socket of this node's layout.
         #[arg(long, value_name = "PATH")]
         address: Option<PathBuf>,
     },
     /// The unit's process.
     #[command(name = "__job", hide = true)]
     Job { job: String },
-    /// What runs after it.
+    /// The command that runs after it.
     #[command(name = "__settle", hide = true)]
     Settle { job: String },
 }
 
-/// Why nothing was done, or nothing is known of it.
+/// Why there is no report: the job did not start, or its report could not be read or printed.
 #[derive(Debug, Error)]
-pub(crate) enum NodeError {
+pub(crate) enum NodeCommandError {
     #[error("cannot find this executable: {0}; mount /proc")]
     Locate(#[source] io::Error),
     #[error(transparent)]
@@ -171,49 +175,52 @@ pub(crate) enum NodeError {
     #[error(transparent)]
     Job(#[from] JobError),
     #[error(transparent)]
-    Settle(#[from] SettleError),
-    #[error("cannot print the report: {0}")]
+    Execute(#[from] ExecuteError),
+    #[error("cannot print the report: {0}; check where standard output leads")]
     Print(#[from] io::Error),
-    #[error("cannot write the report as JSON: {0}")]
+    #[error("cannot write the report as JSON: {0}; leave out --json, and report this")]
     Json(#[from] serde_json::Error),
 }
 
-/// Does it and prints what came of it.
-pub(crate) fn node(args: &Args) -> Result<ExitCode, NodeError> {
+/// Runs the subcommand and prints the report.
+pub(crate) fn node(args: &NodeArgs) -> Result<ExitCode, NodeCommandError> {
     let options = &args.options;
-    let host = Host::new(&options.root).with_base(&options.base);
-    let (action, restart) = match &args.act {
-        Act::Install { no_restart } => (Action::Install, restart(*no_restart)),
-        Act::Verify => (Action::Verify, Restart::Never),
-        Act::Uninstall { force, no_restart } => {
-            (Action::Uninstall { force: *force }, restart(*no_restart))
+    let host = HostRoot::new(&options.root).with_base(&options.base);
+    let (action, restart) = match &args.subcommand {
+        NodeSubcommand::Install { no_restart } => (JobAction::Install, restart(*no_restart)),
+        NodeSubcommand::Verify => (JobAction::Verify, RestartPolicy::Never),
+        NodeSubcommand::Uninstall { force, no_restart } => {
+            (JobAction::Uninstall { force: *force }, restart(*no_restart))
         }
-        Act::Status => (Action::Status, Restart::Never),
-        Act::Prewarm {
+        NodeSubcommand::Status => (JobAction::Status, RestartPolicy::Never),
+        NodeSubcommand::Prewarm {
             images,
             namespace,
             address,
         } => {
-            let wish = Prewarm {
+            let request = PrewarmRequest {
                 images: images.clone(),
                 namespace: namespace.clone(),
                 socket: address.clone(),
             };
-            (Action::Prewarm(wish), Restart::Never)
+            (JobAction::Prewarm(request), RestartPolicy::Never)
         }
-        Act::Job { job } => {
-            let report = Host::new("/").run_unit(job)?;
+        NodeSubcommand::Job { job } => {
+            let report = HostRoot::new("/").run_unit(job)?;
             print::lines(&report)?;
             return Ok(exit(&report));
         }
-        Act::Settle { job } => {
-            Host::new("/").settle_unit(job)?;
+        NodeSubcommand::Settle { job } => {
+            HostRoot::new("/").settle_unit(job)?;
             return Ok(ExitCode::SUCCESS);
         }
     };
     let report = match report(&host, action.clone(), restart, options) {
         Ok(report) => report,
-        Err(error) if options.json => failed(&action, &error),
+        Err(error) if options.json => {
+            let message = wasm_interp_workload::with_causes(&error);
+            JobReport::not_started(action.name(), env!("CARGO_PKG_VERSION"), message)
+        }
         Err(error) => return Err(error),
     };
     if options.json {
@@ -224,57 +231,43 @@ pub(crate) fn node(args: &Args) -> Result<ExitCode, NodeError> {
     Ok(exit(&report))
 }
 
-fn restart(never: bool) -> Restart {
+fn restart(never: bool) -> RestartPolicy {
     if never {
-        Restart::Never
+        RestartPolicy::Never
     } else {
-        Restart::Allowed
+        RestartPolicy::Allowed
     }
 }
 
 fn report(
-    host: &Host,
-    action: Action,
-    restart: Restart,
-    options: &Options,
-) -> Result<Report, NodeError> {
+    host: &HostRoot,
+    action: JobAction,
+    restart: RestartPolicy,
+    options: &NodeOptions,
+) -> Result<JobReport, NodeCommandError> {
     let version = env!("CARGO_PKG_VERSION");
-    let installs = action == Action::Install;
-    let placed = if installs || restart == Restart::Allowed {
-        let own = std::env::current_exe().map_err(NodeError::Locate)?;
+    let installs = action == JobAction::Install;
+    let placed = if installs || restart == RestartPolicy::Allowed {
+        let own = std::env::current_exe().map_err(NodeCommandError::Locate)?;
         let folder = own.parent().unwrap_or(&own);
         host.place(&Release::in_folder(folder, version))?
     } else {
-        Placed {
+        PlacedRelease {
             folder: host.base().join(version),
             version: version.into(),
             copied: false,
         }
     };
-    let job = Job::new(action, &placed).on(options.distribution.into());
+    let job = NodeJob::new(action, &placed).on(options.distribution.into());
     Ok(match restart {
-        // What restarts nothing needs no unit to outlive us.
-        Restart::Never => job.run(host, restart),
-        Restart::Allowed => host.wait(&host.start(&job)?, WAIT)?,
+        // A job that does not restart containerd needs no unit of its own.
+        RestartPolicy::Never => job.run(host, restart),
+        RestartPolicy::Allowed => host.wait(&host.start(&job)?, WAIT)?,
     })
 }
 
-/// A report of what never became a job, for those who asked for JSON.
-fn failed(action: &Action, error: &NodeError) -> Report {
-    Report {
-        ticket: String::new(),
-        action: action.name().to_owned(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        outcome: Outcome::Failed,
-        message: wasm_interp_workload::with_causes(error),
-        steps: Vec::new(),
-        status: None,
-        images: Vec::new(),
-    }
-}
-
-fn exit(report: &Report) -> ExitCode {
-    if report.holds() {
+fn exit(report: &JobReport) -> ExitCode {
+    if report.succeeded() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -282,12 +275,11 @@ fn exit(report: &Report) -> ExitCode {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_releases_is_for_nothing_else() {
+    fn folder_of_releases_has_a_name_of_its_own() {
         for fine in ["/opt/wasm-interp", "/srv/wasm-interp/"] {
             assert!(base(fine).is_ok(), "{fine}");
         }

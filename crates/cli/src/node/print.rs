@@ -1,17 +1,17 @@
-//! A report for people and for programs.
+//! Prints a report, as text or as JSON.
 
 use std::io::{self, Write};
 
-use wasm_interp_node::{Report, Status};
+use wasm_interp_node::{JobReport, NodeStatus};
 
-/// JSON, all of it.
-pub(super) fn json(report: &Report) -> Result<(), super::NodeError> {
+/// The whole report as JSON.
+pub(super) fn json(report: &JobReport) -> Result<(), super::NodeCommandError> {
     let text = serde_json::to_string_pretty(report)?;
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
-/// The steps, what holds if that was the question, and the outcome last: on stderr if it is bad.
-pub(super) fn lines(report: &Report) -> io::Result<()> {
+/// The steps, the state of the node for `status`, and then the message, on stderr if the job failed.
+pub(super) fn lines(report: &JobReport) -> io::Result<()> {
     let mut out = io::stdout();
     for step in &report.steps {
         writeln!(out, "{:<12} {}", step.name, step.detail)?;
@@ -19,14 +19,14 @@ pub(super) fn lines(report: &Report) -> io::Result<()> {
     if let (Some(status), "status") = (&report.status, report.action.as_str()) {
         write!(out, "{}", table(status))?;
     }
-    if report.holds() {
+    if report.succeeded() {
         writeln!(out, "{}", report.message)
     } else {
         writeln!(io::stderr(), "wasm-interp: {}", report.message)
     }
 }
 
-fn table(status: &Status) -> String {
+fn table(status: &NodeStatus) -> String {
     let path = |path: &Option<std::path::PathBuf>| match path {
         Some(path) => path.display().to_string(),
         None => "-".into(),
@@ -56,7 +56,7 @@ fn table(status: &Status) -> String {
         text += &format!("container           {container}\n");
     }
     if let Some(reverts) = &status.reverts {
-        text += &format!("changed back        {} times\n", reverts.times);
+        text += &format!("reverted            {} times\n", reverts.times);
     }
     text
 }

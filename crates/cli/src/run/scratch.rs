@@ -1,5 +1,5 @@
-//! What a run needs of the disk, which is nothing: a directory of memory that only this process and
-//! its children see. The mount namespace takes it along, even if the process is killed.
+//! The working directory of a run: a tmpfs that only this process and its children see. It ends with
+//! their mount namespace, even if this process is killed.
 
 use std::fs;
 use std::io;
@@ -12,14 +12,16 @@ use thiserror::Error;
 
 /// A directory for one run.
 pub(super) struct Scratch {
-    /// Never removed with what is in it: a directory of the user's is mounted there.
+    /// Its content is never removed, because a directory of the user is mounted in it.
     directory: PathBuf,
 }
 
 /// The directory could not be made.
 #[derive(Debug, Error)]
 pub(crate) enum ScratchError {
-    #[error("cannot {act} {path:?}: {source}")]
+    #[error(
+        "cannot {act} {path:?}: {source}; run as root, and name a writable directory in TMPDIR"
+    )]
     Failed {
         act: &'static str,
         path: PathBuf,
@@ -36,11 +38,11 @@ impl Scratch {
             .tempdir_in(&temporary)
             .map_err(failed("make a directory in", &temporary))?
             .keep();
-        // From here on its end is ours to see to, whatever fails.
+        // From here on the drop of `Scratch` removes it, even after an error.
         let scratch = Self { directory };
         let path = scratch.directory.as_path();
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make a mount namespace for", path))?;
-        // Mounts of the machine go on to arrive here; ours do not leave.
+        // New mounts of the machine appear here too; mounts of this process stay here.
         let propagation = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, propagation, None::<&str>)
             .map_err(failed("keep mounts private beneath", Path::new("/")))?;
@@ -50,13 +52,13 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// A name of its own on this machine for the run.
+    /// A name for the run, unique on this machine.
     pub(super) fn id(&self) -> String {
         let name = self.directory.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 
-    /// Directory of the bundle that the runner is given.
+    /// Directory of the bundle for the runner.
     pub(super) fn bundle(&self) -> Result<PathBuf, ScratchError> {
         self.made("bundle")
     }
@@ -66,9 +68,10 @@ impl Scratch {
         self.made("state")
     }
 
-    /// Lays memory over `rootfs`, so that it stays as it is; the answer is where the two together are.
+    /// Mounts an overlay with an upper layer in memory over `rootfs`, which does not change. Returns the
+    /// path of the overlay.
     pub(super) fn overlay(&self, rootfs: &Path) -> Result<PathBuf, ScratchError> {
-        // By a name without the characters that separate overlay's options.
+        // A path without the characters that separate overlay's options.
         let lower = self.made("lower")?;
         mount(
             Some(rootfs),
@@ -83,7 +86,7 @@ impl Scratch {
             self.made("work")?,
             self.made("rootfs")?,
         );
-        // The root directory of the container has the owner and mode of the rootfs's, not of our own.
+        // The container's root directory has the owner and mode of the rootfs, not of this directory.
         fs::metadata(rootfs)
             .and_then(|of| {
                 chown(&upper, Some(of.uid()), Some(of.gid()))?;
@@ -107,9 +110,9 @@ impl Scratch {
         Ok(merged)
     }
 
-    /// Removes all of it. Also done when dropped; this is for those who leave without that.
+    /// Removes the directory. Dropping does this too; a caller that exits without dropping calls this.
     pub(super) fn remove(&self) {
-        // What is left if this fails is an empty directory, and nobody to tell.
+        // If this fails, an empty directory is left, and there is no caller to report it to.
         let _ = umount2(self.directory.as_path(), MntFlags::MNT_DETACH);
         let _ = fs::remove_dir(&self.directory);
     }

@@ -1,4 +1,4 @@
-//! From a created container to its exit code: signals go to the init process, its end comes back.
+//! Supervises a created container: forwards signals to its init process, and returns its exit code.
 
 use std::io;
 use std::os::raw::c_int;
@@ -12,21 +12,24 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use signal_hook::iterator::Signals as Caught;
 use thiserror::Error;
 
-/// Signals that a person or a service manager means for the guest.
+/// Signals that are forwarded to the guest: users and service managers send them.
 const FORWARDED: [c_int; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 
-/// The container got out of our hands.
+/// Why the container cannot be supervised.
 #[derive(Debug, Error)]
 pub(crate) enum SuperviseError {
-    #[error("cannot catch signals: {0}")]
+    #[error("cannot catch signals: {0}; raise the limit of open files (ulimit -n)")]
     Catch(#[source] io::Error),
-    #[error("cannot become the parent of the container: {0}; a kernel from 3.4 can")]
+    #[error("cannot become the parent of the container: {0}; use Linux 3.4 or later")]
     Adopt(#[source] Errno),
-    #[error("cannot wait for the container's init process {pid}: {source}")]
+    #[error(
+        "cannot wait for the container's init process {pid}: {source}; end it with kill if it \
+         still runs"
+    )]
     Wait { pid: i32, source: Errno },
 }
 
-/// Signals to this process, caught rather than blocked: a mask would be inherited by the guest.
+/// Signals to this process. They are caught rather than blocked, because the guest would inherit a mask.
 pub(super) struct Signals(Caught);
 
 impl Signals {
@@ -36,7 +39,7 @@ impl Signals {
             .map_err(SuperviseError::Catch)
     }
 
-    /// The signal that wants an end, if one came while there is no container yet.
+    /// A pending signal that asks this process to end. For the time before there is a container.
     pub(super) fn ending(&mut self) -> Option<c_int> {
         self.0
             .pending()
@@ -52,17 +55,17 @@ pub(super) fn adopt<E: From<SuperviseError>>(
     create().map(Pid::from_raw)
 }
 
-/// Waits for the end of `init`, to which signals are passed on, and says its exit code.
+/// Forwards signals to `init` until it ends, and returns its exit code.
 pub(super) fn wait(init: Pid, signals: &mut Signals) -> Result<u8, SuperviseError> {
     loop {
-        // Before the first wait too: the end may have come before anybody looked.
+        // Before the first wait too, because the process may have ended already.
         if let Some(code) = ended(init)? {
             return Ok(code);
         }
         for signal in signals.0.wait() {
             if let (true, Ok(signal)) = (FORWARDED.contains(&signal), Signal::try_from(signal)) {
                 match kill(init, signal) {
-                    // It has ended; the next look says so.
+                    // The process has ended; the next check finds that.
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(source) => {
                         return Err(SuperviseError::Wait {
@@ -88,7 +91,7 @@ fn ended(init: Pid) -> Result<Option<u8>, SuperviseError> {
     }
 }
 
-/// The kernel hands on eight bits of an exit code.
+/// The kernel keeps eight bits of an exit code.
 fn low_byte(code: i32) -> u8 {
     code.to_le_bytes()[0]
 }

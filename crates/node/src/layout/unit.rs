@@ -1,13 +1,13 @@
-//! How a service is started: `ExecStart` of its unit files, as systemd finds them. Only what is asked
-//! for is understood: one command, without quotes.
+//! The command of a service: `ExecStart` of its unit files, found as systemd finds them. Supports what containerd's units
+//! use: one command, without quotes.
 
 use std::fs;
 use std::path::Path;
 
 use crate::files::{self, FileError};
-use crate::host::Host;
+use crate::host::HostRoot;
 
-/// Where unit files are, the first that has one counts.
+/// The folders of unit files, in the order in which systemd searches them.
 pub(super) const FOLDERS: [&str; 5] = [
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -16,15 +16,15 @@ pub(super) const FOLDERS: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
-/// Whether there is such a unit that could run: one that is masked cannot.
-pub(super) fn exists(host: &Host, unit: &str) -> bool {
+/// Whether the unit exists and is not masked.
+pub(super) fn exists(host: &HostRoot, unit: &str) -> bool {
     let paths = FOLDERS.map(|folder| host.at(Path::new(folder).join(unit)));
     let first = paths.iter().find(|path| fs::symlink_metadata(path).is_ok());
     first.is_some_and(|path| fs::read_link(path).ok().as_deref() != Some(Path::new("/dev/null")))
 }
 
-/// The words of the unit's command, or `None` if there is no such unit.
-pub(super) fn command(host: &Host, unit: &str) -> Result<Option<Vec<String>>, FileError> {
+/// The words of the unit's command; `None` if the unit does not exist.
+pub(super) fn command(host: &HostRoot, unit: &str) -> Result<Option<Vec<String>>, FileError> {
     let mut found = None;
     for folder in FOLDERS {
         if let Some(bytes) = files::read(&host.at(Path::new(folder).join(unit)))? {
@@ -32,7 +32,7 @@ pub(super) fn command(host: &Host, unit: &str) -> Result<Option<Vec<String>>, Fi
             break;
         }
     }
-    // Drop-ins of all folders, by name.
+    // The drop-ins of all folders, ordered by name.
     let mut more = Vec::new();
     for folder in FOLDERS {
         let folder = host.at(Path::new(folder).join(format!("{unit}.d")));
@@ -62,7 +62,7 @@ fn last_command(text: &str, before: Option<Vec<String>>) -> Option<Vec<String>> 
             let command = command
                 .trim()
                 .trim_start_matches(['-', '@', ':', '+', '!', '|']);
-            // An empty one takes back all before it.
+            // An empty one resets the list.
             (!command.is_empty()).then(|| command.split_whitespace().map(str::to_owned).collect())
         })
 }
@@ -87,14 +87,13 @@ pub(super) fn flag(words: &[String], names: &[&str]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn drop_ins_count_and_empty_takes_back() {
+    fn drop_ins_count_and_an_empty_command_resets() {
         let root = tempfile::tempdir().unwrap();
-        let host = Host::new(root.path());
+        let host = HostRoot::new(root.path());
         let write = |path: &str, text: &str| {
             let path = host.at(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

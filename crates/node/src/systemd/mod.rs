@@ -1,10 +1,10 @@
-//! systemd through its private socket: transient units, restarts, states. Called by the asker (to
-//! start the job) and by the job (to restart containerd). Knows nothing of either.
+//! systemd through its private socket: transient units, restarts and states. The client starts the job with it, and the
+//! job restarts containerd. Does not know what a unit is for.
 //!
-//! The private socket speaks D-Bus without a bus: it answers whoever may open it (root), also from a
-//! pod without capabilities and while the bus itself is down.
+//! The private socket speaks D-Bus without a bus. It answers every process that may open it, which is root's right, also
+//! from a pod without capabilities and while the bus is down.
 
-mod peer;
+mod dbus;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type, Variant};
 
-pub use peer::PeerError;
+pub use dbus::DbusError;
 
-use peer::Peer;
+use dbus::DbusConnection;
 
 const MANAGER: (&str, &str) = (
     "/org/freedesktop/systemd1",
@@ -24,48 +24,51 @@ const MANAGER: (&str, &str) = (
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
-/// What is run after a unit, or ends it, may restart containerd.
+/// Limit for the command that runs after a unit: it may restart containerd.
 const STOP: Duration = Duration::from_secs(600);
-/// Between two looks at a job.
+/// Interval between two queries of a state.
 const POLL: Duration = Duration::from_millis(100);
 
 /// systemd did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
-    /// There is no such socket, or nobody answers.
-    #[error("cannot reach systemd at {socket}: {source}")]
+    /// Nothing answers at the socket.
+    #[error("cannot reach systemd at {socket}: {source}; run as root on a node with systemd")]
     Connect {
         /// The socket.
         socket: PathBuf,
         /// Why.
-        source: PeerError,
+        source: DbusError,
     },
-    /// It said no.
-    #[error("systemd refused to {act}: {source}")]
+    /// systemd refused a call.
+    #[error("cannot {act}: systemd says: {source}; the journal has more (journalctl -b)")]
     Call {
-        /// What was asked.
+        /// What it was asked.
         act: String,
-        /// What it said.
-        source: PeerError,
+        /// Its words.
+        source: DbusError,
     },
     /// It took too long.
-    #[error("systemd did not {act} within {} s", .after.as_secs())]
+    #[error(
+        "cannot {act}: systemd did not finish within {} s; systemctl list-jobs shows what it \
+         waits for",
+        .after.as_secs()
+    )]
     Slow {
-        /// What was waited for.
+        /// What it was asked.
         act: String,
-        /// How long.
+        /// The limit.
         after: Duration,
     },
 }
 
-/// The manager behind one private socket. Each call is a connection of its own: the socket does not
-/// survive a `daemon-reexec`.
+/// The manager behind a private socket. Each call makes a connection of its own: a `daemon-reexec` closes the socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Systemd {
     socket: PathBuf,
 }
 
-/// What is known of a unit.
+/// The state of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitState {
     /// `active`, `inactive`, `activating`, `failed` …
@@ -74,14 +77,14 @@ pub(crate) struct UnitState {
     pub(crate) sub: String,
     /// `loaded`, `not-found` …
     pub(crate) load: String,
-    /// Whether systemd is about to change it.
+    /// Whether a job of systemd for it is queued or running.
     pub(crate) has_job: bool,
     /// `success`, `exit-code`, `timeout` …; for services only.
     pub(crate) result: String,
 }
 
 impl UnitState {
-    /// It has ended, or was never there, and nothing is about to start it.
+    /// It does not run, and systemd is not about to start it.
     pub(crate) fn is_down(&self) -> bool {
         !self.has_job && matches!(self.active.as_str(), "inactive" | "failed")
     }
@@ -95,12 +98,12 @@ impl UnitState {
     }
 }
 
-/// A program to be run once, by the manager, in a unit of its own.
-pub(crate) struct Transient<'a> {
+/// A command that the manager runs once, in a unit of its own.
+pub(crate) struct TransientUnit<'a> {
     pub(crate) unit: &'a str,
     pub(crate) description: &'a str,
     pub(crate) command: Vec<String>,
-    /// Run after it, however it ended: also when it was killed.
+    /// A command that runs after it, even if it was killed.
     pub(crate) afterwards: Option<Vec<String>>,
     pub(crate) limit: Duration,
 }
@@ -112,8 +115,8 @@ impl Systemd {
         }
     }
 
-    /// Starts the unit; it goes on whatever becomes of the caller.
-    pub(crate) fn start_transient(&self, unit: &Transient<'_>) -> Result<(), SystemdError> {
+    /// Starts the unit. It continues if the caller ends.
+    pub(crate) fn start_transient(&self, unit: &TransientUnit<'_>) -> Result<(), SystemdError> {
         type Exec<'a> = Vec<(&'a str, Vec<&'a str>, bool)>;
         fn exec(command: &[String]) -> Exec<'_> {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -123,7 +126,7 @@ impl Systemd {
         let mut properties: Vec<(&str, Variant<'_>)> = vec![
             ("Description", unit.description.into()),
             ("Type", "oneshot".into()),
-            // Unloaded when it has ended, also when it failed: its name is free again.
+            // Unload the unit when it has ended, also when it failed: its name can be used again.
             ("CollectMode", "inactive-or-failed".into()),
             ("ExecStart", exec(&unit.command).into()),
             ("TimeoutStartUSec", micros(unit.limit).into()),
@@ -141,11 +144,11 @@ impl Systemd {
         Ok(())
     }
 
-    /// Restarts the unit and waits until that has succeeded or failed, which the state tells.
+    /// Restarts the unit and waits for the end of the restart. The state says whether it succeeded.
     pub(crate) fn restart(&self, unit: &str, limit: Duration) -> Result<UnitState, SystemdError> {
-        // A unit that failed too often is not started again otherwise.
+        // Otherwise systemd does not start a unit that failed too often.
         if let Err(error) = self.manager::<_, ()>(
-            &format!("forget the failures of {unit}"),
+            &format!("reset the failures of {unit}"),
             "ResetFailedUnit",
             &(unit,),
         ) && !is_no_such_unit(&error)
@@ -157,8 +160,8 @@ impl Systemd {
         let until = Instant::now() + limit;
         loop {
             let state = self.state(unit)?;
-            // A unit that systemd restarts by itself after a failure has no end of its own. While a job
-            // is queued, that state is the one from before the restart.
+            // `auto-restart`: the start has failed, and systemd will try again without end. While a job is queued, the
+            // state is still the one from before the restart.
             if state.is_settled() || state.sub == "auto-restart" && !state.has_job {
                 return Ok(state);
             }
@@ -169,8 +172,8 @@ impl Systemd {
         }
     }
 
-    /// Ends the unit, with all its processes, and waits until that has been done. One that does not run is
-    /// left as it is; one that somebody starts anew meanwhile is ended again.
+    /// Stops the unit with all its processes, and waits until it is down. If another client starts it meanwhile, it is
+    /// stopped again.
     pub(crate) fn stop(&self, unit: &str, limit: Duration) -> Result<(), SystemdError> {
         let act = format!("stop {unit}");
         let until = Instant::now() + limit;
@@ -181,7 +184,7 @@ impl Systemd {
             }
             if state.active != "deactivating" {
                 match self.manager::<_, OwnedObjectPath>(&act, "StopUnit", &(unit, "replace")) {
-                    // It has ended by itself since.
+                    // It has ended meanwhile.
                     Err(error) if is_no_such_unit(&error) => return Ok(()),
                     stopped => drop(stopped?),
                 }
@@ -193,9 +196,9 @@ impl Systemd {
         }
     }
 
-    /// What the unit is doing. A unit that does not exist is `not-found`.
+    /// The state of the unit. The load state of a unit that does not exist is `not-found`.
     pub(crate) fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
-        let act = format!("tell the state of {unit}");
+        let act = format!("query the state of {unit}");
         let path: OwnedObjectPath = self.manager(&act, "LoadUnit", &(unit,))?;
         let get = |interface, name| -> Result<OwnedVariant, SystemdError> {
             let question = (interface, name);
@@ -241,11 +244,13 @@ impl Systemd {
         B: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        let mut peer = Peer::connect(&self.socket).map_err(|source| SystemdError::Connect {
-            socket: self.socket.clone(),
-            source,
-        })?;
-        peer.call(path, interface, method, body)
+        let mut connection =
+            DbusConnection::connect(&self.socket).map_err(|source| SystemdError::Connect {
+                socket: self.socket.clone(),
+                source,
+            })?;
+        connection
+            .call(path, interface, method, body)
             .map_err(|source| SystemdError::Call {
                 act: act.to_owned(),
                 source,
@@ -253,12 +258,12 @@ impl Systemd {
     }
 }
 
-/// Whether the unit is not loaded, which is no failure to forget.
+/// Whether the error says that the unit is not loaded.
 fn is_no_such_unit(error: &SystemdError) -> bool {
     is_named(error, "org.freedesktop.systemd1.NoSuchUnit")
 }
 
-/// Whether a unit of that name runs already.
+/// Whether the error says that a unit of that name exists already.
 pub(crate) fn is_busy(error: &SystemdError) -> bool {
     is_named(error, "org.freedesktop.systemd1.UnitExists")
 }
@@ -266,6 +271,6 @@ pub(crate) fn is_busy(error: &SystemdError) -> bool {
 fn is_named(error: &SystemdError, wanted: &str) -> bool {
     matches!(
         error,
-        SystemdError::Call { source: PeerError::Said { name, .. }, .. } if name == wanted
+        SystemdError::Call { source: DbusError::Reply { name, .. }, .. } if name == wanted
     )
 }

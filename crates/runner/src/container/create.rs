@@ -1,10 +1,10 @@
-//! `create`: up to the point where the init process waits for `start`, or nothing at all.
+//! `create`: makes a container whose init process waits for `start`. If that fails, it leaves nothing.
 #![forbid(unsafe_code)]
 
 use std::{
     fs::DirBuilder,
     io::ErrorKind,
-    os::unix::fs::DirBuilderExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::Path,
     rc::Rc,
     time::{Duration, Instant},
@@ -13,119 +13,205 @@ use std::{
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use nix::{
     sys::{
-        stat::{Mode, SFlag, fstat, umask},
+        stat::{Mode, fstat, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Uid, fchown, getgroups, setgroups},
 };
 use oci_spec::runtime::Spec;
-use wasm_interp_runner::client::{Lifetime, Workload};
+use rustix::{fs::FileType, termios::isatty};
+use wasm_interp_runner_client::{Lifetime, SessionKeyring, Workload};
+use wasm_interp_workload::with_causes;
 
-use super::{Error, State, delete};
+use super::{StateDirectory, VerbError, delete};
 use crate::{
     apparmor::Profile,
-    cgroup::{self, Driver, Version},
+    cgroup::{self, Version},
     cwd, dev,
-    devices::{self, Rules},
+    devices::{self, DeviceRules},
     diagnostics::Diagnostics,
-    executor::{Init, Task},
+    executor::{Failures, InitProcess, InitTask},
     guest::Prepared,
-    native::Program,
-    spec::{self, Fitted, For},
+    init::{self, NewContainer},
+    native::NativeCommand,
+    privileges::{Holder, Privileges},
+    rootfs::{Arrivals, nodes::DeviceSet},
+    spec::{self, FittedSpec, InitKind},
     sys,
-    wire::Gifts,
+    terminal::Streams,
+    user_namespace::IdMaps,
+    wire::PassedFds,
 };
 
 /// How long killed processes may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Creates the container and returns the pid of its init process.
+/// A new container.
+pub(crate) struct CreateCall<'a> {
+    pub(crate) id: &'a str,
+    /// containerd's bundle.
+    pub(crate) bundle: &'a Path,
+    pub(crate) state: &'a Path,
+    pub(crate) workload: Workload,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) keyring: SessionKeyring,
+}
+
+/// Creates the container. Returns the pid of its init process, and a warning for each part of the spec that
+/// the container does not get.
 pub(crate) fn create(
+    request: CreateCall<'_>,
+    mut passed: PassedFds,
+) -> Result<(i32, Vec<String>), VerbError> {
+    let CreateCall {
+        id,
+        bundle,
+        state,
+        workload,
+        lifetime,
+        keyring,
+    } = request;
+    let state = StateDirectory(state);
+    ContainerBuilder::new(id.to_owned(), SyscallType::Linux)
+        .validate_id()
+        .map_err(|error| VerbError::Create {
+            id: id.to_owned(),
+            reason: with_causes(&error),
+        })?;
+    let (task, kind) = init_task(id, workload, &mut passed)?;
+    let version = Version::of_host().map_err(spec::SpecError::from)?;
+    let mut fitted = spec::fit(bundle, id, version, kind)?;
+    let mut warnings: Vec<_> = fitted.warnings.iter().map(ToString::to_string).collect();
+    let holder = match kind {
+        InitKind::Guest => Holder::Guest,
+        InitKind::Program { .. } | InitKind::Pause => Holder::Other,
+    };
+    let (privileges, missing) = Privileges::take(&mut fitted.spec, id, bundle, holder)?;
+    warnings.extend(missing);
+    cgroup::refuse_used(&fitted.record.directories)?;
+    let profile = fitted.profile.clone().map(Profile::named).transpose()?;
+    let init = InitProcess {
+        task,
+        privileges: Rc::new(privileges),
+        profile: profile.map(Rc::new),
+        lifetime,
+        reasons: passed.reasons.map(Rc::new),
+        highest: sys::STDERR,
+        state: None,
+        arrivals: Arrivals::Possible,
+        failures: Failures::Streams,
+        streams: match passed.console {
+            Some(_) => Streams::Terminal,
+            None => Streams::Separate,
+        },
+    };
+    if let Some(root) = fitted.spec.root() {
+        dev::check(root.path())?;
+    }
+    set_up_process(&fitted.spec, &fitted.groups, kind, init.streams)?;
+    let diagnostics = Diagnostics::collect().map_err(VerbError::Setup)?;
+
+    claim(id, &state)?;
+    let process = NewProcess {
+        kind,
+        init,
+        console: passed.console.map(Into::into),
+        keyring,
+    };
+    let made = make(id, bundle, &state, fitted, version, process, &diagnostics);
+    match made {
+        Ok(pid) => Ok((pid, warnings)),
+        Err(cause) => Err(match undo(id, &state) {
+            Ok(()) => cause,
+            Err(error) => VerbError::Create {
+                id: id.to_owned(),
+                reason: format!("{cause}; and its removal failed: {error}"),
+            },
+        }),
+    }
+}
+
+/// What a process of the container runs, and how its spec is fitted.
+pub(super) fn init_task(
     id: &str,
-    bundle: &Path,
-    state: &Path,
     workload: Workload,
-    lifetime: Lifetime,
-    mut gifts: Gifts,
-) -> Result<i32, Error> {
-    let state = State(state);
-    let (task, whom) = match workload {
+    passed: &mut PassedFds,
+) -> Result<(InitTask, InitKind), VerbError> {
+    Ok(match workload {
         Workload::Wasm { plan } => {
-            let guest = Prepared::new(*plan, gifts.artifact()?)?;
-            (Task::Guest(Rc::new(guest)), For::Guest)
+            let ceiling = passed.ceiling.take();
+            let guest = Prepared::new(*plan, passed.artifact()?, ceiling)?;
+            (InitTask::Guest(Rc::new(guest)), InitKind::Guest)
         }
         Workload::Native { native } => {
             let enter_cwd = native.cwd_exists;
-            let program = Program::new(*native).map_err(|_| Error::Nul { id: id.to_owned() })?;
-            (Task::Program(Rc::new(program)), For::Program { enter_cwd })
+            let program =
+                NativeCommand::new(*native).map_err(|_| VerbError::Nul { id: id.to_owned() })?;
+            (
+                InitTask::Program(Rc::new(program)),
+                InitKind::Program { enter_cwd },
+            )
         }
-        Workload::Pause => (Task::Pause, For::Pause),
-    };
-    let version = Version::of_host().map_err(spec::SpecError::from)?;
-    let fitted = spec::fit(bundle, id, version, whom)?;
-    let profile = fitted.profile.clone().map(Profile::named).transpose()?;
-    let init = Init {
-        task,
-        profile: profile.map(Rc::new),
-        lifetime,
-        reasons: gifts.reasons.map(Rc::new),
-    };
-    if let Some(root) = fitted.spec.root() {
-        dev::check(
-            root.path(),
-            fitted.spec.mounts().as_deref().unwrap_or_default(),
-        )?;
-    }
-    own_identity(&fitted.groups).map_err(Error::Setup)?;
-    if let For::Program { .. } = whom {
-        give_stdio(&fitted.spec).map_err(Error::Setup)?;
-    }
-    let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
-
-    claim(id, &state)?;
-    let made = make(id, &state, fitted, version, (init, whom), &diagnostics);
-    made.map_err(|cause| match undo(id, &state) {
-        Ok(()) => cause,
-        Err(error) => Error::Create {
-            id: id.to_owned(),
-            reason: format!("{cause}; besides, cleaning up failed: {error}"),
-        },
+        Workload::Pause => (InitTask::Pause, InitKind::Pause),
     })
 }
 
-/// Makes the state directory ours, so that cleaning up after a failure can hit nobody else.
-fn claim(id: &str, state: &State<'_>) -> Result<(), Error> {
-    let bundle = state.bundle();
+/// Gives this process what the container's processes inherit: groups, umask and stdio.
+pub(super) fn set_up_process(
+    spec: &Spec,
+    groups: &[u32],
+    kind: InitKind,
+    streams: Streams,
+) -> Result<(), VerbError> {
+    let maps = IdMaps::of(spec.linux().as_ref())?;
+    let groups = groups.iter().map(|&group| {
+        let mapped = maps.group(group);
+        mapped.ok_or(VerbError::UnmappedGroup { group })
+    });
+    own_identity(&groups.collect::<Result<Vec<_>, _>>()?).map_err(VerbError::Setup)?;
+    let program = matches!(kind, InitKind::Program { .. });
+    if program || streams == Streams::Terminal {
+        give_stdio(spec, &maps).map_err(VerbError::Setup)?;
+    }
+    Ok(())
+}
+
+/// Makes the state directory ours, so that the removal after a failure cannot hit another container.
+fn claim(id: &str, state: &StateDirectory<'_>) -> Result<(), VerbError> {
+    let container = state.container(id);
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(state.0)
-        .and_then(|()| DirBuilder::new().mode(0o700).create(&bundle))
-        .map_err(|e| Error::Create {
+        .and_then(|()| DirBuilder::new().mode(0o700).create(&container))
+        .map_err(|e| VerbError::Create {
             id: id.to_owned(),
             reason: if e.kind() == ErrorKind::AlreadyExists {
                 format!(
-                    "{} holds the state of one already; delete that first",
+                    "{} holds the state of a container already; delete that container first",
                     state.0.display()
                 )
             } else {
-                format!("make {}: {e}", bundle.display())
+                format!("cannot make {}: {e}", container.display())
             },
         })
 }
 
-/// Removes whatever a failure has left: libcontainer cleans up after its own only.
-fn undo(id: &str, state: &State<'_>) -> Result<(), Error> {
-    // Of the hooks' failures the caller needs not hear: it hears of ours.
-    delete::remove(id, state, delete::Running::Kill)?;
-    // Nothing of it may outlive this process as somebody else's orphan.
+/// Removes what a failed create has left.
+fn undo(id: &str, state: &StateDirectory<'_>) -> Result<(), VerbError> {
+    // The caller learns why the create failed; warnings about hooks would only hide that.
+    delete::remove(id, state, delete::IfRunning::Kill)?;
+    // No process of it may outlive this one: another subreaper would have to wait for it.
     let end = Instant::now() + PATIENCE;
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             if Instant::now() > end {
-                return Err(Error::Create {
+                return Err(VerbError::Create {
                     id: id.to_owned(),
-                    reason: "a process of it does not end".to_owned(),
+                    reason:
+                        "one of its processes does not end after a SIGKILL; find out by `ps` what \
+                             it waits for"
+                            .to_owned(),
                 });
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -134,63 +220,87 @@ fn undo(id: &str, state: &State<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The container's first process.
+struct NewProcess {
+    kind: InitKind,
+    init: InitProcess,
+    console: Option<OwnedFd>,
+    keyring: SessionKeyring,
+}
+
 fn make(
     id: &str,
-    state: &State<'_>,
-    mut fitted: Fitted,
+    bundle: &Path,
+    state: &StateDirectory<'_>,
+    mut fitted: FittedSpec,
     version: Version,
-    (init, whom): (Init, For),
+    process: NewProcess,
     diagnostics: &Diagnostics,
-) -> Result<i32, Error> {
-    let failed = |reason: String| Error::Create {
+) -> Result<i32, VerbError> {
+    let failed = |reason: String| VerbError::Create {
         id: id.to_owned(),
         reason,
     };
-    let bundle = state.bundle();
     spec::write(&state.record(), &fitted.record)?;
-    spec::write(&bundle.join("config.json"), &fitted.spec)?;
-
     cwd::make_before(&fitted.spec, &fitted.cwd)?;
     let explained =
         |error: &dyn std::error::Error| failed(hint(diagnostics.explain(error), &fitted.spec));
-    let container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
-        .with_executor(init)
-        .with_root_path(state.0)
-        .and_then(ContainerBuilder::validate_id)
-        .map_err(|e| explained(&e))?
-        .as_init(&bundle)
-        .with_systemd(fitted.record.cgroup.driver == Driver::Systemd)
-        .build()
-        .map_err(|e| explained(&e))?;
-    let pid = container
-        .pid()
-        .ok_or_else(|| failed("its init process ended before it was ready".to_owned()))?
-        .as_raw();
-    fitted.record.directories = cgroup::directories(pid).map_err(|e| failed(e.to_string()))?;
-    spec::write(&state.record(), &fitted.record)?;
+    let request = NewContainer {
+        id,
+        spec: &fitted.spec,
+        bundle,
+        state: &state.container(id),
+        cgroup: &fitted.record.cgroup,
+        version,
+        devices: match process.kind {
+            InitKind::Guest => DeviceSet::Guest,
+            InitKind::Program { .. } | InitKind::Pause => DeviceSet::Program,
+        },
+        init: process.init,
+        console: process.console,
+        keyring: process.keyring,
+    };
+    let pid = init::create(request).map_err(|e| explained(&e))?.as_raw();
+    let record = &mut fitted.record;
+    record
+        .cgroup
+        .add_systemds(pid, &mut record.directories)
+        .map_err(|e| failed(e.to_string()))?;
+    spec::write(&state.record(), record)?;
 
     cwd::make_inside(pid, &fitted.cwd)?;
-    match whom {
-        For::Guest => {
-            dev::trim(pid, &mounted_in_dev(&fitted.spec))?;
-            devices::confine(pid, version, &Rules::of_a_guest())?;
-        }
-        For::Program { .. } => {
-            devices::confine(pid, version, &Rules::of_a_program(&fitted.spec))?;
-        }
-        For::Pause => {}
-    }
-    if let Some(limit) = fitted.late_pids_limit {
-        cgroup::limit_pids(pid, limit).map_err(|e| failed(e.to_string()))?;
-    }
-    if !fitted.unified.is_empty() {
-        cgroup::write_unified(pid, &fitted.unified).map_err(|e| failed(e.to_string()))?;
-    }
+    limit(pid, &fitted, version, process.kind, failed)?;
     Ok(pid)
 }
 
-/// What the container must not inherit from whoever started containerd, and the groups it shall
-/// have instead.
+/// Gives the container's cgroup the limits that have to wait until the init process is in it.
+fn limit(
+    pid: i32,
+    fitted: &FittedSpec,
+    version: Version,
+    kind: InitKind,
+    failed: impl Fn(String) -> VerbError,
+) -> Result<(), VerbError> {
+    let own = &fitted.record.directories;
+    let rules = match kind {
+        InitKind::Guest => Some(DeviceRules::of_a_guest()),
+        InitKind::Program { .. } => Some(DeviceRules::of_a_program(&fitted.spec)),
+        InitKind::Pause => None,
+    };
+    if let Some(rules) = rules {
+        devices::confine(pid, own, version, &rules)?;
+    }
+    if let Some(limit) = fitted.late_pids_limit {
+        cgroup::limit_pids(pid, own, limit).map_err(|e| failed(e.to_string()))?;
+    }
+    if !fitted.unified.is_empty() {
+        cgroup::write_unified(pid, own, &fitted.unified).map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Replaces what this process inherited from the process that started containerd: its groups and its
+/// umask.
 ///
 /// libcontainer sets supplementary groups from within the container and reads /proc for that,
 /// which a guest does not have. They are kept across its forks and changes of user.
@@ -204,49 +314,28 @@ fn own_identity(groups: &[u32]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the container's user the owner of its stdio, where that is pipes: it may open /dev/stdout,
-/// as runc lets it.
-fn give_stdio(spec: &Spec) -> std::io::Result<()> {
+/// Makes the container's user the owner of its stdio, where that is pipes or a terminal: it may open
+/// /dev/stdout, as runc lets it.
+fn give_stdio(spec: &Spec, maps: &IdMaps) -> std::io::Result<()> {
     let Some(process) = spec.process() else {
         return Ok(());
     };
-    let mappings = spec
-        .linux()
-        .as_ref()
-        .and_then(|l| l.uid_mappings().as_ref());
-    let user = process.user().uid();
-    let user = match mappings {
-        None => Some(user),
-        Some(mappings) => mappings.iter().find_map(|mapping| {
-            let offset = user.checked_sub(mapping.container_id())?;
-            (offset < mapping.size()).then_some(mapping.host_id().checked_add(offset)?)
-        }),
+    // Without a mapping the process cannot become that user, which the kernel then says.
+    let Some(user) = maps.user(process.user().uid()) else {
+        return Ok(());
     };
-    let Some(user) = user else { return Ok(()) };
     for fd in [sys::STDIN, sys::STDOUT, sys::STDERR] {
         let stream = sys::standard(fd);
         let stat = fstat(stream)?;
-        let is_pipe =
-            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO;
-        if is_pipe && stat.st_uid != user {
+        let is_pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        if (is_pipe || isatty(stream)) && stat.st_uid != user {
             fchown(stream, Some(Uid::from_raw(user)), None)?;
         }
     }
     Ok(())
 }
 
-/// Names right beneath /dev on which the spec mounts something.
-fn mounted_in_dev(spec: &Spec) -> Vec<String> {
-    spec.mounts()
-        .iter()
-        .flatten()
-        .filter_map(|mount| mount.destination().strip_prefix("/dev").ok()?.to_str())
-        .filter(|name| !name.is_empty() && !name.contains('/'))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Adds the way out where the cause alone does not show it.
+/// Adds what to do about an error whose cause does not say it.
 fn hint(reason: String, spec: &Spec) -> String {
     let score = spec
         .process()

@@ -1,50 +1,54 @@
-//! `delete`: afterwards nothing of the container is left, however far it had come.
+//! `delete`: removes everything of a container, also if its creation has failed halfway.
 //!
-//! libcontainer knows the state and runs the hooks. It does not remove the cgroup, because it looks
-//! for each hierarchy by reading the host's mounts anew, some thousand system calls: `create` has
-//! noted where it is. Its manager is asked only where that does not suffice.
+//! libcontainer knows the state and runs the hooks. It does not remove the cgroup: it fails where the container has
+//! made cgroups inside, and it looks for each hierarchy by reading the host's mounts again, some thousand system calls.
+//! `create` has recorded the directories. libcgroups is used only to ask systemd.
+//!
+//! containerd may ask twice at the same time, by a shim that ends and by the `delete` action. The second one waits for
+//! the first and finds nothing to do.
 #![forbid(unsafe_code)]
 
 use std::{
+    fs::File,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcgroups::common::CgroupManager;
 use libcontainer::{
     container::{Container, ContainerStatus},
     hooks::run_hooks,
     process::intel_rdt::cleanup_intel_rdt,
-    signal::Signal,
 };
+use nix::fcntl::{Flock, FlockArg};
 use wasm_interp_workload::with_causes;
 
-use super::{Error, State};
+use super::{StateDirectory, VerbError};
 use crate::{
     cgroup::{self, Driver},
     diagnostics::Diagnostics,
-    spec::Record,
+    spec::RemovalRecord,
 };
 
 /// What to do if the container still runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Running {
-    /// End it first.
+pub(super) enum IfRunning {
+    /// Kill it first.
     Kill,
     /// Leave it alone and fail.
     Refuse,
 }
 
-/// Removes the container and says what else is worth a warning. What is not there is no error.
-pub(crate) fn delete(id: &str, state: &Path, force: bool) -> Result<Vec<String>, Error> {
-    let diagnostics = Diagnostics::collect().map_err(Error::Setup)?;
+/// Removes the container and returns warnings. A container that does not exist is no error.
+pub(crate) fn delete(id: &str, state: &Path, force: bool) -> Result<Vec<String>, VerbError> {
+    let diagnostics = Diagnostics::collect().map_err(VerbError::Setup)?;
     let running = if force {
-        Running::Kill
+        IfRunning::Kill
     } else {
-        Running::Refuse
+        IfRunning::Refuse
     };
-    remove(id, &State(state), running).map_err(|error| match error {
-        Error::Delete { id, reason } => Error::Delete {
+    remove(id, &StateDirectory(state), running).map_err(|error| match error {
+        VerbError::Delete { id, reason } => VerbError::Delete {
             id,
             reason: diagnostics.complete(reason),
         },
@@ -53,12 +57,20 @@ pub(crate) fn delete(id: &str, state: &Path, force: bool) -> Result<Vec<String>,
 }
 
 /// [`delete`] without its own diagnostics.
-pub(super) fn remove(id: &str, state: &State<'_>, running: Running) -> Result<Vec<String>, Error> {
-    let failed = |reason: String| Error::Delete {
+pub(super) fn remove(
+    id: &str,
+    state: &StateDirectory<'_>,
+    running: IfRunning,
+) -> Result<Vec<String>, VerbError> {
+    let failed = |reason: String| VerbError::Delete {
         id: id.to_owned(),
         reason,
     };
-    // Where libcontainer's state is lost or half-written, what we have noted ourselves has to do.
+    let _alone = match lock(state.0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        lock => lock.map_err(|e| failed(format!("cannot lock {}: {e}", state.0.display())))?,
+    };
+    // If libcontainer's state is lost or incomplete, our own record is enough.
     let mut container = Container::load(state.container(id)).ok();
     let record = read(&state.record()).map_err(failed)?;
     if let Some(container) = &mut container {
@@ -69,35 +81,47 @@ pub(super) fn remove(id: &str, state: &State<'_>, running: Running) -> Result<Ve
     }
     let warnings = container.map_or_else(Vec::new, |container| settle(&container));
     match std::fs::remove_dir_all(state.0) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(failed(format!("remove {}: {error}", state.0.display())))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(format!(
+            "cannot remove {}: {error}",
+            state.0.display()
+        ))),
         _ => Ok(warnings),
     }
 }
 
-/// Ends what runs, if that is wanted. A container that was never started may always go.
-fn end(container: &mut Container, record: Option<&Record>, running: Running) -> Result<(), String> {
+/// The lock is held as long as the file is open.
+pub(super) fn lock(state: &Path) -> std::io::Result<Flock<File>> {
+    let state = File::open(state)?;
+    Flock::lock(state, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+/// Decides whether the container may be removed. A running one needs force. One that was never started needs
+/// none: its processes end with its cgroup.
+fn end(
+    container: &mut Container,
+    record: Option<&RemovalRecord>,
+    running: IfRunning,
+) -> Result<(), String> {
     let status = container.status();
-    let there = status != ContainerStatus::Stopped && !is_somebody_elses(container, record);
+    let there = status != ContainerStatus::Stopped && !is_reused_pid(container, record);
     match (running, status) {
-        _ if !there => Ok(()),
-        (Running::Refuse, ContainerStatus::Running | ContainerStatus::Paused) => Err(format!(
-            "it is {}; end it first, or delete it with force",
-            status.to_string().to_lowercase()
-        )),
+        (IfRunning::Refuse, ContainerStatus::Running | ContainerStatus::Paused) if there => {
+            Err(format!(
+                "it is {}; kill it first, or delete it with force",
+                status.to_string().to_lowercase()
+            ))
+        }
         _ => {
-            let kill = Signal::try_from(libc::SIGKILL).map_err(|e| with_causes(&e))?;
-            // A failure shows where it matters: a cgroup with a process in it cannot be removed.
-            let _ = container.kill(kill, true);
+            // Hooks get this status.
+            container.set_status(ContainerStatus::Stopped);
             Ok(())
         }
     }
 }
 
-/// Whether the kernel has given the number of our init process, which has ended, to another one:
-/// that is not where we have put ours.
-fn is_somebody_elses(container: &Container, record: Option<&Record>) -> bool {
+/// Whether the init process has ended and the kernel has given its number to another process: that
+/// process is not in the container's cgroup.
+fn is_reused_pid(container: &Container, record: Option<&RemovalRecord>) -> bool {
     let (Some(pid), Some(record)) = (container.pid(), record) else {
         return false;
     };
@@ -112,13 +136,13 @@ fn is_somebody_elses(container: &Container, record: Option<&Record>) -> bool {
         })
 }
 
-/// What remains once all processes have ended; each failure is worth a warning, and the rest goes
-/// on as if there had been none (config.md of the runtime spec, "Poststop").
+/// Runs the poststop hooks and removes the resctrl group. A failure becomes a warning, and the next step
+/// runs all the same (config.md of the runtime spec, "Poststop").
 fn settle(container: &Container) -> Vec<String> {
     let mut warnings = Vec::new();
     let config = match container.spec() {
         Ok(config) => config,
-        // It did not come as far as having one, nor as far as having run.
+        // The create failed before this was written, so no hook is due.
         Err(_) => return warnings,
     };
     let hooks = config.hooks.and_then(|hooks| hooks.poststop().clone());
@@ -134,58 +158,41 @@ fn settle(container: &Container) -> Vec<String> {
         container.clean_up_intel_rdt_subdirectory(),
         container.id(),
     ) {
-        warnings.push(format!("remove its resctrl group: {}", with_causes(&error)));
+        warnings.push(format!(
+            "cannot remove its resctrl group: {}",
+            with_causes(&error)
+        ));
     }
     warnings
 }
 
-/// `None`: the container never came as far as having a cgroup.
-fn read(path: &Path) -> Result<Option<Record>, String> {
+/// `None`: the create failed before the container had a cgroup.
+pub(super) fn read(path: &Path) -> Result<Option<RemovalRecord>, String> {
     let text = match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|e| format!("read {}: {e}", path.display()))?,
+        text => text.map_err(|e| format!("cannot read {}: {e}", path.display()))?,
     };
-    // Written whole or not at all.
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|e| format!("understand {}: {e}", path.display()))
+    // It was written completely or not at all.
+    let mut record: RemovalRecord = serde_json::from_slice(&text)
+        .map_err(|e| format!("cannot parse {}: {e}", path.display()))?;
+    record.directories = record.cgroup.own(record.directories);
+    Ok(Some(record))
 }
 
 /// Removes the cgroup, killing what is left in it.
-fn remove_cgroup(id: &str, record: &Record) -> Result<(), String> {
-    // systemd has to be told even of a scope that is gone.
-    if record.cgroup.driver == Driver::Cgroupfs && remove_directories(&record.directories) {
-        return Ok(());
+fn remove_cgroup(id: &str, record: &RemovalRecord) -> Result<(), String> {
+    let cgroup = &record.cgroup;
+    if cgroup.driver == Driver::Systemd {
+        // systemd would wait for processes that ignore SIGTERM. It needs the request even if the directory of
+        // the scope is gone.
+        cgroup::kill_in(&record.directories).map_err(|e| e.to_string())?;
+        cgroup
+            .manager(id)
+            .map_err(|e| with_causes(&e))
+            .and_then(|manager| manager.remove().map_err(|e| with_causes(&e)))
+            .map_err(|e| format!("cannot remove cgroup {}: {e}", cgroup.path.display()))?;
+        // It answers before it has removed the directory.
+        cgroup::wait_until_gone(&record.directories);
     }
-    let manager = create_cgroup_manager(CgroupConfig {
-        cgroup_path: record.cgroup.path.clone(),
-        systemd_cgroup: record.cgroup.driver == Driver::Systemd,
-        container_name: id.to_owned(),
-    })
-    .map_err(|e| with_causes(&e))?;
-    manager.remove().map_err(|e| {
-        format!(
-            "remove cgroup {}: {}",
-            record.cgroup.path.display(),
-            with_causes(&e)
-        )
-    })?;
-    if record.cgroup.driver == Driver::Systemd && !cgroup::wait_until_gone(&record.directories) {
-        return Err(format!(
-            "remove cgroup {}: systemd does not; see systemctl status for what is in it",
-            record.cgroup.path.display()
-        ));
-    }
-    Ok(())
-}
-
-/// Whether all of them were known and are gone.
-fn remove_directories(directories: &[PathBuf]) -> bool {
-    !directories.is_empty()
-        && directories
-            .iter()
-            .all(|directory| match std::fs::remove_dir(directory) {
-                Ok(()) => true,
-                Err(error) => error.kind() == ErrorKind::NotFound,
-            })
+    cgroup::remove(&record.directories).map_err(|e| e.to_string())
 }

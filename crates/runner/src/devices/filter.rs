@@ -1,4 +1,4 @@
-//! The rules of a cgroup of version 2: a BPF program that the kernel asks.
+//! The device rules of a cgroup of version 2: a BPF program that the kernel runs at each access.
 //!
 //! Called by the module above. A leaf that knows `BPF_PROG_TYPE_CGROUP_DEVICE` of bpf(2).
 #![allow(unsafe_code)]
@@ -9,10 +9,13 @@ use std::{
     path::Path,
 };
 
-use super::{DevicesError, Kind, Rules, Verdict};
+use super::{
+    error::DevicesError,
+    rules::{DeviceAccess, DeviceKind, DeviceNumbers, DeviceRules, Verdict},
+};
 
-/// Has the kernel ask a program for `rules` about each device that the cgroup uses.
-pub(super) fn attach(directory: &Path, rules: &Rules) -> Result<(), DevicesError> {
+/// Attaches a program that decides by `rules` to the cgroup.
+pub(super) fn attach(directory: &Path, rules: &DeviceRules) -> Result<(), DevicesError> {
     let error = |act: &str| {
         let act = act.to_owned();
         move |source| DevicesError { act, source }
@@ -50,28 +53,27 @@ const TYPE_CGROUP_DEVICE: u32 = 15; // BPF_PROG_TYPE_CGROUP_DEVICE
 const ATTACH_CGROUP_DEVICE: u32 = 6; // BPF_CGROUP_DEVICE
 const ALLOW_MULTI: u32 = 2; // BPF_F_ALLOW_MULTI: the ancestors' and systemd's filters hold too
 
+// The registers of the device's type, the access, the major and the minor number; the last is scratch.
+const TYPE: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+const WORK: u8 = 6;
+
+impl Instruction {
+    fn new(code: u8, registers: u8, offset: i16, immediate: i32) -> Self {
+        Self {
+            code,
+            registers,
+            offset,
+            immediate,
+        }
+    }
+}
+
 /// The program for `rules`: the first exception that fits decides, as on version 1.
-fn program(rules: &Rules) -> Vec<Instruction> {
-    // The registers of the question: type, access, major, minor; 6 is for working.
-    const TYPE: u8 = 2;
-    const ACCESS: u8 = 3;
-    const MAJOR: u8 = 4;
-    const MINOR: u8 = 5;
-    const WORK: u8 = 6;
-    let on = |code, registers, offset, immediate| Instruction {
-        code,
-        registers,
-        offset,
-        immediate,
-    };
-    let verdict = |verdict| {
-        let value = i32::from(verdict == Verdict::Allow);
-        [on(SET, 0, 0, value), on(EXIT, 0, 0, 0)]
-    };
-    let exception = match rules.default {
-        Verdict::Allow => Verdict::Deny,
-        Verdict::Deny => Verdict::Allow,
-    };
+fn program(rules: &DeviceRules) -> Vec<Instruction> {
+    let on = Instruction::new;
     let mut code = vec![
         // r1 points to struct bpf_cgroup_dev_ctx { access_type, major, minor }, whose first has the
         // device's type in the lower half and the access in the upper.
@@ -83,39 +85,59 @@ fn program(rules: &Rules) -> Vec<Instruction> {
         on(LOAD_U32, 0x10 | MINOR, 8, 0),
     ];
     for (devices, access) in &rules.exceptions {
-        let kind = match devices.kind {
-            Kind::Block => BLOCK_DEVICE,
-            Kind::Character => CHARACTER_DEVICE,
-        };
-        let numbers = [(MAJOR, devices.major), (MINOR, devices.minor)];
-        let numbers: Vec<_> = numbers
-            .into_iter()
-            .filter_map(|(register, number)| Some((register, number?)))
-            .collect();
-        // Each jump goes over what is left of this exception: its tests, then five instructions.
-        let mut left = 5 + numbers.len() as i16;
-        code.push(on(JUMP_UNEQUAL, TYPE, left, kind));
-        for (register, number) in numbers {
-            left -= 1;
-            code.push(on(JUMP_UNEQUAL, register, left, number.cast_signed()));
-        }
-        code.push(on(COPY, ACCESS << 4 | WORK, 0, 0));
-        match rules.default {
-            // Allowed if nothing is asked beyond it.
-            Verdict::Deny => code.extend([
+        code.extend(exception(rules.default, devices, access));
+    }
+    code.extend(answer(rules.default));
+    code
+}
+
+/// Answers for the devices of one exception, and leaves others to what follows.
+fn exception(default: Verdict, devices: &DeviceNumbers, access: &DeviceAccess) -> Vec<Instruction> {
+    let on = Instruction::new;
+    let kind = match devices.kind {
+        DeviceKind::Block => BLOCK_DEVICE,
+        DeviceKind::Character => CHARACTER_DEVICE,
+    };
+    let numbers = [(MAJOR, devices.major), (MINOR, devices.minor)];
+    let numbers: Vec<_> = numbers
+        .into_iter()
+        .filter_map(|(register, number)| Some((register, number?)))
+        .collect();
+    // Each jump goes over what is left of this exception: its tests, then five instructions.
+    let mut left = 5 + numbers.len() as i16;
+    let mut code = vec![on(JUMP_UNEQUAL, TYPE, left, kind)];
+    for (register, number) in numbers {
+        left -= 1;
+        code.push(on(JUMP_UNEQUAL, register, left, number.cast_signed()));
+    }
+    code.push(on(COPY, ACCESS << 4 | WORK, 0, 0));
+    match default {
+        // Allowed if no other access is asked for.
+        Verdict::Deny => {
+            code.extend([
                 on(AND, WORK, 0, i32::from(!access.0)),
                 on(JUMP_UNEQUAL, WORK, 2, 0),
-            ]),
-            // Denied if any of it is asked.
-            Verdict::Allow => code.extend([
+            ]);
+            code.extend(answer(Verdict::Allow));
+        }
+        // Denied if any of this access is asked for.
+        Verdict::Allow => {
+            code.extend([
                 on(AND, WORK, 0, i32::from(access.0)),
                 on(JUMP_EQUAL, WORK, 2, 0),
-            ]),
+            ]);
+            code.extend(answer(Verdict::Deny));
         }
-        code.extend(verdict(exception));
     }
-    code.extend(verdict(rules.default));
     code
+}
+
+fn answer(verdict: Verdict) -> [Instruction; 2] {
+    let value = i32::from(verdict == Verdict::Allow);
+    [
+        Instruction::new(SET, 0, 0, value),
+        Instruction::new(EXIT, 0, 0, 0),
+    ]
 }
 
 /// The part of `union bpf_attr` for `BPF_PROG_LOAD` that is used here.
@@ -154,7 +176,7 @@ fn load(program: &[Instruction]) -> std::io::Result<OwnedFd> {
         flags: 0,
     };
     let fd = bpf(PROG_LOAD, &attributes)?;
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -189,16 +211,13 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> std::io::Result<RawFd> {
 mod tests {
     use oci_spec::runtime::Spec;
 
-    use super::{
-        super::{Access, tests::spec},
-        *,
-    };
+    use super::{super::rules::tests::spec, *};
 
-    const READ: u8 = Access::READ;
-    const WRITE: u8 = Access::WRITE;
+    const READ: u8 = DeviceAccess::READ;
+    const WRITE: u8 = DeviceAccess::WRITE;
 
     /// Runs the program as the kernel would, for what no test can have a device of.
-    fn allows(rules: &Rules, access: u8, kind: i32, major: i32, minor: i32) -> bool {
+    fn allows(rules: &DeviceRules, access: u8, kind: i32, major: i32, minor: i32) -> bool {
         let context = [i32::from(access) << 16 | kind, major, minor];
         let (mut registers, mut at) = ([0_i64; 16], 0_i16);
         let code = program(rules);
@@ -226,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_guest_has_five_devices_and_no_other() {
-        let guest = Rules::of_a_guest();
+        let guest = DeviceRules::of_a_guest();
         let allows = |kind, major, minor| allows(&guest, READ, kind, major, minor);
         for minor in 0..=255 {
             assert_eq!(
@@ -242,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn a_program_has_those_of_its_spec_in_the_way_that_it_says() {
-        let rules = Rules::of_a_program(&spec(
+    fn program_gets_the_devices_and_the_access_that_its_spec_allows() {
+        let rules = DeviceRules::of_a_program(&spec(
             r#"{"allow":false}, {"allow":true,"type":"b","major":8,"access":"r"}"#,
         ));
         let allows = |access, kind, major, minor| allows(&rules, access, kind, major, minor);
@@ -251,15 +270,15 @@ mod tests {
         assert!(!allows(WRITE, BLOCK_DEVICE, 8, 1));
         assert!(!allows(READ | WRITE, BLOCK_DEVICE, 8, 1));
         assert!(!allows(READ, BLOCK_DEVICE, 9, 1));
-        assert!(allows(Access::MAKE, BLOCK_DEVICE, 9, 1));
+        assert!(allows(DeviceAccess::MAKE, BLOCK_DEVICE, 9, 1));
         assert!(allows(READ | WRITE, CHARACTER_DEVICE, 1, 3), "null");
         assert!(allows(READ | WRITE, CHARACTER_DEVICE, 136, 7), "terminal");
         assert!(!allows(READ, CHARACTER_DEVICE, 10, 200), "tunnel");
     }
 
     #[test]
-    fn a_privileged_program_has_all_but_what_is_denied() {
-        let rules = Rules::of_a_program(&spec(
+    fn privileged_program_gets_every_device_that_its_spec_does_not_deny() {
+        let rules = DeviceRules::of_a_program(&spec(
             r#"{"allow":true}, {"allow":false,"type":"c","major":10,"minor":200,"access":"w"}"#,
         ));
         let allows = |access, kind, major, minor| allows(&rules, access, kind, major, minor);
@@ -269,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_takes_the_programs() {
+    fn kernel_accepts_the_device_programs() {
         for rules in [
-            Rules::of_a_guest(),
-            Rules::of_a_program(&Spec::default()),
-            Rules::of_a_program(&spec(
+            DeviceRules::of_a_guest(),
+            DeviceRules::of_a_program(&Spec::default()),
+            DeviceRules::of_a_program(&spec(
                 r#"{"allow":true}, {"allow":false,"type":"c","major":10,"minor":200}"#,
             )),
         ] {

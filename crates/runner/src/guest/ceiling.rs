@@ -1,34 +1,66 @@
 //! Where the guest's memory ends, so that an interpreter sees a failed allocation before the
 //! kernel kills the container.
 //!
+//! The limit may change while the guest runs: the shim writes it to a page that is mapped here read-only. Lowered
+//! below what the guest has, it refuses everything more.
+//!
 //! Asked by Wasmtime before a memory or table is made or grown.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
+use wasm_interp_runner_client::CeilingView;
 use wasmtime::ResourceLimiter;
 
 /// What one element of a table costs: a pointer.
 const ELEMENT: usize = size_of::<usize>();
 
+/// A guest's limit in bytes. `None` in either: what the address space of a guest gives.
+#[derive(Debug)]
+pub(super) enum MemoryLimit {
+    /// It holds for good.
+    Fixed(Option<u64>),
+    /// It may change at any time.
+    Shared(CeilingView),
+}
+
+impl MemoryLimit {
+    fn now(&self) -> Option<u64> {
+        match self {
+            Self::Fixed(bytes) => *bytes,
+            Self::Shared(view) => view.get(),
+        }
+    }
+}
+
+/// An allocation that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What the guest would have had in all, in bytes.
+    pub(super) asked: usize,
+    /// The limit at that time.
+    pub(super) limit: u64,
+}
+
 /// A ceiling over all memories and tables of one guest together.
 #[derive(Debug)]
 pub(super) struct Ceiling {
-    limit: usize,
+    limit: Arc<MemoryLimit>,
     used: usize,
-    refused: Option<usize>,
+    refused: Option<Refusal>,
 }
 
 impl Ceiling {
-    /// `None`: what the address space of a guest gives.
-    pub(super) fn new(limit: Option<u64>) -> Self {
+    pub(super) fn new(limit: Arc<MemoryLimit>) -> Self {
         Self {
-            limit: limit.map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX)),
+            limit,
             used: 0,
             refused: None,
         }
     }
 
-    /// The size in bytes that was last refused, if any was.
-    pub(super) fn refused(&self) -> Option<usize> {
+    /// What was last refused, if anything was.
+    pub(super) fn refused(&self) -> Option<Refusal> {
         self.refused
     }
 
@@ -45,15 +77,17 @@ impl Ceiling {
             return false;
         }
         let by = desired.saturating_sub(current).saturating_mul(unit);
-        match self.used.checked_add(by) {
-            Some(total) if total <= self.limit => {
-                self.used = total;
-                true
-            }
-            total => {
-                self.refused = Some(total.unwrap_or(usize::MAX));
-                false
-            }
+        let total = self.used.saturating_add(by);
+        let limit = self.limit.now().unwrap_or(u64::MAX);
+        if total as u64 <= limit && total < usize::MAX {
+            self.used = total;
+            true
+        } else {
+            self.refused = Some(Refusal {
+                asked: total,
+                limit,
+            });
+            false
         }
     }
 }
@@ -80,16 +114,44 @@ impl ResourceLimiter for Ceiling {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use wasm_interp_runner_client::SharedCeiling;
+
     use super::*;
 
     const MIB: usize = 1024 * 1024;
 
+    fn fixed(limit: Option<usize>) -> Ceiling {
+        let limit = limit.map(|bytes| bytes as u64);
+        Ceiling::new(Arc::new(MemoryLimit::Fixed(limit)))
+    }
+
+    #[test]
+    fn shared_limit_is_read_at_each_growth() {
+        let shared = SharedCeiling::new(Some(2 * MIB as u64)).expect("a page");
+        let view = CeilingView::map(shared.as_fd()).expect("map");
+        let mut ceiling = Ceiling::new(Arc::new(MemoryLimit::Shared(view)));
+        let mut grow = |from, to| ceiling.memory_growing(from, to, None).expect("no trap");
+        assert!(grow(0, 2 * MIB));
+        assert!(!grow(2 * MIB, 3 * MIB));
+        shared.set(Some(4 * MIB as u64));
+        assert!(grow(2 * MIB, 3 * MIB));
+        // Below what the guest has: it keeps that, and gets nothing more.
+        shared.set(Some(MIB as u64));
+        assert!(!grow(3 * MIB, 3 * MIB + 1));
+        shared.set(None);
+        assert!(grow(3 * MIB, 64 * MIB));
+        let refused = ceiling.refused().expect("refused");
+        assert_eq!((refused.asked, refused.limit), (3 * MIB + 1, MIB as u64));
+    }
+
     #[test]
     fn memories_share_one_ceiling() {
-        let mut ceiling = Ceiling::new(Some(10 * MIB as u64));
+        let mut ceiling = fixed(Some(10 * MIB));
         assert!(ceiling.memory_growing(0, 6 * MIB, None).expect("no trap"));
         assert!(!ceiling.memory_growing(0, 6 * MIB, None).expect("no trap"));
-        assert_eq!(ceiling.refused(), Some(12 * MIB));
+        assert_eq!(ceiling.refused().map(|r| r.asked), Some(12 * MIB));
         assert!(
             ceiling
                 .memory_growing(6 * MIB, 10 * MIB, None)
@@ -100,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_refusal_by_the_memory_itself_costs_nothing() {
-        let mut ceiling = Ceiling::new(Some(10 * MIB as u64));
+        let mut ceiling = fixed(Some(10 * MIB));
         assert!(
             !ceiling
                 .memory_growing(0, 2 * MIB, Some(MIB))
@@ -112,7 +174,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_everything_is_granted() {
-        let mut ceiling = Ceiling::new(None);
+        let mut ceiling = fixed(None);
         assert!(
             ceiling
                 .memory_growing(0, 4096 * MIB, None)

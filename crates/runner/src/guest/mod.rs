@@ -3,30 +3,35 @@
 //! [`Prepared::new`] is called by `container::create` before anything is forked, so that whatever
 //! is wrong with the module is an error of `create` and the mapped code is inherited;
 //! [`Prepared::run`] is called by `executor` as the container's init process. Knows Wasmtime and
-//! WASI, not libcontainer.
+//! the guest's system interface, not libcontainer.
 #![forbid(unsafe_code)]
 
 mod ceiling;
 mod outcome;
-mod preopens;
-mod stdio;
 
-use std::fs::File;
-
-use wasm_interp_artifact::load;
-
-use wasm_interp_workload::{PLAN_VERSION, Plan};
-use wasmtime::{Engine, InstancePre, Linker, Module, Store};
-use wasmtime_wasi::{
-    WasiCtxBuilder,
-    p1::{self, WasiP1Ctx},
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
-use self::{ceiling::Ceiling, outcome::Outcome, stdio::Stdio};
-use crate::sys;
+use wasm_interp_artifact::{ModuleRefusal, load};
+use wasm_interp_runner_client::CeilingView;
+use wasm_interp_wasi::{
+    Guest, GuestSettings, LateMounts, add_to_linker,
+    imports::{self, CoreType, HostFunction},
+    paths, signals,
+};
+use wasm_interp_workload::{PLAN_VERSION, Plan};
+use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Module, Store, ValType};
 
-/// The module of WASI preview 1's functions.
-const WASI_P1: &str = "wasi_snapshot_preview1";
+use self::{
+    ceiling::{Ceiling, MemoryLimit},
+    outcome::GuestOutcome,
+};
+use crate::confine::CallGroup;
 
 /// Why a guest cannot be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -43,20 +48,14 @@ pub(crate) enum PrepareError {
         interpreter: String,
         source: wasmtime::Error,
     },
-    #[error(
-        "run {interpreter}: it imports what no container offers: {}; only WASI preview 1 \
-         ({WASI_P1}) is offered",
-        .imports.join(", ")
-    )]
-    Imports {
+    /// The compiler refuses such modules too, in the same words.
+    #[error("run {interpreter}: {refusal}")]
+    Refused {
         interpreter: String,
-        imports: Vec<String>,
+        refusal: ModuleRefusal,
     },
-    #[error(
-        "run {interpreter}: it exports no function _start, so it is not a command; build it as a \
-         WASI command instead of a library or reactor"
-    )]
-    NoStart { interpreter: String },
+    #[error("map the ceiling of the guest's memory: {0}")]
+    Ceiling(#[source] std::io::Error),
     #[error("link {interpreter}: {source:#}")]
     Link {
         interpreter: String,
@@ -66,7 +65,7 @@ pub(crate) enum PrepareError {
 
 /// What the store of a guest holds.
 struct Host {
-    wasi: WasiP1Ctx,
+    guest: Guest,
     ceiling: Ceiling,
 }
 
@@ -75,11 +74,45 @@ pub(crate) struct Prepared {
     plan: Plan,
     engine: Engine,
     linked: InstancePre<Host>,
+    limit: Arc<MemoryLimit>,
+    signals: SignalsOfGuest,
+}
+
+/// What signals do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SignalsOfGuest {
+    /// They end it: its module knows none.
+    End,
+    /// It may handle them.
+    Handled,
+}
+
+impl SignalsOfGuest {
+    fn of(module: &Module) -> Self {
+        let mut imports = module.imports();
+        if imports.any(|import| imports::handles_signals(import.module(), import.name())) {
+            Self::Handled
+        } else {
+            Self::End
+        }
+    }
+
+    /// What its process asks of the kernel besides what every guest does.
+    fn calls(self) -> &'static [CallGroup] {
+        match self {
+            Self::End => &[],
+            Self::Handled => &[CallGroup::Signals],
+        }
+    }
 }
 
 impl Prepared {
-    /// Maps the artifact and links it.
-    pub(crate) fn new(plan: Plan, artifact: File) -> Result<Self, PrepareError> {
+    /// Maps the artifact and links it. `ceiling` is what the caller changes while the guest runs.
+    pub(crate) fn new(
+        plan: Plan,
+        artifact: File,
+        ceiling: Option<File>,
+    ) -> Result<Self, PrepareError> {
         if plan.version != PLAN_VERSION {
             return Err(PrepareError::Version {
                 found: plan.version,
@@ -91,11 +124,13 @@ impl Prepared {
             interpreter: interpreter(),
             source,
         })?;
-        let linker = linker(&engine).map_err(PrepareError::Engine)?;
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker, |host: &mut Host| &mut host.guest)
+            .map_err(PrepareError::Engine)?;
         let linked = match linker.instantiate_pre(&module) {
             Ok(linked) => linked,
             Err(source) => {
-                let imports = unknown_imports(&engine, &linker, &module);
+                let imports = unknown_imports(&module);
                 let interpreter = interpreter();
                 return Err(if imports.is_empty() {
                     PrepareError::Link {
@@ -103,9 +138,9 @@ impl Prepared {
                         source,
                     }
                 } else {
-                    PrepareError::Imports {
+                    PrepareError::Refused {
                         interpreter,
-                        imports,
+                        refusal: ModuleRefusal::Imports { imports },
                     }
                 });
             }
@@ -113,15 +148,25 @@ impl Prepared {
         match module.get_export("_start").as_ref().and_then(|e| e.func()) {
             Some(start) if start.params().len() == 0 && start.results().len() == 0 => {}
             _ => {
-                return Err(PrepareError::NoStart {
+                let reactor = module.get_export("_initialize").is_some();
+                return Err(PrepareError::Refused {
                     interpreter: interpreter(),
+                    refusal: ModuleRefusal::NoStart { reactor },
                 });
             }
         }
+        let limit = match ceiling {
+            None => MemoryLimit::Fixed(plan.limits.memory_bytes),
+            Some(file) => {
+                MemoryLimit::Shared(CeilingView::map(file.as_fd()).map_err(PrepareError::Ceiling)?)
+            }
+        };
         Ok(Self {
             plan,
             engine,
             linked,
+            signals: SignalsOfGuest::of(&module),
+            limit: Arc::new(limit),
         })
     }
 
@@ -131,86 +176,113 @@ impl Prepared {
     }
 
     /// Runs the guest to its end: the exit code, and what there is to say of it.
-    pub(crate) fn run(&self) -> (i32, Option<String>) {
-        let outcome = match self.guest() {
+    ///
+    /// `close_fence` is called when no more is needed of the kernel than what the guest's functions need,
+    /// and before any code of the guest runs. It gets what this guest needs besides.
+    pub(crate) fn run(
+        &self,
+        late_mounts: LateMounts,
+        close_fence: impl FnOnce(&[CallGroup]) -> Result<(), String>,
+    ) -> (i32, Option<String>) {
+        let guest = self.host(late_mounts).and_then(|host| {
+            if self.signals == SignalsOfGuest::Handled {
+                signals::prepare().map_err(|e| {
+                    format!(
+                        "cannot handle signals: {e}; if the pod's seccomp profile refuses the \
+                         call, allow timer_create and timer_settime in it"
+                    )
+                })?;
+            }
+            close_fence(self.signals.calls())?;
+            self.guest(host)
+        });
+        let outcome = match guest {
             Ok(guest) => guest,
-            Err(reason) => Outcome::NotStarted(reason),
+            Err(reason) => GuestOutcome::NotStarted(reason),
         };
         outcome.report(&self.plan)
     }
 
-    fn guest(&self) -> Result<Outcome, String> {
-        // A runtime of this thread alone: the guest must not need a second one, because a
-        // container may have a limit of one task.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|e| format!("make the event loop: {e}"))?;
-        runtime.block_on(async {
-            let mut store = Store::new(&self.engine, self.host()?);
-            store.limiter(|host| &mut host.ceiling);
-            let instance = match self.linked.instantiate_async(&mut store).await {
-                Ok(instance) => instance,
-                Err(error) => return Ok(outcome::of_instantiation(error)),
-            };
-            let start = instance
-                .get_typed_func::<(), ()>(&mut store, "_start")
-                .map_err(|e| format!("find _start: {e:#}"))?;
-            let result = start.call_async(&mut store, ()).await;
-            let refused = store.data().ceiling.refused();
-            Ok(match result {
-                Ok(()) => Outcome::Returned,
-                Err(error) => Outcome::Trapped { error, refused },
-            })
-        })
-    }
-
-    fn host(&self) -> Result<Host, String> {
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.allow_blocking_current_thread(true)
-            .args(&self.plan.argv)
-            .envs(&self.plan.env)
-            .initial_cwd(&self.plan.cwd)
-            .stdin(Stdio::new(sys::STDIN))
-            .stdout(Stdio::new(sys::STDOUT))
-            .stderr(Stdio::new(sys::STDERR));
-        for preopen in preopens::of(&self.plan.grants) {
-            preopen.open(&mut wasi)?;
+    /// The guest runs on a fiber, for a stack of its own, and every call that it makes blocks this
+    /// thread. So the fiber's future is ready when it is polled first, and needs no event loop.
+    fn guest(&self, host: Host) -> Result<GuestOutcome, String> {
+        match pin!(self.fiber(host)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err("its fiber waits for an event, and there are none".to_owned()),
         }
+    }
+
+    async fn fiber(&self, host: Host) -> Result<GuestOutcome, String> {
+        let mut store = Store::new(&self.engine, host);
+        store.limiter(|host| &mut host.ceiling);
+        let instance = match self.linked.instantiate_async(&mut store).await {
+            Ok(instance) => instance,
+            Err(error) => return Ok(outcome::of_instantiation(error)),
+        };
+        let start = instance
+            .get_typed_func::<(), ()>(&mut store, "_start")
+            .map_err(|e| format!("find _start: {e:#}"))?;
+        let result = start.call_async(&mut store, ()).await;
+        let refused = store.data().ceiling.refused();
+        Ok(match result {
+            Ok(()) => GuestOutcome::Returned,
+            Err(error) => GuestOutcome::Trapped { error, refused },
+        })
+    }
+
+    fn host(&self, late_mounts: LateMounts) -> Result<Host, String> {
+        let bytes = |text: &String| text.clone().into_bytes();
+        let settings = GuestSettings {
+            arguments: self.plan.argv.iter().map(bytes).collect(),
+            environment: self
+                .plan
+                .env
+                .iter()
+                .map(|(name, value)| (bytes(name), bytes(value)))
+                .collect(),
+            root: paths::root().map_err(|e| format!("open its root directory: {e}"))?,
+            late_mounts,
+            network: self.plan.network.clone(),
+            refusals: None,
+        };
         Ok(Host {
-            wasi: wasi.build_p1(),
-            ceiling: Ceiling::new(self.plan.limits.memory_bytes),
+            guest: Guest::new(settings).map_err(|e| e.to_string())?,
+            ceiling: Ceiling::new(Arc::clone(&self.limit)),
         })
     }
 }
 
-/// WASI preview 1, with an exit that passes every code on.
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
-    let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
-    // Wasmtime's own turns codes from 126 on into traps. Ending the process here is also the
-    // shortest way out: the kernel takes back the guest's memory faster than we could.
-    linker.allow_shadowing(true);
-    linker.func_wrap(WASI_P1, "proc_exit", |code: i32| -> () {
-        sys::exit_now(code & 0xff)
-    })?;
-    Ok(linker)
-}
-
-/// Every import that `linker` does not know, as `module.name`.
-fn unknown_imports(engine: &Engine, linker: &Linker<Host>, module: &Module) -> Vec<String> {
-    let host = Host {
-        wasi: WasiCtxBuilder::new().build_p1(),
-        ceiling: Ceiling::new(None),
-    };
-    let mut store = Store::new(engine, host);
+/// Every import that is no host function, as [`ModuleRefusal::Imports`] names it.
+fn unknown_imports(module: &Module) -> Vec<String> {
     let mut unknown: Vec<_> = module
         .imports()
-        .filter(|import| linker.get_by_import(&mut store, import).is_none())
-        .map(|import| format!("{}.{}", import.module(), import.name()))
+        .filter_map(|import| {
+            let kind = match import.ty() {
+                ExternType::Func(wanted) => match imports::find(import.module(), import.name()) {
+                    Some(offered) if same(&wanted, offered) => return None,
+                    Some(_) => "function of another type",
+                    None => "function",
+                },
+                ExternType::Global(_) => "global",
+                ExternType::Table(_) => "table",
+                ExternType::Memory(_) => "memory",
+                ExternType::Tag(_) => "exception tag",
+            };
+            Some(format!("{}.{} ({kind})", import.module(), import.name()))
+        })
         .collect();
     unknown.sort();
     unknown.dedup();
     unknown
+}
+
+fn same(wanted: &FuncType, offered: &HostFunction) -> bool {
+    let core = |kind: ValType| match kind {
+        ValType::I32 => Some(CoreType::I32),
+        ValType::I64 => Some(CoreType::I64),
+        _ => None,
+    };
+    let of = |types: &[CoreType]| types.iter().copied().map(Some).collect::<Vec<_>>();
+    wanted.params().map(core).eq(of(offered.parameters))
+        && wanted.results().map(core).eq(of(offered.results))
 }

@@ -5,40 +5,42 @@
 
 use std::fmt::Write;
 
-use wasm_interp_runner::client::{EXIT_START_FAILED, EXIT_TRAP};
+use wasm_interp_runner_client::{EXIT_START_FAILED, EXIT_TRAP};
 use wasm_interp_workload::Plan;
 use wasmtime::{Trap, WasmBacktrace};
+
+use super::ceiling::Refusal;
 
 const MIB: u64 = 1024 * 1024;
 
 /// How a guest ended, if not by `proc_exit`, which ends the process on the spot.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum GuestOutcome {
     /// `_start` returned.
     Returned,
     /// The guest did something that WebAssembly forbids.
     Trapped {
         error: wasmtime::Error,
-        /// The size in bytes of the last allocation that its ceiling refused.
-        refused: Option<usize>,
+        /// The last allocation that its ceiling refused.
+        refused: Option<Refusal>,
     },
     /// It never came to run.
     NotStarted(String),
 }
 
 /// A failure to instantiate: the module's own start function trapped, or it could not be started.
-pub(super) fn of_instantiation(error: wasmtime::Error) -> Outcome {
+pub(super) fn of_instantiation(error: wasmtime::Error) -> GuestOutcome {
     if error.is::<Trap>() {
-        Outcome::Trapped {
+        GuestOutcome::Trapped {
             error,
             refused: None,
         }
     } else {
-        Outcome::NotStarted(format!("make its memory and tables: {error:#}"))
+        GuestOutcome::NotStarted(format!("make its memory and tables: {error:#}"))
     }
 }
 
-impl Outcome {
+impl GuestOutcome {
     /// Exit code, and what to say.
     pub(super) fn report(&self, plan: &Plan) -> (i32, Option<String>) {
         let interpreter = &plan.interpreter.path;
@@ -50,8 +52,8 @@ impl Outcome {
                 if let Some(limit) = plan.limits.memory_bytes {
                     let _ = writeln!(
                         text,
-                        "wasm-interp: the container's memory limit leaves the guest {} KiB, where a page is 64 KiB; \
-                         if that is less than it needs to start, raise the limit",
+                        "wasm-interp: the container's memory limit leaves the guest {} KiB, where \
+                         a page is 64 KiB; if that is less than it needs to start, raise the limit",
                         limit / 1024
                     );
                 }
@@ -62,7 +64,7 @@ impl Outcome {
     }
 }
 
-fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<usize>) -> String {
+fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<Refusal>) -> String {
     let trap = error.downcast_ref::<Trap>();
     let cause = trap.map_or_else(|| error.root_cause().to_string(), ToString::to_string);
     let mut text = format!("wasm-interp: {} trapped: {cause}\n", plan.interpreter.path);
@@ -76,12 +78,12 @@ fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<usize>) -> String 
             plan.limits.stack_bytes / 1024
         );
     }
-    if let (Some(refused), Some(limit)) = (refused, plan.limits.memory_bytes) {
+    if let Some(Refusal { asked, limit }) = refused.filter(|refused| refused.limit < u64::MAX) {
         let _ = writeln!(
             text,
             "wasm-interp: before that the guest asked for {} MiB of memory in all and was refused: \
              the container's memory limit leaves it {} MiB",
-            (refused as u64).div_ceil(MIB),
+            (asked as u64).div_ceil(MIB),
             limit / MIB
         );
     }

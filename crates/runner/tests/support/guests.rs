@@ -118,6 +118,22 @@ pub(crate) fn hungry() -> String {
     )
 }
 
+/// Asks for 16 MiB of memory each time it reads something, and says whether it got them.
+pub(crate) fn grower() -> String {
+    module(
+        r#"(data (i32.const 100) "granted\nrefused\n")
+  (func (export "_start")
+    (loop $again
+      (drop (call $ask))
+      (if (i32.load (i32.const 8))
+        (then
+          (if (i32.eq (memory.grow (i32.const 256)) (i32.const -1))
+            (then (call $say (i32.const 108) (i32.const 8)))
+            (else (call $say (i32.const 100) (i32.const 8))))
+          (br $again)))))"#,
+    )
+}
+
 /// Imports what no container offers.
 pub(crate) fn foreign() -> String {
     r#"(module
@@ -127,4 +143,353 @@ pub(crate) fn foreign() -> String {
   (memory (export "memory") 1)
   (func (export "_start")))"#
         .to_owned()
+}
+
+/// Calls what a guest may import for files, streams, time and memory, in a directory that it makes in
+/// `/tmp`, and exits with 0; or with the number of the call that failed, and its errno on stdout.
+pub(crate) fn everything() -> String {
+    const PREVIEW1: [(&str, &str); 31] = [
+        ("path_create_directory", "i32 i32 i32"),
+        ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+        ("fd_pwrite", "i32 i32 i32 i64 i32"),
+        ("fd_read", "i32 i32 i32 i32"),
+        ("fd_pread", "i32 i32 i32 i64 i32"),
+        ("fd_seek", "i32 i64 i32 i32"),
+        ("fd_readdir", "i32 i32 i32 i64 i32"),
+        ("fd_filestat_get", "i32 i32"),
+        ("path_filestat_get", "i32 i32 i32 i32 i32"),
+        ("fd_allocate", "i32 i64 i64"),
+        ("fd_advise", "i32 i64 i64 i32"),
+        ("fd_sync", "i32"),
+        ("fd_datasync", "i32"),
+        ("fd_filestat_set_size", "i32 i64"),
+        ("fd_filestat_set_times", "i32 i64 i64 i32"),
+        ("path_filestat_set_times", "i32 i32 i32 i32 i64 i64 i32"),
+        ("path_rename", "i32 i32 i32 i32 i32 i32"),
+        ("path_link", "i32 i32 i32 i32 i32 i32 i32"),
+        ("path_symlink", "i32 i32 i32 i32 i32"),
+        ("path_readlink", "i32 i32 i32 i32 i32 i32"),
+        ("path_unlink_file", "i32 i32 i32"),
+        ("path_remove_directory", "i32 i32 i32"),
+        ("fd_fdstat_get", "i32 i32"),
+        ("fd_fdstat_set_flags", "i32 i32"),
+        ("fd_close", "i32"),
+        ("random_get", "i32 i32"),
+        ("clock_time_get", "i32 i64 i32"),
+        ("clock_res_get", "i32 i32"),
+        ("poll_oneoff", "i32 i32 i32 i32"),
+        ("sched_yield", ""),
+    ];
+    const POSIX: [(&str, &str); 10] = [
+        ("pipe", "i32 i32 i32"),
+        ("mkfifoat", "i32 i32 i32 i32"),
+        ("faccessat", "i32 i32 i32 i32 i32 i32"),
+        ("fchmod", "i32 i32"),
+        ("fchmodat", "i32 i32 i32 i32 i32"),
+        ("fchown", "i32 i32 i32"),
+        ("fstatvfs", "i32 i32"),
+        ("flock", "i32 i32 i32"),
+        ("getrusage", "i32 i32"),
+        ("umask", "i32 i32"),
+    ];
+    // Names at 100, 120, 140 and 160; a buffer of two parts at 0 and 8; results at 64.
+    let names = r#"(data (i32.const 100) "tmp/of-the-guest")
+  (data (i32.const 120) "tmp/of-the-guest/a")
+  (data (i32.const 140) "tmp/of-the-guest/b")
+  (data (i32.const 160) "content of a file")"#;
+    let number = |number: i32| format!("(i32.const {number})");
+    let long = |number: i64| format!("(i64.const {number})");
+    let path = |at: i32| {
+        format!(
+            "(i32.const {at}) (i32.const {})",
+            if at == 100 { 16 } else { 18 }
+        )
+    };
+    let (root, file, out) = (number(3), "(i32.load (i32.const 32))", number(64));
+    let (directory, a, b) = (path(100), path(120), path(140));
+    let (none, zero) = (number(0), long(0));
+    let open = |at: &str, oflags: i32, rights: i64| {
+        format!(
+            "path_open {root} {none} {at} (i32.const {oflags}) (i64.const {rights}) \
+             (i64.const 0) {none} (i32.const 32)"
+        )
+    };
+    const FILE: i64 = 0x0fe0_01ff;
+    const DIRECTORY: i64 = 0x0fff_ffff & !0x42;
+    let calls = [
+        format!("path_create_directory {root} {directory}"),
+        open(&a, 1, FILE),
+        format!("fd_write {file} {none} (i32.const 1) {out}"),
+        format!("fd_write {file} {none} (i32.const 2) {out}"),
+        format!("fd_pwrite {file} {none} (i32.const 1) {zero} {out}"),
+        format!("fd_pwrite {file} {none} (i32.const 2) {zero} {out}"),
+        format!("fd_seek {file} {zero} {none} {out}"),
+        format!("fd_read {file} (i32.const 16) (i32.const 1) {out}"),
+        format!("fd_read {file} (i32.const 16) (i32.const 2) {out}"),
+        format!("fd_pread {file} (i32.const 16) (i32.const 1) {zero} {out}"),
+        format!("fd_pread {file} (i32.const 16) (i32.const 2) {zero} {out}"),
+        format!("fd_filestat_get {file} (i32.const 256)"),
+        format!("fd_allocate {file} {zero} (i64.const 64)"),
+        format!("fd_advise {file} {zero} (i64.const 64) {none}"),
+        format!("fd_sync {file}"),
+        format!("fd_datasync {file}"),
+        format!("fd_filestat_set_size {file} (i64.const 8)"),
+        format!("fd_filestat_set_times {file} (i64.const 1) (i64.const 1) (i32.const 5)"),
+        format!("fd_fdstat_get {file} (i32.const 256)"),
+        format!("fd_fdstat_set_flags {file} (i32.const 1)"),
+        format!("fchmod {file} (i32.const 384)"),
+        format!("fchown {file} (i32.const -1) (i32.const -1)"),
+        format!("fstatvfs {file} (i32.const 1024)"),
+        format!("flock {file} (i32.const 1) (i32.const 1)"),
+        format!("fd_close {file}"),
+        format!("fchmodat {root} {none} {a} (i32.const 420)"),
+        format!("faccessat {root} {none} {a} (i32.const 4) {none}"),
+        format!("mkfifoat {root} {b} (i32.const 384)"),
+        format!("path_unlink_file {root} {b}"),
+        format!(
+            "path_filestat_set_times {root} {none} {a} (i64.const 1) (i64.const 1) (i32.const 5)"
+        ),
+        format!("path_filestat_get {root} {none} {a} (i32.const 256)"),
+        format!("path_rename {root} {a} {root} {b}"),
+        format!("path_link {root} {none} {b} {root} {a}"),
+        format!("path_unlink_file {root} {b}"),
+        format!("path_symlink (i32.const 160) (i32.const 7) {root} {b}"),
+        format!("path_readlink {root} {b} (i32.const 512) (i32.const 64) {out}"),
+        open(&directory, 2, DIRECTORY),
+        format!("fd_readdir {file} (i32.const 1024) (i32.const 1024) {zero} {out}"),
+        format!("fd_close {file}"),
+        format!("path_unlink_file {root} {a}"),
+        format!("path_unlink_file {root} {b}"),
+        format!("path_remove_directory {root} {directory}"),
+        format!("fd_fdstat_get {none} (i32.const 256)"),
+        "random_get (i32.const 512) (i32.const 16)".to_owned(),
+        format!("clock_time_get (i32.const 2) {zero} {out}"),
+        format!("clock_res_get (i32.const 2) {out}"),
+        format!("getrusage {none} (i32.const 1024)"),
+        format!("umask (i32.const 18) {out}"),
+        format!("poll_oneoff (i32.const 2048) (i32.const 2200) (i32.const 1) {out}"),
+        format!("poll_oneoff (i32.const 2048) (i32.const 2200) (i32.const 2) {out}"),
+        "sched_yield".to_owned(),
+        format!("pipe {none} {out} (i32.const 68)"),
+    ];
+    let more = "(drop (memory.grow (i32.const 64))) (i32.store (i32.const 4000000) (i32.const 1))";
+    // A millisecond of the monotonic clock, and what comes on standard input.
+    let subscriptions = "(i32.store (i32.const 2064) (i32.const 1))
+    (i64.store (i32.const 2072) (i64.const 1000000))
+    (i32.store8 (i32.const 2104) (i32.const 1))
+    (i32.store (i32.const 2112) (i32.const 0))";
+    checked(&PREVIEW1, &POSIX, names, subscriptions, &calls, more)
+}
+
+/// A guest that makes these calls, and exits with 0; or with the number of the call that failed, and its
+/// errno on stdout. At 0 and 8 are two buffers to write from, at 16 and 24 two to read to.
+fn checked(
+    preview1: &[(&str, &str)],
+    posix: &[(&str, &str)],
+    data: &str,
+    before: &str,
+    calls: &[String],
+    after: &str,
+) -> String {
+    let import = |module: &str, functions: &[(&str, &str)]| -> String {
+        let line = |(name, parameters): &(&str, &str)| {
+            format!(
+                "(import \"{module}\" \"{name}\" \
+                 (func ${name} (param {parameters}) (result i32)))\n"
+            )
+        };
+        functions.iter().map(line).collect()
+    };
+    let imports =
+        import("wasi_snapshot_preview1", preview1) + &import("wasm_interp_posix_v1", posix);
+    let calls: String = calls
+        .iter()
+        .enumerate()
+        .map(|(index, call)| format!("(call $check (i32.const {}) (call ${call}))\n", index + 1))
+        .collect();
+    format!(
+        r#"(module
+  {imports}
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  {data}
+  (func $check (param $call i32) (param $errno i32)
+    (if (local.get $errno)
+      (then
+        (i32.store8 (i32.const 64) (i32.add (i32.const 48)
+          (i32.div_u (local.get $errno) (i32.const 10))))
+        (i32.store8 (i32.const 65) (i32.add (i32.const 48)
+          (i32.rem_u (local.get $errno) (i32.const 10))))
+        (i32.store (i32.const 0) (i32.const 64))
+        (i32.store (i32.const 4) (i32.const 2))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (call $exit (local.get $call)))))
+  (func (export "_start")
+    ;; What is written, and where it is read to.
+    (i32.store (i32.const 0) (i32.const 160))
+    (i32.store (i32.const 4) (i32.const 17))
+    (i32.store (i32.const 8) (i32.const 160))
+    (i32.store (i32.const 12) (i32.const 17))
+    (i32.store (i32.const 16) (i32.const 768))
+    (i32.store (i32.const 20) (i32.const 17))
+    (i32.store (i32.const 24) (i32.const 800))
+    (i32.store (i32.const 28) (i32.const 17))
+    {before}
+    {calls}
+    {after}
+    (call $exit (i32.const 0))))"#
+    )
+}
+
+/// Handles signals and sets a timer. Exits with 0, or with the number of the call that fails.
+pub(crate) fn timer() -> String {
+    let calls: String = [
+        "$register (i32.const 16) (i32.const 20)",
+        "$action (i32.const 14) (i32.const 2)",
+        "$set (i64.const 0) (i64.const 1000000) (i32.const 32)",
+        "$wait (i32.const 0x2000) (i64.const -1) (i32.const 24)",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(index, call)| {
+        format!(
+            "(if (call {call}) (then (call $exit (i32.const {}))))\n",
+            index + 1
+        )
+    })
+    .collect();
+    format!(
+        r#"(module
+  (import "wasm_interp_posix_v1" "signal_register" (func $register (param i32 i32) (result i32)))
+  (import "wasm_interp_posix_v1" "signal_action" (func $action (param i32 i32) (result i32)))
+  (import "wasm_interp_posix_v1" "setitimer" (func $set (param i64 i64 i32) (result i32)))
+  (import "wasm_interp_posix_v1" "sigtimedwait" (func $wait (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    {calls}
+    (call $exit (i32.const 0))))"#
+    )
+}
+
+/// Makes sockets of each family, and two that talk with each other. As [`everything`] it exits with the
+/// number of the call that failed.
+pub(crate) fn granted_sockets() -> String {
+    const PREVIEW1: [(&str, &str); 2] = [
+        ("fd_write", "i32 i32 i32 i32"),
+        ("sock_shutdown", "i32 i32"),
+    ];
+    const POSIX: [(&str, &str); 12] = [
+        ("socket", "i32 i32 i32 i32 i32"),
+        ("socketpair", "i32 i32 i32 i32 i32 i32"),
+        ("bind", "i32 i32 i32"),
+        ("listen", "i32 i32"),
+        ("accept4", "i32 i32 i32 i32 i32 i32"),
+        ("connect", "i32 i32 i32"),
+        ("getsockname", "i32 i32 i32 i32"),
+        ("getpeername", "i32 i32 i32 i32"),
+        ("getsockopt", "i32 i32 i32 i32 i32 i32"),
+        ("setsockopt", "i32 i32 i32 i32 i32"),
+        ("sendmsg", "i32 i32 i32 i32 i32 i32 i32"),
+        ("recvmsg", "i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+    ];
+    // Addresses at 300 (a path) and 340 (port 8080 of any); an option's value at 96; descriptors at 32.
+    let data = r#"(data (i32.const 160) "content of a file")
+  (data (i32.const 96) "\01\00\00\00")
+  (data (i32.const 300) "\01\00/tmp/of-the-guest.sock\00")
+  (data (i32.const 340) "\02\00\1f\90\00\00\00\00\00\00\00\00\00\00\00\00")"#;
+    let (server, client, connection) = (
+        "(i32.load (i32.const 32))",
+        "(i32.load (i32.const 36))",
+        "(i32.load (i32.const 40))",
+    );
+    let numbers = |numbers: &[i32]| -> String {
+        numbers
+            .iter()
+            .map(|one| format!(" (i32.const {one})"))
+            .collect()
+    };
+    let (path, any, room) = (
+        numbers(&[300, 26]),
+        numbers(&[340, 16]),
+        numbers(&[400, 128]),
+    );
+    let calls = [
+        format!("socket{}", numbers(&[1, 1, 0, 0, 32])),
+        format!("setsockopt {server}{}", numbers(&[1, 2, 96, 4])),
+        format!("bind {server}{path}"),
+        format!("listen {server}{}", numbers(&[4])),
+        format!("socket{}", numbers(&[1, 1, 0, 4, 36])),
+        format!("connect {client}{path}"),
+        format!(
+            "accept4 {server}{}{room}{}",
+            numbers(&[4]),
+            numbers(&[40, 64])
+        ),
+        format!("getsockname {server}{room}{}", numbers(&[64])),
+        format!("getpeername {client}{room}{}", numbers(&[64])),
+        format!("getsockopt {client}{}", numbers(&[1, 3, 400, 4, 64])),
+        format!("sendmsg {client}{}", numbers(&[0, 1, 0x40, 0, 0, 64])),
+        format!(
+            "recvmsg {connection}{}{room}{}",
+            numbers(&[16, 1, 2]),
+            numbers(&[64, 68, 72])
+        ),
+        format!("sock_shutdown {client}{}", numbers(&[2])),
+        format!("socketpair{}", numbers(&[1, 2, 0, 4, 64, 68])),
+        format!("socket{}", numbers(&[2, 1, 6, 0, 32])),
+        format!("bind {server}{any}"),
+        format!("listen {server}{}", numbers(&[4])),
+        format!("socket{}", numbers(&[10, 2, 17, 4, 32])),
+    ];
+    checked(&PREVIEW1, &POSIX, data, "", &calls, "")
+}
+
+/// Calls what preview 1 has for sockets on standard input and on standard output, after asking what
+/// these are. Exits with 0 if each answers ENOTSOCK, or with the number of the call that does not.
+pub(crate) fn sockets() -> String {
+    const NOTSOCK: i32 = 57;
+    let calls: String = (0..2)
+        .flat_map(|fd| {
+            [
+                format!("$accept (i32.const {fd}) (i32.const 0) (i32.const 64)"),
+                format!(
+                    "$recv (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 0) \
+                     (i32.const 64) (i32.const 68)"
+                ),
+                format!(
+                    "$send (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 0) \
+                     (i32.const 64)"
+                ),
+                format!("$shutdown (i32.const {fd}) (i32.const 3)"),
+            ]
+        })
+        .enumerate()
+        .map(|(index, call)| {
+            format!(
+                "(if (i32.ne (call {call}) (i32.const {NOTSOCK})) \
+                 (then (call $exit (i32.const {}))))\n",
+                index + 1
+            )
+        })
+        .collect();
+    format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "sock_accept" (func $accept (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_recv"
+    (func $recv (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_send"
+    (func $send (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_shutdown" (func $shutdown (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (drop (call $stat (i32.const 0) (i32.const 128)))
+    (i32.store (i32.const 0) (i32.const 256))
+    (i32.store (i32.const 4) (i32.const 16))
+    {calls}
+    (call $exit (i32.const 0))))"#
+    )
 }

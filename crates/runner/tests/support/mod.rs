@@ -3,8 +3,12 @@
 //! The test process is a subreaper, as the shim is, and so gets the exit status of every container
 //! that it makes.
 
+mod guard;
+mod terminal;
+
 use std::{
     fs,
+    io::Write,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -15,17 +19,25 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     sys::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Pid, pipe},
+    unistd::{Pid, pipe2},
 };
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wasm_interp_runner::client::{Creation, Lifetime, Runner, RunnerError, Workload};
+pub(crate) use terminal::TestTerminal;
+use wasm_interp_runner_client::{
+    Creation, Execution, InitRef, InitRuns, Lifetime, Runner, RunnerError, SessionKeyring,
+    SharedCeiling, Workload,
+};
 use wasm_interp_workload::{
-    DirectoryRights, Found, Grant, GrantKind, Interpreter, Limits, Native, PLAN_VERSION, Plan,
+    FoundBy, Grant, GrantKind, GuestLimits, Interpreter, MountAccess, NativePlan, Network,
+    PLAN_VERSION, Plan, exec_spec,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,28 +46,44 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// vanishes meanwhile.
 static PARENTS: RwLock<()> = RwLock::new(());
 
+/// Whether a container is removed if the test process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterKill {
+    Remove,
+    /// For a test of what happens to it otherwise.
+    Leave,
+}
+
 /// A container on its way from bundle to exit.
-pub(crate) struct Container {
+pub(crate) struct TestContainer {
     pub(crate) id: String,
     pub(crate) spec: Value,
     pub(crate) plan: Plan,
     pub(crate) lifetime: Lifetime,
+    pub(crate) after_kill: AfterKill,
     directory: TempDir,
     artifact: Option<fs::File>,
-    native: Option<Native>,
+    native: Option<NativePlan>,
     runner: Runner,
-    /// Where the reason of its end is to be noted.
+    /// Its termination log.
     pub(crate) reasons: Option<fs::File>,
-    stdin: Option<OwnedFd>,
+    /// What the guest's memory may come to, while it runs.
+    pub(crate) ceiling: Option<SharedCeiling>,
+    pub(crate) keyring: SessionKeyring,
+    /// In place of its streams.
+    pub(crate) terminal: Option<TestTerminal>,
+    pub(crate) stdin: Option<OwnedFd>,
     pub(crate) pid: Option<i32>,
+    /// Parts of its spec that it does not get.
+    pub(crate) warnings: Vec<String>,
     output: PathBuf,
 }
 
-impl Container {
+impl TestContainer {
     /// A container whose guest is this WAT.
     pub(crate) fn of(guest: &str) -> Self {
         let wasm = wat::parse_str(guest).expect("the guest's WAT");
-        let code = wasm_interp_artifact::compile::compile(&wasm).expect("compile the guest");
+        let code = wasm_interp_compiler::compile(&wasm).expect("compile the guest");
         Self::of_code(&code)
     }
 
@@ -66,12 +94,45 @@ impl Container {
         Self::of_code(&engine.precompile_module(&wasm).expect("compile the guest"))
     }
 
-    fn of_code(code: &[u8]) -> Self {
+    /// A container whose guest is this native code, as a store would hand it out.
+    pub(crate) fn of_code(code: &[u8]) -> Self {
         let mut container = Self::pause();
-        let path = container.directory.path().join("artifact");
+        let path = container.artifact_path();
         fs::write(&path, code).expect("write the artifact");
         container.artifact = Some(fs::File::open(path).expect("open the artifact"));
         container
+    }
+
+    /// Where the native code of its guest is, for others to open.
+    pub(crate) fn artifact_path(&self) -> PathBuf {
+        self.directory.path().join("artifact")
+    }
+
+    /// Has its native code in sealed memory instead, as where there is no store.
+    pub(crate) fn keep_code_in_memory(&mut self) {
+        self.keep_code_in_writable_memory();
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        let memory = self.artifact.as_ref().expect("just made");
+        fcntl_add_seals(memory, seals).expect("seal");
+    }
+
+    /// Has its native code in memory that can be written, which no store hands out.
+    pub(crate) fn keep_code_in_writable_memory(&mut self) {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = memfd_create("wasm-interp-code", flags).expect("memory");
+        let code = fs::read(self.artifact_path()).expect("read the artifact");
+        let mut memory = fs::File::from(memory);
+        memory.write_all(&code).expect("copy the artifact");
+        self.artifact = Some(memory);
+    }
+
+    /// Closes its native code, as a shim does once it has created the container.
+    pub(crate) fn give_up_artifact(&mut self) {
+        self.artifact = None;
+    }
+
+    pub(crate) fn output_path(&self) -> &Path {
+        &self.output
     }
 
     /// A container whose first process is busybox, with this command line.
@@ -88,10 +149,10 @@ impl Container {
         let proc = json!({ "destination": "/proc", "type": "proc", "source": "proc" });
         let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
         mounts.insert(0, proc);
-        container.native = Some(Native {
+        container.native = Some(NativePlan {
             interpreter: Interpreter {
                 path: "/bin/busybox".into(),
-                found: Found::ExactPath,
+                found: FoundBy::ExactPath,
             },
             argv: args.iter().map(|&arg| arg.to_owned()).collect(),
             env: [("HOME", "/"), ("PATH", "/bin")]
@@ -104,7 +165,7 @@ impl Container {
     }
 
     /// What a native container runs.
-    pub(crate) fn program(&mut self) -> &mut Native {
+    pub(crate) fn program(&mut self) -> &mut NativePlan {
         self.native.as_mut().expect("a native container")
     }
 
@@ -131,6 +192,7 @@ impl Container {
             spec: spec(&id),
             plan: plan(),
             lifetime: Lifetime::Own,
+            after_kill: AfterKill::Remove,
             output: directory.path().join("output"),
             id,
             directory,
@@ -138,12 +200,16 @@ impl Container {
             native: None,
             runner: runner(),
             reasons: None,
+            ceiling: None,
+            terminal: None,
+            keyring: SessionKeyring::Own,
             stdin: None,
             pid: None,
+            warnings: Vec::new(),
         }
     }
 
-    /// Name of its own for what lies above its cgroup.
+    /// The name of the cgroups above its own, which no other container uses.
     pub(crate) fn parent(&self) -> String {
         parent(&self.id)
     }
@@ -160,9 +226,20 @@ impl Container {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// Gives it a terminal.
+    pub(crate) fn on_a_terminal(&mut self) {
+        self.spec["process"]["terminal"] = json!(true);
+        self.terminal = Some(TestTerminal::open());
+    }
+
+    pub(crate) fn terminal(&mut self) -> &mut TestTerminal {
+        self.terminal.as_mut().expect("it has a terminal")
+    }
+
     /// Gives it a pipe for its standard input and returns the writing end.
     pub(crate) fn with_stdin(&mut self) -> OwnedFd {
-        let (read, write) = pipe().expect("pipe");
+        // The guard must not inherit the writing end: the reader would see no end of the stream.
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("pipe");
         self.stdin = Some(read);
         write
     }
@@ -182,8 +259,11 @@ impl Container {
             },
             (None, None) => Workload::Pause,
         };
+        if self.after_kill == AfterKill::Remove {
+            guard::watch(&self.id, &self.state(), self.directory.path());
+        }
         let _parents_stay = PARENTS.read().unwrap_or_else(PoisonError::into_inner);
-        let pid = self
+        let created = self
             .runner
             .clone()
             .with_lifetime(self.lifetime)
@@ -194,14 +274,81 @@ impl Container {
                 workload: &workload,
                 artifact: self.artifact.as_ref().map(AsFd::as_fd),
                 reasons: self.reasons.as_ref().map(AsFd::as_fd),
-                stdio: [stdin.as_fd(), output.as_fd(), output.as_fd()],
+                keyring: self.keyring,
+                ceiling: self.ceiling.as_ref().map(AsFd::as_fd),
+                console: self.terminal.as_ref().map(TestTerminal::socket),
+                stdio: match &self.terminal {
+                    Some(terminal) => [terminal.slave(); 3],
+                    None => [stdin.as_fd(), output.as_fd(), output.as_fd()],
+                },
             })?;
-        self.pid = Some(pid);
-        Ok(pid)
+        self.pid = Some(created.pid);
+        self.warnings = created.warnings;
+        Ok(created.pid)
+    }
+
+    /// The process spec of a further process with these arguments: that of the init process otherwise.
+    pub(crate) fn process_of(&self, args: &[&str]) -> Value {
+        let mut process = self.spec["process"].clone();
+        process["args"] = json!(args);
+        process["env"] = json!(["HOME=/", "PATH=/bin"]);
+        process
+    }
+
+    /// Runs a further process in it, whose output goes to this file. `Workload` says what it was planned to
+    /// be.
+    pub(crate) fn exec(
+        &self,
+        process: &Value,
+        output: &fs::File,
+    ) -> Result<(i32, Workload), RunnerError> {
+        let config = self.spec.to_string();
+        let (spec, _) = exec_spec(config.as_bytes(), process.to_string().as_bytes())
+            .expect("the spec of a process");
+        let pidfd = pidfd_open(
+            rustix::process::Pid::from_raw(self.pid.expect("created")).expect("a number"),
+            PidfdFlags::empty(),
+        )
+        .expect("pidfd");
+        let init = InitRef {
+            pid: self.pid.expect("created"),
+            pidfd: pidfd.as_fd(),
+        };
+        let no_policy = self.directory.path().join("no policy");
+        let planned = self
+            .runner
+            .plan(&self.id, &spec, &no_policy, init, &mut |_| ())?;
+        let is_guest = matches!(planned.workload, Workload::Wasm { .. });
+        assert_eq!(planned.module.is_some(), is_guest);
+        let null = fs::File::open("/dev/null").expect("null");
+        let made = self.runner.exec(
+            &Execution {
+                id: &self.id,
+                bundle: &self.directory.path().join("bundle"),
+                state: &self.state(),
+                spec: &spec,
+                workload: &planned.workload,
+                artifact: self.artifact.as_ref().map(AsFd::as_fd).filter(|_| is_guest),
+                init,
+                init_runs: match self.artifact {
+                    Some(_) => InitRuns::Guest,
+                    None => InitRuns::Other,
+                },
+                stdio: [null.as_fd(), output.as_fd(), output.as_fd()],
+            },
+            &mut |_| (),
+        )?;
+        Ok((made.pid, planned.workload))
     }
 
     pub(crate) fn start(&self) -> Result<(), RunnerError> {
         runner().start(&self.id, &self.state())
+    }
+
+    /// Gives it new limits, as `linux.resources` of a spec has them.
+    pub(crate) fn update(&self, resources: Value) -> Result<(), RunnerError> {
+        let resources = serde_json::from_value(resources).expect("resources");
+        runner().update(&self.id, &self.state(), &resources)
     }
 
     pub(crate) fn delete(&self, force: bool) -> Result<Vec<String>, RunnerError> {
@@ -222,13 +369,29 @@ impl Container {
             .unwrap_or_else(|| panic!("{} does not end:\n{}", self.id, self.output()))
     }
 
+    /// The open descriptors of its first process.
+    pub(crate) fn descriptors(&self) -> Vec<i32> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.process())).expect("descriptors");
+        let mut numbers: Vec<_> = entries
+            .map(|entry| entry.expect("entry").file_name())
+            .map(|name| name.to_str().and_then(|n| n.parse().ok()).expect("number"))
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Waits until its first process holds no more than so many descriptors.
+    pub(crate) fn wait_for_descriptors(&self, most: usize) {
+        wait_until(&format!("at most {most} descriptors are open"), || {
+            self.descriptors().len() <= most
+        });
+    }
+
     /// Waits until the guest has written this.
     pub(crate) fn wait_for_output(&self, text: &str) {
-        let end = Instant::now() + PATIENCE;
-        while !self.output().contains(text) {
-            assert!(Instant::now() < end, "no {text:?} in {:?}", self.output());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_until(&format!("it has written {text:?}"), || {
+            self.output().contains(text)
+        });
     }
 
     /// From create to delete: exit code and output.
@@ -251,21 +414,24 @@ impl Container {
     }
 }
 
-impl Drop for Container {
-    /// Even a failed test leaves nothing.
+impl Drop for TestContainer {
+    /// A failed test leaves nothing either.
     fn drop(&mut self) {
         let _ = runner().delete(&self.id, &self.state(), true);
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
         remove_parents(&self.id);
+        if self.after_kill == AfterKill::Remove {
+            guard::forget(&self.id);
+        }
     }
 }
 
-/// Removes what lies above the cgroup of the container: like any runtime, the runner leaves that to
-/// whoever named it. On version 2 the slices are systemd's, which removes them once they are empty.
+/// Removes the cgroups above that of the container. The runner leaves them, as every runtime does: its
+/// caller has named them. On version 2 the slices are systemd's, which removes them once they are empty.
 pub(crate) fn remove_parents(id: &str) {
-    let _nobody_makes_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
+    let _no_test_creates_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
     let hierarchies: Vec<PathBuf> = if unified() {
         vec!["/sys/fs/cgroup".into()]
     } else {
@@ -318,6 +484,15 @@ pub(crate) fn runner() -> Runner {
     Runner::new(env!("CARGO_BIN_EXE_wasm-interp-runner"))
 }
 
+/// Waits until `is_done`, but not for ever.
+pub(crate) fn wait_until(what: &str, is_done: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_done() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Waits for the end of a child: its exit code, or 128 + the signal that killed it; `None` if it
 /// does not come.
 pub(crate) fn wait(child: Pid) -> Option<i32> {
@@ -332,7 +507,7 @@ pub(crate) fn wait(child: Pid) -> Option<i32> {
     None
 }
 
-/// The memory in KiB that a process shares with nobody, beyond what the loader writes into the
+/// The memory in KiB that a process shares with no other, without what the loader writes into the
 /// program's own pages: that is megabytes in a test's build and next to nothing in a release.
 pub(crate) fn own_memory(pid: i32) -> u64 {
     let program = fs::read_link(format!("/proc/{pid}/exe")).expect("exe");
@@ -392,11 +567,11 @@ pub(crate) fn cgroups_named(name: &str) -> Vec<PathBuf> {
     found
 }
 
-pub(crate) fn grant(path: &str, kind: GrantKind, rights: DirectoryRights) -> Grant {
+pub(crate) fn grant(path: &str, kind: GrantKind, access: MountAccess) -> Grant {
     Grant {
         path: path.into(),
         kind,
-        rights,
+        access,
         source: "test".into(),
     }
 }
@@ -406,15 +581,16 @@ fn plan() -> Plan {
         version: PLAN_VERSION,
         interpreter: Interpreter {
             path: "/usr/bin/guest.wasm".into(),
-            found: Found::ExactPath,
+            found: FoundBy::ExactPath,
         },
         argv: vec!["guest".into(), "argument".into()],
         env: vec![("KEY".into(), "value".into())],
         cwd: "/".into(),
-        grants: vec![grant("/", GrantKind::Directory, DirectoryRights::ReadWrite)],
+        grants: vec![grant("/", GrantKind::Directory, MountAccess::Writable)],
+        network: Network::none(),
         withheld: vec![],
         tmp: None,
-        limits: Limits {
+        limits: GuestLimits {
             memory_bytes: None,
             stack_bytes: 1 << 20,
         },
@@ -445,4 +621,12 @@ fn spec(id: &str) -> Value {
             ],
         },
     })
+}
+
+/// The value of a line of /proc/PID/status.
+pub(crate) fn status<'a>(text: &'a str, name: &str) -> &'a str {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        .trim()
 }

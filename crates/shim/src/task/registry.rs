@@ -1,38 +1,50 @@
-//! The tasks of this shim by id, those being created included.
+//! The containers of this shim by id, with those that are being created.
 //!
-//! Called by `service`. An id is taken from the moment its creation begins, so that two requests
-//! cannot make the same container and a shutdown does not overlook one.
+//! Called by `service` and `serve`. An id is taken from the moment its creation begins. So two requests
+//! cannot create the same container, and a shutdown does not overlook one.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Task;
+use tokio::sync::Notify;
+
+use super::container::Container;
 use crate::error::Error;
 
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
-    entries: Arc<Mutex<HashMap<String, Entry>>>,
+    shared: Arc<SharedEntries>,
 }
 
-enum Entry {
-    /// Being created; the flag says that nobody waits for it any more.
-    Coming(Arc<AtomicBool>),
-    Present(Arc<Task>),
+#[derive(Default)]
+struct SharedEntries {
+    entries: Mutex<HashMap<String, RegistryEntry>>,
+    /// An entry was added, changed or removed.
+    changed: Notify,
 }
 
-/// An id that is taken while its task is being created. Dropped, the id is free again.
+enum RegistryEntry {
+    /// The container is being created. The flag is set when the client cancels the creation.
+    Creating(Arc<AtomicBool>),
+    Created(Arc<Container>),
+}
+
+/// An id that is taken while its container is being created. When it is dropped, the id is free again.
 pub(crate) struct Reservation {
     registry: Registry,
     id: String,
-    abandoned: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        // A map is whole between any two of its calls.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, RegistryEntry>> {
+        // A panic cannot leave a map half changed.
+        self.shared
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the id.
@@ -41,88 +53,113 @@ impl Registry {
         if entries.contains_key(id) {
             return Err(Error::Exists { id: id.to_owned() });
         }
-        let abandoned = Arc::new(AtomicBool::new(false));
-        entries.insert(id.to_owned(), Entry::Coming(Arc::clone(&abandoned)));
+        let cancelled = Arc::new(AtomicBool::new(false));
+        entries.insert(
+            id.to_owned(),
+            RegistryEntry::Creating(Arc::clone(&cancelled)),
+        );
         Ok(Reservation {
             registry: self.clone(),
             id: id.to_owned(),
-            abandoned,
+            cancelled,
         })
     }
 
-    pub(crate) fn get(&self, id: &str) -> Result<Arc<Task>, Error> {
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<Container>, Error> {
         match self.lock().get(id) {
-            Some(Entry::Present(task)) => Ok(Arc::clone(task)),
-            Some(Entry::Coming(_)) | None => Err(Error::NoTask { id: id.to_owned() }),
+            Some(RegistryEntry::Created(container)) => Ok(Arc::clone(container)),
+            Some(RegistryEntry::Creating(_)) | None => Err(Error::NoTask { id: id.to_owned() }),
         }
     }
 
     pub(crate) fn remove(&self, id: &str) {
         self.lock().remove(id);
+        self.shared.changed.notify_waiters();
     }
 
-    /// Gives up the creation of `id`, if it is under way: it is about to be undone.
-    pub(crate) fn abandon(&self, id: &str) {
-        if let Some(Entry::Coming(abandoned)) = self.lock().get(id) {
-            abandoned.store(true, Ordering::Release);
+    /// Cancels the creation of `id`, if it is being created.
+    pub(crate) fn cancel(&self, id: &str) {
+        if let Some(RegistryEntry::Creating(cancelled)) = self.lock().get(id) {
+            cancelled.store(true, Ordering::Release);
         }
     }
 
-    /// Whether there is no task, nor one to come that anybody waits for.
+    /// Whether every entry is a cancelled creation, or there is none: then the shim may end.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().values().all(|entry| match entry {
-            Entry::Coming(abandoned) => abandoned.load(Ordering::Acquire),
-            Entry::Present(_) => false,
+            RegistryEntry::Creating(cancelled) => cancelled.load(Ordering::Acquire),
+            RegistryEntry::Created(_) => false,
         })
     }
 
-    /// Whether nothing at all is under way.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Waits until all cancelled creations are undone. Does not wait if there is another entry.
+    pub(crate) async fn cancelled_undone(&self) {
+        loop {
+            // Made before the check, it sees each change after it.
+            let changed = self.shared.changed.notified();
+            if self.is_empty() || !self.is_idle() {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
 impl Reservation {
-    /// Set when the one who asked has gone.
-    pub(crate) fn abandoned(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.abandoned)
+    /// Is set when the client cancels the creation.
+    pub(crate) fn cancelled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
     }
 
-    /// Puts a task in its place, made of `parts`. If it was abandoned the parts come back, and the
-    /// id stays taken until they are disposed of.
+    /// Registers the container that `make` makes of `parts`. If the creation is cancelled, it returns
+    /// the parts, and the id stays taken until the reservation is dropped.
     pub(crate) fn fill<T>(
         self,
         parts: T,
-        make: impl FnOnce(T) -> Arc<Task>,
-    ) -> Result<Arc<Task>, (Self, T)> {
+        make: impl FnOnce(T) -> Arc<Container>,
+    ) -> Result<Arc<Container>, (Self, T)> {
         let registry = self.registry.clone();
         let mut entries = registry.lock();
-        if self.abandoned.load(Ordering::Acquire) {
+        if self.cancelled.load(Ordering::Acquire) {
             return Err((self, parts));
         }
-        let task = make(parts);
-        entries.insert(self.id.clone(), Entry::Present(Arc::clone(&task)));
-        // Dropping the reservation looks at the map.
+        let container = make(parts);
+        entries.insert(
+            self.id.clone(),
+            RegistryEntry::Created(Arc::clone(&container)),
+        );
+        // The drop of the reservation locks the map too.
         drop(entries);
-        Ok(task)
+        registry.shared.changed.notify_waiters();
+        Ok(container)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut entries = self.registry.lock();
-        if let Some(Entry::Coming(_)) = entries.get(&self.id) {
+        if let Some(RegistryEntry::Creating(_)) = entries.get(&self.id) {
             entries.remove(&self.id);
         }
+        drop(entries);
+        self.registry.shared.changed.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use super::*;
 
     #[test]
-    fn an_id_is_taken_once_and_free_after_a_failure() {
+    fn id_is_taken_once_and_free_after_a_failed_creation() {
         let registry = Registry::default();
         let reservation = registry.reserve("a").expect("free");
         assert!(matches!(registry.reserve("a"), Err(Error::Exists { .. })));
@@ -133,23 +170,42 @@ mod tests {
         registry.reserve("a").expect("free again");
     }
 
-    /// A shutdown for a container whose creation was given up must not wait for the compiler.
+    /// A shutdown must not wait for the compile of a container that its client has cancelled.
     #[test]
-    fn an_abandoned_creation_keeps_nobody() {
+    fn cancelled_creation_keeps_its_id_but_not_the_shim() {
         let registry = Registry::default();
         let reservation = registry.reserve("a").expect("free");
-        registry.abandon("b");
+        registry.cancel("b");
         assert!(!registry.is_idle());
-        registry.abandon("a");
+        registry.cancel("a");
         assert!(registry.is_idle() && !registry.is_empty());
-        assert!(reservation.abandoned().load(Ordering::Acquire));
+        assert!(reservation.cancelled().load(Ordering::Acquire));
         let (reservation, parts) = reservation
-            .fill("parts", |_| unreachable!("it was abandoned"))
+            .fill("parts", |_| unreachable!("it was cancelled"))
             .err()
-            .expect("the parts come back");
+            .expect("the parts are returned");
         assert_eq!(parts, "parts");
         assert!(registry.reserve("a").is_err());
         drop(reservation);
         assert!(registry.is_empty());
+    }
+
+    #[tokio::test]
+    async fn wait_for_cancelled_creations_ends_when_the_last_is_undone() {
+        let registry = Registry::default();
+        registry.cancelled_undone().await;
+        let reservations = ["a", "b"].map(|id| registry.reserve(id).expect("free"));
+        // Another client waits for these: the shim does not end.
+        registry.cancelled_undone().await;
+        registry.cancel("a");
+        registry.cancel("b");
+        let mut undone = pin!(registry.cancelled_undone());
+        for reservation in reservations {
+            let pending =
+                poll_fn(|context| Poll::Ready(undone.as_mut().poll(context).is_pending()));
+            assert!(pending.await);
+            drop(reservation);
+        }
+        undone.await;
     }
 }

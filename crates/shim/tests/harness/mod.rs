@@ -1,8 +1,8 @@
-//! What the tests of the real binary share: a bundle, a fake runner, a fake containerd that
-//! collects events, and a client for either version of the Task API.
+//! Shared by the tests of the shim's executable: bundles, a fake runner, a fake containerd that collects
+//! events, and a client for both versions of the Task API.
 //!
-//! Nothing here needs containerd, libcontainer or Wasmtime: the containers are pods' sandboxes to
-//! the shim, and shell scripts in truth.
+//! It needs neither containerd nor libcontainer nor Wasmtime. For the shim the containers are pods'
+//! sandboxes. In truth they are shell scripts.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -24,29 +24,32 @@ pub(crate) const V2: &str = "containerd.task.v2.Task";
 pub(crate) const V3: &str = "containerd.task.v3.Task";
 pub(crate) const NAMESPACE: &str = "shim-test";
 
-/// Everything one test needs; removed at its end.
-pub(crate) struct World {
+pub(crate) const KILL: u32 = 9;
+pub(crate) const TERM: u32 = 15;
+
+/// The directory of one test: the executables, bundles and sockets. Its drop ends and removes everything.
+pub(crate) struct TestDir {
     dir: tempfile::TempDir,
-    /// Those outside of `dir`.
+    /// Sockets outside of `dir`.
     sockets: Mutex<Vec<PathBuf>>,
 }
 
 /// How containerd calls `start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum StartForm {
     Address,
     Json,
     Bootstrap,
 }
 
-impl World {
+impl TestDir {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).expect("mkdir");
         let built = env!("CARGO_BIN_EXE_containerd-shim-wasm-interp-v1");
         let shim = bin.join("containerd-shim-wasm-interp-v1");
-        // A link where the file system allows it: the binary is large in a debug build.
+        // A hard link, if the file system allows it, because a debug build is large.
         if fs::hard_link(built, &shim).is_err() {
             fs::copy(built, &shim).expect("copy the shim");
         }
@@ -61,6 +64,13 @@ impl World {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Makes a FIFO.
+    pub(crate) fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        path
     }
 
     pub(crate) fn shim(&self) -> PathBuf {
@@ -86,23 +96,38 @@ impl World {
         );
         fs::write(bundle.join("config.json"), config).expect("write");
         fs::write(bundle.join("guest.sh"), script).expect("write");
-        fifo(&bundle.join("log"));
+        self.fifo(&format!("{id}/log"));
         bundle
     }
 
-    /// Gives a bundle the file that the kubelet mounts for the reason of an end.
+    /// Gives a container a termination log, as the kubelet does.
     pub(crate) fn termination_log(&self, id: &str) -> PathBuf {
         let log = self.path("pods/u/containers/main/0badcafe");
         fs::create_dir_all(log.parent().expect("a folder")).expect("mkdir");
         fs::write(&log, "").expect("write");
-        let config = self.path(id).join("config.json");
-        let mut spec: serde_json::Value =
-            serde_json::from_slice(&fs::read(&config).expect("read")).expect("parse");
-        spec["mounts"] = serde_json::json!([
-            {"destination": "/dev/termination-log", "type": "bind", "source": log}
-        ]);
-        fs::write(&config, spec.to_string()).expect("write");
+        self.change_spec(id, |spec| {
+            spec["mounts"] = serde_json::json!([
+                {"destination": "/dev/termination-log", "type": "bind", "source": log}
+            ]);
+        });
         log
+    }
+
+    /// Changes a bundle from a sandbox's to that of a container whose program is a WebAssembly
+    /// component.
+    pub(crate) fn make_a_component(&self, id: &str) {
+        fs::write(self.path(id).join("rootfs/app.wasm"), b"\0asm\x0d\0\x01\0").expect("write");
+        self.change_spec(id, |spec| {
+            spec["annotations"] = serde_json::json!({});
+            spec["process"]["args"] = serde_json::json!(["/app.wasm"]);
+        });
+    }
+
+    pub(crate) fn change_spec(&self, id: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        let config = self.path(id).join("config.json");
+        let mut spec = serde_json::from_slice(&fs::read(&config).expect("read")).expect("parse");
+        change(&mut spec);
+        fs::write(&config, spec.to_string()).expect("write");
     }
 
     fn command(&self, id: &str) -> Command {
@@ -122,20 +147,20 @@ impl World {
     }
 
     /// Calls `start` and returns what it printed.
-    pub(crate) fn start(&self, id: &str, form: Form) -> Vec<u8> {
+    pub(crate) fn start(&self, id: &str, form: StartForm) -> Vec<u8> {
         let mut command = self.command(id);
         command.arg("start");
         let mut input = Vec::new();
         match form {
-            Form::Address => {
+            StartForm::Address => {
                 command.env("TTRPC_ADDRESS", self.events_address());
             }
-            Form::Json => {
+            StartForm::Json => {
                 command
                     .env("TTRPC_ADDRESS", self.events_address())
                     .env("MAX_SHIM_VERSION", "2");
             }
-            Form::Bootstrap => {
+            StartForm::Bootstrap => {
                 input = containerd_shim_protos::bootstrap_api::BootstrapParams {
                     instance_id: id.to_owned(),
                     namespace: NAMESPACE.to_owned(),
@@ -167,9 +192,9 @@ impl World {
         output.stdout
     }
 
-    /// The address of a server started in the newest way.
+    /// Starts a server in the newest form. Returns its address.
     pub(crate) fn address(&self, id: &str) -> String {
-        let answer = self.start(id, Form::Bootstrap);
+        let answer = self.start(id, StartForm::Bootstrap);
         containerd_shim_protos::bootstrap_api::BootstrapResult::parse_from_bytes(&answer)
             .expect("decode")
             .address
@@ -186,7 +211,7 @@ impl World {
         api::DeleteResponse::parse_from_bytes(&output.stdout).expect("decode")
     }
 
-    /// What the fake runner was asked, in order.
+    /// The verbs that the fake runner was called with, in order.
     pub(crate) fn calls(&self, id: &str) -> Vec<String> {
         fs::read_to_string(self.path(id).join("calls"))
             .unwrap_or_default()
@@ -196,8 +221,8 @@ impl World {
     }
 }
 
-impl Drop for World {
-    /// A test that fails must not leave its server and its guest behind.
+impl Drop for TestDir {
+    /// Ends the server and the guest of a test that failed.
     fn drop(&mut self) {
         let own = self.dir.path().display().to_string();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -208,7 +233,7 @@ impl Drop for World {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&line).contains(&own) {
                 let pid = nix::unistd::Pid::from_raw(pid);
-                // It may end by itself at this moment.
+                // It may have ended by itself meanwhile.
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
         }
@@ -218,10 +243,24 @@ impl Drop for World {
     }
 }
 
-/// A cgroup with a limit of memory, removed at its end.
-pub(crate) struct Tight(PathBuf);
+/// A cgroup for one container. Its drop thaws and removes it.
+pub(crate) struct TestCgroup(PathBuf);
 
-impl Tight {
+impl TestCgroup {
+    /// One that can be frozen.
+    pub(crate) fn with_freezer(name: &str) -> Self {
+        let v1 = Path::new("/sys/fs/cgroup/freezer");
+        let root = if v1.exists() {
+            v1
+        } else {
+            Path::new("/sys/fs/cgroup")
+        };
+        let path = root.join(format!("shim-test-{}-{name}", std::process::id()));
+        fs::create_dir(&path).expect("create a cgroup");
+        Self(path)
+    }
+
+    /// One with a limit of memory.
     pub(crate) fn of_mib(mib: u32) -> Self {
         let v1 = Path::new("/sys/fs/cgroup/memory");
         let (root, limit) = if v1.exists() {
@@ -230,29 +269,46 @@ impl Tight {
             (Path::new("/sys/fs/cgroup"), "memory.max")
         };
         let path = root.join(format!("shim-test-{}-{mib}", std::process::id()));
-        fs::create_dir(&path).expect("make a cgroup");
-        let tight = Self(path);
-        fs::write(tight.0.join(limit), (mib << 20).to_string()).expect("limit it");
-        tight
+        fs::create_dir(&path).expect("create a cgroup");
+        let cgroup = Self(path);
+        fs::write(cgroup.0.join(limit), (mib << 20).to_string()).expect("limit it");
+        cgroup
     }
 
-    pub(crate) fn path(&self) -> &str {
-        self.0.to_str().expect("utf-8")
+    /// Makes the fake runner put the container of that bundle into it.
+    pub(crate) fn hold(&self, bundle: &Path) {
+        let line = format!("{}\n", self.0.display());
+        fs::write(bundle.join("cgroup"), line).expect("write");
+    }
+
+    /// What the kernel says.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let v1 = fs::read_to_string(self.0.join("freezer.state"));
+        let v2 = fs::read_to_string(self.0.join("cgroup.events"));
+        v1.is_ok_and(|state| state == "FROZEN\n") || v2.is_ok_and(|text| text.contains("frozen 1"))
     }
 }
 
-impl Drop for Tight {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
-        // What a failed test leaves in there is killed by `World`, which ends later.
+        for (file, thawed) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let path = self.0.join(file);
+            if path.exists() {
+                let _ = fs::write(path, thawed);
+            }
+        }
+        // After a failed test this fails, because `TestDir` kills the processes later.
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-pub(crate) fn fifo(path: &Path) {
-    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+/// Opens the FIFO of a stdin, as a client of containerd does.
+pub(crate) fn open_stdin(path: &Path) -> fs::File {
+    let mut options = fs::File::options();
+    options.write(true).open(path).expect("open stdin")
 }
 
-/// Waits until it holds, or fails.
+/// Waits until the condition holds, or panics.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !holds() {
@@ -315,30 +371,15 @@ impl Api {
     }
 
     pub(crate) async fn start(&self, id: &str) -> Result<u32, (Code, String)> {
-        let request = api::StartRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        let answer: api::StartResponse = self.call("Start", &request).await?;
-        Ok(answer.pid)
+        self.start_exec(id, "").await
     }
 
     pub(crate) async fn state(&self, id: &str) -> Result<api::StateResponse, (Code, String)> {
-        let request = api::StateRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        self.call("State", &request).await
+        self.exec_state(id, "").await
     }
 
     pub(crate) async fn wait(&self, id: &str) -> Result<u32, (Code, String)> {
-        let request = api::WaitRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        let answer: api::WaitResponse = self.call("Wait", &request).await?;
-        assert!(answer.exited_at.is_some());
-        Ok(answer.exit_status)
+        self.wait_exec(id, "").await
     }
 
     pub(crate) async fn kill(&self, id: &str, signal: u32) -> Result<Empty, (Code, String)> {
@@ -351,8 +392,103 @@ impl Api {
     }
 
     pub(crate) async fn delete(&self, id: &str) -> Result<api::DeleteResponse, (Code, String)> {
+        self.delete_exec(id, "").await
+    }
+
+    /// Adds a process that runs this script of the shell.
+    pub(crate) async fn add_exec(
+        &self,
+        id: &str,
+        exec_id: &str,
+        script: &str,
+    ) -> Result<Empty, (Code, String)> {
+        self.add_exec_with(id, exec_id, script, api::ExecProcessRequest::default())
+            .await
+    }
+
+    pub(crate) async fn add_exec_with(
+        &self,
+        id: &str,
+        exec_id: &str,
+        script: &str,
+        request: api::ExecProcessRequest,
+    ) -> Result<Empty, (Code, String)> {
+        let process = serde_json::json!({
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["run", script],
+        });
+        let spec = containerd_shim_protos::protobuf::well_known_types::any::Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+            value: process.to_string().into_bytes(),
+            ..Default::default()
+        };
+        let request = api::ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            spec: Some(spec).into(),
+            ..request
+        };
+        self.call("Exec", &request).await
+    }
+
+    pub(crate) async fn start_exec(&self, id: &str, exec_id: &str) -> Result<u32, (Code, String)> {
+        let request = api::StartRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        let answer: api::StartResponse = self.call("Start", &request).await?;
+        Ok(answer.pid)
+    }
+
+    pub(crate) async fn exec_state(
+        &self,
+        id: &str,
+        exec_id: &str,
+    ) -> Result<api::StateResponse, (Code, String)> {
+        let request = api::StateRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        self.call("State", &request).await
+    }
+
+    pub(crate) async fn wait_exec(&self, id: &str, exec_id: &str) -> Result<u32, (Code, String)> {
+        let request = api::WaitRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        let answer: api::WaitResponse = self.call("Wait", &request).await?;
+        assert!(answer.exited_at.is_some());
+        Ok(answer.exit_status)
+    }
+
+    /// As containerd's client kills: with `all`.
+    pub(crate) async fn kill_exec(
+        &self,
+        id: &str,
+        exec_id: &str,
+        signal: u32,
+    ) -> Result<Empty, (Code, String)> {
+        let request = api::KillRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            signal,
+            all: true,
+            ..Default::default()
+        };
+        self.call("Kill", &request).await
+    }
+
+    pub(crate) async fn delete_exec(
+        &self,
+        id: &str,
+        exec_id: &str,
+    ) -> Result<api::DeleteResponse, (Code, String)> {
         let request = api::DeleteRequest {
             id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
             ..Default::default()
         };
         self.call("Delete", &request).await
@@ -366,7 +502,17 @@ impl Api {
         self.call("Connect", &request).await.expect("connect")
     }
 
-    /// Asks for the end, as containerd does after each deletion.
+    /// A verb that only names the container.
+    pub(crate) async fn verb(&self, verb: &str, id: &str) -> Result<Empty, (Code, String)> {
+        // These requests are the same on the wire.
+        let request = api::PauseRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call(verb, &request).await
+    }
+
+    /// Requests the shim's end, as containerd does after each deletion.
     pub(crate) async fn shutdown(&self, id: &str) {
         let request = api::ShutdownRequest {
             id: id.to_owned(),
@@ -374,9 +520,17 @@ impl Api {
         };
         let _: Empty = self.call("Shutdown", &request).await.expect("shutdown");
     }
+
+    /// Kills the container and deletes it, and requests the shim's end.
+    pub(crate) async fn end(&self, id: &str) {
+        self.kill(id, KILL).await.expect("kill");
+        assert_eq!(self.wait(id).await, Ok(137));
+        self.delete(id).await.expect("delete");
+        self.shutdown(id).await;
+    }
 }
 
-/// Waits until the server behind the address is gone with its socket.
+/// Waits until the server has ended and removed its socket.
 pub(crate) async fn ended(address: &str, pid: u32) {
     let path = PathBuf::from(address.strip_prefix("unix://").expect("unix://"));
     eventually("the socket is removed", || {
@@ -388,21 +542,32 @@ pub(crate) async fn ended(address: &str, pid: u32) {
     eventually("the server ends", || !running(pid)).await;
 }
 
-/// Whether the process exists and is no zombie: tests are not the parent of a server.
+/// Whether the process runs. A zombie does not: these tests are not the parent of a server and cannot
+/// reap it.
 pub(crate) fn running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| {
+            // proc_pid_stat(5). The first thread may be a zombie while others still end. Until then
+            // the process's sockets are open.
+            let mut fields = rest.split(' ');
+            let state = fields.next();
+            let threads = fields.nth(16).and_then(|count| count.parse().ok());
+            state != Some("Z") || threads.is_none_or(|count: u32| count > 1)
+        })
     })
 }
 
-/// A containerd that takes events.
+/// A fake containerd, which collects events.
 pub(crate) struct Containerd {
     server: Server,
     topics: Arc<Mutex<Vec<String>>>,
+    exits: Arc<Mutex<Vec<String>>>,
 }
 
-struct Collector(Arc<Mutex<Vec<String>>>);
+struct Collector {
+    topics: Arc<Mutex<Vec<String>>>,
+    exits: Arc<Mutex<Vec<String>>>,
+}
 
 #[async_trait::async_trait]
 impl Events for Collector {
@@ -411,25 +576,46 @@ impl Events for Collector {
         assert_eq!(event.namespace, NAMESPACE);
         assert!(event.timestamp.is_some());
         let topic = event.topic.trim_start_matches("/tasks/").to_owned();
-        self.0.lock().expect("lock").push(topic);
+        if topic == "exit" {
+            let event = event.event.unwrap_or_default();
+            let exit =
+                containerd_shim_protos::events::task::TaskExit::parse_from_bytes(&event.value)
+                    .expect("decode");
+            self.exits.lock().expect("lock").push(exit.id);
+        }
+        self.topics.lock().expect("lock").push(topic);
         Ok(Empty::new())
     }
 }
 
 impl Containerd {
-    pub(crate) async fn listen(world: &World) -> Self {
+    pub(crate) async fn listen(dir: &TestDir) -> Self {
         let topics = Arc::new(Mutex::new(Vec::new()));
-        let address = format!("unix://{}", world.events_address().display());
+        let exits = Arc::new(Mutex::new(Vec::new()));
+        let collector = Collector {
+            topics: Arc::clone(&topics),
+            exits: Arc::clone(&exits),
+        };
+        let address = format!("unix://{}", dir.events_address().display());
         let mut server = Server::new()
             .bind(&address)
             .expect("bind")
-            .register_service(create_events(Arc::new(Collector(Arc::clone(&topics)))));
+            .register_service(create_events(Arc::new(collector)));
         server.start().await.expect("start");
-        Self { server, topics }
+        Self {
+            server,
+            topics,
+            exits,
+        }
     }
 
     pub(crate) fn topics(&self) -> Vec<String> {
         self.topics.lock().expect("lock").clone()
+    }
+
+    /// Ids of the processes of which an exit was told, in order.
+    pub(crate) fn exits(&self) -> Vec<String> {
+        self.exits.lock().expect("lock").clone()
     }
 
     pub(crate) async fn expect(&self, topics: &[&str]) {

@@ -1,5 +1,5 @@
-//! The view of the golden tests: files from a JSON description, laid over one another by the same
-//! code as real ones.
+//! The view of the golden tests: files from a JSON description, layered by the same code as real
+//! files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -9,21 +9,25 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde::Deserialize;
 
-use super::layers::{Entry, Layers, Tree};
-use super::{Content, KernelFs, MountPoint, Refusal, Resolved, View, ViewError};
-use crate::mounts::{self, Source};
+use super::layers::{Layers, Tree, TreeEntry};
+use super::{
+    HostNetwork, KernelFs, MountContent, MountPoint, MountRefusal, Resolved, View, ViewError,
+};
+use crate::mounts::{self, MountSource};
 
-/// `image.json`: the root filesystem, and what the sources of bind mounts hold.
+/// `image.json`: the root filesystem, and the content of the sources of bind mounts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Image {
-    files: BTreeMap<PathBuf, Node>,
+pub(crate) struct FakeImage {
+    files: BTreeMap<PathBuf, FakeEntry>,
     sources: BTreeMap<PathBuf, HostFile>,
+    /// Whether the network namespace of the spec is the node's.
+    host_network: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Node {
+enum FakeEntry {
     Wasm,
     Component,
     Native,
@@ -40,11 +44,11 @@ enum HostFile {
     /// Files beneath it; the names of kernel file systems stand for mounts of those.
     Directory {
         #[serde(default)]
-        files: BTreeMap<PathBuf, Node>,
+        files: BTreeMap<PathBuf, FakeEntry>,
         #[serde(default)]
         brings: BTreeMap<PathBuf, String>,
     },
-    File(Node),
+    File(FakeEntry),
     Kernel(String),
     Device,
     Socket,
@@ -53,22 +57,23 @@ enum HostFile {
 pub(crate) struct FakeView {
     layers: Layers<FakeTree>,
     mounts: Vec<MountPoint>,
+    network: HostNetwork,
 }
 
-/// Nodes by their path from the tree's root; a tree with a single node at "" is a file.
-struct FakeTree(BTreeMap<PathBuf, Node>);
+/// Nodes by their path from the tree's root. A tree whose only node is at "" is a file.
+struct FakeTree(BTreeMap<PathBuf, FakeEntry>);
 
 impl FakeView {
-    pub(crate) fn new(image: &Image, spec: &Spec) -> Result<Self, ViewError> {
+    pub(crate) fn new(image: &FakeImage, spec: &Spec) -> Result<Self, ViewError> {
         let mut layers = Layers::new(FakeTree::new(&image.files));
         let mut points = Vec::new();
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             let path = layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let (content, tree) = match mounts::source(mount) {
-                Source::Memory | Source::Other(_) => (Content::Directory, None),
-                Source::Kernel(fs) => (Content::Refused(Refusal::Kernel(fs)), None),
-                Source::Bind { host, .. } => match image.sources.get(host) {
+                MountSource::Memory | MountSource::Other(_) => (MountContent::Directory, None),
+                MountSource::Kernel(fs) => (MountContent::Refused(MountRefusal::Kernel(fs)), None),
+                MountSource::Bind { host, .. } => match image.sources.get(host) {
                     None => {
                         return Err(ViewError::BindSource {
                             host: host.to_owned(),
@@ -81,20 +86,21 @@ impl FakeView {
                         brings: kernel,
                     }) => {
                         brings.extend(kernel.iter().map(|(at, fs)| (path.join(at), kernel_fs(fs))));
-                        (Content::Directory, Some(FakeTree::new(files)))
+                        (MountContent::Directory, Some(FakeTree::new(files)))
                     }
                     Some(HostFile::File(node)) => (
-                        Content::File,
+                        MountContent::File,
                         Some(FakeTree([(PathBuf::new(), node.clone())].into())),
                     ),
-                    Some(HostFile::Kernel(fs)) => {
-                        (Content::Refused(Refusal::Kernel(kernel_fs(fs))), None)
-                    }
-                    Some(HostFile::Device) => (Content::Refused(Refusal::Device), None),
-                    Some(HostFile::Socket) => (Content::Refused(Refusal::Socket), None),
+                    Some(HostFile::Kernel(fs)) => (
+                        MountContent::Refused(MountRefusal::Kernel(kernel_fs(fs))),
+                        None,
+                    ),
+                    Some(HostFile::Device) => (MountContent::Refused(MountRefusal::Device), None),
+                    Some(HostFile::Socket) => (MountContent::Refused(MountRefusal::Socket), None),
                 },
             };
-            if !matches!(content, Content::Refused(_)) {
+            if !matches!(content, MountContent::Refused(_)) {
                 layers.mount(path.clone(), tree);
             }
             for (at, _) in &brings {
@@ -109,6 +115,11 @@ impl FakeView {
         Ok(Self {
             layers,
             mounts: points,
+            network: if image.host_network {
+                HostNetwork::Shared
+            } else {
+                HostNetwork::Separate
+            },
         })
     }
 }
@@ -135,10 +146,14 @@ impl View for FakeView {
     fn mounts(&self) -> &[MountPoint] {
         &self.mounts
     }
+
+    fn network(&self) -> Result<HostNetwork, ViewError> {
+        Ok(self.network)
+    }
 }
 
 impl FakeTree {
-    fn new(files: &BTreeMap<PathBuf, Node>) -> Self {
+    fn new(files: &BTreeMap<PathBuf, FakeEntry>) -> Self {
         let relative = |path: &PathBuf| path.strip_prefix("/").unwrap_or(path).to_owned();
         Self(
             files
@@ -152,25 +167,25 @@ impl FakeTree {
 impl Tree for FakeTree {
     type File = Cursor<Vec<u8>>;
 
-    fn entry(&self, path: &Path) -> io::Result<Entry> {
+    fn entry(&self, path: &Path) -> io::Result<TreeEntry> {
         Ok(match self.0.get(path) {
-            Some(Node::Directory) => Entry::Directory,
-            Some(Node::Fifo) => Entry::Other,
-            Some(Node::Symlink(target)) => Entry::Link(target.clone()),
-            Some(_) => Entry::Regular,
-            None if path.as_os_str().is_empty() => Entry::Directory,
-            None if self.0.keys().any(|known| known.starts_with(path)) => Entry::Directory,
-            None => Entry::Missing,
+            Some(FakeEntry::Directory) => TreeEntry::Directory,
+            Some(FakeEntry::Fifo) => TreeEntry::Other,
+            Some(FakeEntry::Symlink(target)) => TreeEntry::Link(target.clone()),
+            Some(_) => TreeEntry::Regular,
+            None if path.as_os_str().is_empty() => TreeEntry::Directory,
+            None if self.0.keys().any(|known| known.starts_with(path)) => TreeEntry::Directory,
+            None => TreeEntry::Missing,
         })
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<Self::File>> {
         let bytes: &[u8] = match self.0.get(path) {
-            Some(Node::Wasm) => b"\0asm\x01\0\0\0",
-            Some(Node::Component) => b"\0asm\x0d\0\x01\0",
-            Some(Node::Native) => b"\x7fELF\x02\x01\x01\0",
-            Some(Node::Precompiled) => b"\x7fELF\x02\x01\x01\xc8",
-            Some(Node::Text(text)) => text.as_bytes(),
+            Some(FakeEntry::Wasm) => b"\0asm\x01\0\0\0",
+            Some(FakeEntry::Component) => b"\0asm\x0d\0\x01\0",
+            Some(FakeEntry::Native) => b"\x7fELF\x02\x01\x01\0",
+            Some(FakeEntry::Precompiled) => b"\x7fELF\x02\x01\x01\xc8",
+            Some(FakeEntry::Text(text)) => text.as_bytes(),
             _ => return Ok(None),
         };
         Ok(Some(Cursor::new(bytes.to_vec())))

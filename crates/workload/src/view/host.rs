@@ -1,79 +1,139 @@
 //! The view of a real root filesystem with the spec's mounts laid over it.
 //!
-//! Every look goes through `openat2` beneath an open directory, with symlinks refused because
-//! [`super::layers`] follows them itself. A file is first opened as a mere name (`O_PATH`), and
-//! for reading only once it has shown itself to be a regular file: opening a FIFO would wait, and
-//! opening a device may act.
+//! Every access goes through `openat2` beneath an open directory and refuses symlinks, because
+//! [`super::layers`] follows them itself. A file is first opened with `O_PATH`. It is opened for
+//! reading only if it is a regular file: to open a FIFO would block, and to open a device may have
+//! side effects.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
+use nix::sys::stat::{FileStat, Mode, fstat, major, minor};
 use nix::sys::statfs::fstatfs;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use rustix::fs::FileType;
+use wasm_interp_mounts::mountinfo::{self, MountInfo};
 
-use super::layers::{Entry, Layers, Tree};
-use super::{Content, MountPoint, Refusal, Resolved, View, ViewError};
-use crate::mounts::{self, BindDepth, KernelFs, Source};
+use super::layers::{Layers, Tree, TreeEntry};
+use super::{HostNetwork, MountContent, MountPoint, MountRefusal, Resolved, View, ViewError};
+use crate::mounts::{self, BindDepth, KernelFs, MountSource};
 
-/// The files of a container whose root filesystem is mounted on the host and whose other mounts
-/// are not made yet.
+/// The files of a container whose root filesystem is mounted on the host but whose other mounts are
+/// not made yet.
 pub struct RootfsView {
     layers: Layers<HostTree>,
     mounts: Vec<MountPoint>,
+    network: NetworkNamespace,
+}
+
+/// The network namespace that a spec asks for.
+enum NetworkNamespace {
+    /// None: the container stays in that of its runtime.
+    Inherited,
+    /// A new one.
+    New,
+    /// An existing one. A container of a pod has its sandbox's, which is the node's with `hostNetwork`.
+    At(PathBuf),
+}
+
+impl NetworkNamespace {
+    fn of(spec: &Spec) -> Self {
+        let linux = spec.linux().as_ref();
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
+        let network = namespaces
+            .unwrap_or_default()
+            .iter()
+            .find(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+        match network.map(LinuxNamespace::path) {
+            None => Self::Inherited,
+            Some(None) => Self::New,
+            Some(Some(path)) => Self::At(path.clone()),
+        }
+    }
+
+    fn is_nodes(&self) -> Result<HostNetwork, ViewError> {
+        const OWN: &str = "/proc/self/ns/net";
+        let path = match self {
+            Self::Inherited => return Ok(HostNetwork::Shared),
+            Self::New => return Ok(HostNetwork::Separate),
+            Self::At(path) => path,
+        };
+        // ioctl_ns(2): two descriptors of one namespace have the same device and inode.
+        let identity = |path: &Path| {
+            let found = fs::metadata(path).map_err(|source| ViewError::Network {
+                path: path.to_owned(),
+                source,
+            })?;
+            Ok((found.dev(), found.ino()))
+        };
+        Ok(if identity(path)? == identity(Path::new(OWN))? {
+            HostNetwork::Shared
+        } else {
+            HostNetwork::Separate
+        })
+    }
 }
 
 impl RootfsView {
-    /// Looks at the root filesystem at `rootfs` with the mounts of `spec` over it.
+    /// A view of the root filesystem at `rootfs` with the mounts of `spec` over it.
     ///
     /// # Errors
     /// If the root filesystem or the source of a bind mount cannot be opened.
     pub fn new(rootfs: &Path, spec: &Spec) -> Result<Self, ViewError> {
-        let root =
-            HostTree::open(rootfs, BindDepth::Recursive).map_err(|source| ViewError::Root {
-                path: rootfs.to_owned(),
-                source,
-            })?;
+        Self::with_root(HostTree::root(rootfs)?, spec)
+    }
+
+    /// The same for an open root directory (`O_PATH` is enough), for example `/proc/PID/root` of a container.
+    ///
+    /// # Errors
+    /// If the source of a bind mount cannot be opened.
+    pub fn beneath(root: OwnedFd, spec: &Spec) -> Result<Self, ViewError> {
+        let depth = BindDepth::Recursive;
+        Self::with_root(HostTree { root, depth }, spec)
+    }
+
+    fn with_root(root: HostTree, spec: &Spec) -> Result<Self, ViewError> {
         let mut view = Self {
             layers: Layers::new(root),
             mounts: Vec::new(),
+            network: NetworkNamespace::of(spec),
         };
         let mut table = None;
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             let path = view.layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let content = match mounts::source(mount) {
-                Source::Bind { host, depth } => {
+                MountSource::Bind { host, depth } => {
                     let tree = bind(host, depth, &path)?;
                     let content = tree.content().map_err(|source| ViewError::BindSource {
                         host: host.to_owned(),
                         destination: path.clone(),
                         source,
                     })?;
-                    if content == Content::Directory && depth == BindDepth::Recursive {
+                    if content == MountContent::Directory && depth == BindDepth::Recursive {
                         brings = brought(&tree, &path, &mut table)?;
                     }
-                    if !matches!(content, Content::Refused(_)) {
+                    if !matches!(content, MountContent::Refused(_)) {
                         view.layers.mount(path.clone(), Some(tree));
                     }
                     for (at, _) in &brings {
-                        // It will be masked.
+                        // The runtime will mask it.
                         view.layers.mount(at.clone(), None);
                     }
                     content
                 }
-                Source::Memory | Source::Other(_) => {
+                MountSource::Memory | MountSource::Other(_) => {
                     view.layers.mount(path.clone(), None);
-                    Content::Directory
+                    MountContent::Directory
                 }
-                // It will not be mounted, so nothing lies over the root filesystem there.
-                Source::Kernel(fs) => Content::Refused(Refusal::Kernel(fs)),
+                // The runtime will not mount it, so it hides nothing of the root filesystem.
+                MountSource::Kernel(fs) => MountContent::Refused(MountRefusal::Kernel(fs)),
             };
             view.mounts.push(MountPoint {
                 path,
@@ -103,6 +163,46 @@ impl View for RootfsView {
     fn mounts(&self) -> &[MountPoint] {
         &self.mounts
     }
+
+    fn network(&self) -> Result<HostNetwork, ViewError> {
+        self.network.is_nodes()
+    }
+}
+
+/// Opens a root filesystem for [`RootfsView::beneath`].
+///
+/// # Errors
+/// If it is not a directory, or cannot be opened.
+pub fn open_root(path: &Path) -> Result<OwnedFd, ViewError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(|errno| ViewError::Root {
+        path: path.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// The path that each mount of `spec` covers once all of them are made in order on the root filesystem
+/// at `rootfs`: its destination without symlinks, `.` and `..`.
+///
+/// The content of a mount by type (`ext4`) is not known before it is made. Its symlinks then decide
+/// where a mount beneath it goes.
+///
+/// # Errors
+/// If the root filesystem or the source of a bind mount cannot be opened, or a mount would cover the
+/// root.
+pub fn mount_places(rootfs: &Path, spec: &Spec) -> Result<Vec<PathBuf>, ViewError> {
+    let mut layers = Layers::new(HostTree::root(rootfs)?);
+    let mounts = spec.mounts().iter().flatten();
+    let places = mounts.map(|mount| {
+        let place = layers.mount_point(&mounts::destination(mount))?;
+        let tree = match mounts::source(mount) {
+            MountSource::Bind { host, depth } => Some(bind(host, depth, &place)?),
+            MountSource::Memory | MountSource::Kernel(_) | MountSource::Other(_) => None,
+        };
+        layers.mount(place.clone(), tree);
+        Ok(place)
+    });
+    places.collect()
 }
 
 fn bind(host: &Path, depth: BindDepth, destination: &Path) -> Result<HostTree, ViewError> {
@@ -124,27 +224,35 @@ struct HostTree {
 }
 
 impl HostTree {
-    /// Opens `path` as the kernel would for a mount: symlinks of the host are followed.
+    /// A root filesystem.
+    fn root(path: &Path) -> Result<Self, ViewError> {
+        let (root, depth) = (open_root(path)?, BindDepth::Recursive);
+        Ok(Self { root, depth })
+    }
+
+    /// Opens `path` as the kernel does for a mount: it follows symlinks of the host.
     fn open(path: &Path, depth: BindDepth) -> io::Result<Self> {
         let root = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Self { root, depth })
     }
 
-    fn content(&self) -> io::Result<Content> {
+    fn content(&self) -> io::Result<MountContent> {
         if let Some(fs) = KernelFs::from_magic(fs_magic(&self.root)?) {
-            return Ok(Content::Refused(Refusal::Kernel(fs)));
+            return Ok(MountContent::Refused(MountRefusal::Kernel(fs)));
         }
         let stat = fstat(&self.root)?;
         Ok(match file_type(&stat) {
-            SFlag::S_IFDIR => Content::Directory,
-            SFlag::S_IFSOCK => Content::Refused(Refusal::Socket),
-            SFlag::S_IFBLK => Content::Refused(Refusal::Device),
-            SFlag::S_IFCHR if !is_common_device(&stat) => Content::Refused(Refusal::Device),
-            _ => Content::File,
+            FileType::Directory => MountContent::Directory,
+            FileType::Socket => MountContent::Refused(MountRefusal::Socket),
+            FileType::BlockDevice => MountContent::Refused(MountRefusal::Device),
+            FileType::CharacterDevice if !is_common_device(&stat) => {
+                MountContent::Refused(MountRefusal::Device)
+            }
+            _ => MountContent::File,
         })
     }
 
-    /// A name beneath the root, not followed; `None` if it is not there.
+    /// Opens a name beneath the root without following symlinks; `None` if it does not exist.
     fn name(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         if path.as_os_str().is_empty() {
             return self.root.try_clone().map(Some);
@@ -162,7 +270,7 @@ impl HostTree {
             OpenHow::new().flags(flags).resolve(resolve),
         ) {
             Ok(name) => Ok(Some(name)),
-            // A mount that a shallow bind leaves behind (EXDEV) is an empty directory at best.
+            // EXDEV: a mount that a non-recursive bind leaves out. The container sees an empty directory there.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG | Errno::EXDEV) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
@@ -172,15 +280,15 @@ impl HostTree {
 impl Tree for HostTree {
     type File = File;
 
-    fn entry(&self, path: &Path) -> io::Result<Entry> {
+    fn entry(&self, path: &Path) -> io::Result<TreeEntry> {
         let Some(name) = self.name(path)? else {
-            return Ok(Entry::Missing);
+            return Ok(TreeEntry::Missing);
         };
         Ok(match file_type(&fstat(&name)?) {
-            SFlag::S_IFDIR => Entry::Directory,
-            SFlag::S_IFREG => Entry::Regular,
-            SFlag::S_IFLNK => Entry::Link(readlinkat(&name, "")?.into()),
-            _ => Entry::Other,
+            FileType::Directory => TreeEntry::Directory,
+            FileType::RegularFile => TreeEntry::Regular,
+            FileType::Symlink => TreeEntry::Link(readlinkat(&name, "")?.into()),
+            _ => TreeEntry::Other,
         })
     }
 
@@ -188,10 +296,15 @@ impl Tree for HostTree {
         let Some(name) = self.name(path)? else {
             return Ok(None);
         };
-        if file_type(&fstat(&name)?) != SFlag::S_IFREG {
+        if file_type(&fstat(&name)?) != FileType::RegularFile {
             return Ok(None);
         }
-        // The descriptor, not the path, is opened again: it is the file that was looked at.
+        // A running container may have such file systems, and to read /proc/kmsg as root waits, and takes
+        // what it reads from others.
+        if KernelFs::from_magic(fs_magic(&name)?).is_some() {
+            return Ok(None);
+        }
+        // This opens the descriptor again, not the path, so it is the file that was checked.
         File::open(descriptor_path(&name)).map(Some)
     }
 
@@ -210,8 +323,8 @@ fn descriptor_path(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-fn file_type(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+fn file_type(stat: &FileStat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
 /// null, zero, full, random and urandom (Documentation/admin-guide/devices.txt of Linux).
@@ -219,14 +332,14 @@ fn is_common_device(stat: &FileStat) -> bool {
     major(stat.st_rdev) == 1 && matches!(minor(stat.st_rdev), 3 | 5 | 7 | 8 | 9)
 }
 
-/// The magic numbers have 32 bits whatever the width of the field.
+/// The magic numbers have 32 bits; the width of the field depends on the architecture.
 fn fs_magic(fd: &OwnedFd) -> io::Result<u32> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(fstatfs(fd)?.filesystem_type().0 as u32)
 }
 
-/// The kernel's own file systems mounted beneath `tree`, by their place beneath `destination`.
-/// `table` holds the node's, once they have been read.
+/// The kernel's own file systems that are mounted beneath `tree`, as paths beneath `destination`.
+/// `table` caches the node's mounts once they have been read.
 fn brought(
     tree: &HostTree,
     destination: &Path,
@@ -241,9 +354,9 @@ fn brought(
     let table = match table {
         Some(table) => table,
         None => {
-            let mountinfo = Path::new("/proc/self/mountinfo");
-            let text = fs::read(mountinfo).map_err(|error| failed(mountinfo, error))?;
-            table.insert(kernel_mounts(&text).collect())
+            let path = Path::new("/proc/self/mountinfo");
+            let mounts = mountinfo::read(path).map_err(|error| failed(path, error))?;
+            table.insert(kernel_mounts(mounts).collect())
         }
     };
     let beneath = table.iter().filter_map(|(at, fs)| {
@@ -253,34 +366,12 @@ fn brought(
     Ok(beneath.collect())
 }
 
-/// Mount points of the kernel's own file systems in the text of `/proc/PID/mountinfo`, proc(5).
-fn kernel_mounts(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, KernelFs)> {
-    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let at = fields.nth(4)?;
-        let typ = fields.skip_while(|field| *field != b"-").nth(1)?;
-        let fs = KernelFs::from_type(str::from_utf8(typ).ok()?)?;
-        Some((unescape(at), fs))
-    })
-}
-
-/// Undoes the octal escapes (`\040`) of mountinfo.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| first == b'\\')
-            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
-        match octal {
-            Some(byte) => (bytes.push(byte), rest = &tail[3..]),
-            None => (bytes.push(first), rest = tail),
-        };
-    }
-    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes))
+/// Mount points of the kernel's own file systems.
+fn kernel_mounts(mounts: Vec<MountInfo>) -> impl Iterator<Item = (PathBuf, KernelFs)> {
+    mounts
+        .into_iter()
+        .filter_map(|mount| Some((mount.mount_point, KernelFs::from_type(&mount.fs_type)?)))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -1,6 +1,6 @@
-//! File trees laid over one another, and the walk through them: the part of the view that is the
-//! same for a real root filesystem and for the fake of the tests. It decides what hides what and
-//! how symlinks are followed; it opens nothing itself.
+//! Layers of file trees, and path resolution through them. The view of a real root filesystem and the
+//! tests' fake share this code. It decides which layer hides which and how symlinks are followed; it
+//! opens no file itself.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek};
@@ -8,26 +8,26 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{FileKind, Resolved, ViewError};
 
-/// As many symlinks as the kernel follows, path_resolution(7).
+/// The most symlinks that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 /// One file tree. Paths are relative to its root, free of symlinks, and empty for the root itself.
 pub(crate) trait Tree {
     type File: Read + Seek;
 
-    /// What is at `path`; the last component is not followed.
-    fn entry(&self, path: &Path) -> io::Result<Entry>;
+    /// The node at `path`. A symlink in the last component is not followed.
+    fn entry(&self, path: &Path) -> io::Result<TreeEntry>;
 
-    /// Opens the regular file at `path`; `None` if it is none, or none any more.
+    /// Opens the regular file at `path`; `None` if there is no regular file (any more).
     fn open(&self, path: &Path) -> io::Result<Option<Self::File>>;
 
     /// At most `most` names of the directory at `path`, in any order.
     fn names(&self, path: &Path, most: usize) -> io::Result<Vec<OsString>>;
 }
 
-/// What a name in a [`Tree`] stands for.
+/// What a name in a [`Tree`] refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum TreeEntry {
     Missing,
     Directory,
     Regular,
@@ -35,29 +35,29 @@ pub(crate) enum Entry {
     Link(PathBuf),
 }
 
-/// Trees over one another, the root filesystem first.
+/// Layered trees, the root filesystem first.
 pub(crate) struct Layers<T> {
-    layers: Vec<Layer<T>>,
+    layers: Vec<TreeLayer<T>>,
 }
 
-struct Layer<T> {
+struct TreeLayer<T> {
     at: PathBuf,
     /// `None`: an empty directory.
     tree: Option<T>,
 }
 
-/// What the walk does with a component that is not there.
+/// How the walk treats a component that does not exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Fails,
-    /// The runtime makes the directories above a mount, so the walk goes on by name.
+    /// The walk goes on by name, because the runtime makes the directories above a mount.
     WillBeMade,
 }
 
 impl<T: Tree> Layers<T> {
     pub(crate) fn new(root: T) -> Self {
         Self {
-            layers: vec![Layer {
+            layers: vec![TreeLayer {
                 at: PathBuf::from("/"),
                 tree: Some(root),
             }],
@@ -66,11 +66,11 @@ impl<T: Tree> Layers<T> {
 
     /// Lays `tree` over `at`, which [`Layers::mount_point`] gave.
     pub(crate) fn mount(&mut self, at: PathBuf, tree: Option<T>) {
-        self.layers.push(Layer { at, tree });
+        self.layers.push(TreeLayer { at, tree });
     }
 
-    /// Where a mount with this destination lands; never on the root itself. What is mounted there
-    /// would stand for the image, unseen by all that has been checked of that.
+    /// The path that a mount with this destination covers. The root is an error: a mount there would
+    /// replace the image that was checked.
     pub(crate) fn mount_point(&self, destination: &Path) -> Result<PathBuf, ViewError> {
         let path = self.walk(destination, Missing::WillBeMade)?.path;
         if path == Path::new("/") {
@@ -132,7 +132,7 @@ impl<T: Tree> Layers<T> {
         let mut kind = FileKind::Directory;
         let mut detour = false;
         let mut links = 0;
-        // Components still to go, the next one last.
+        // The components that are left, the next one last.
         let mut ahead = Vec::new();
         push(&mut ahead, path);
         while let Some(step) = ahead.pop() {
@@ -142,7 +142,7 @@ impl<T: Tree> Layers<T> {
                     kind = FileKind::Directory;
                     continue;
                 }
-                // Only directories are walked through, so the parent is the real one.
+                // The walk enters only directories, so this is the real parent.
                 Step::Up if kind == FileKind::Directory => {
                     at.pop();
                     continue;
@@ -160,16 +160,16 @@ impl<T: Tree> Layers<T> {
                 source,
             })?;
             match entry {
-                Entry::Directory => at = next,
-                Entry::Regular => (at, kind) = (next, FileKind::Regular),
-                Entry::Other => (at, kind) = (next, FileKind::Other),
-                Entry::Missing if missing == Missing::WillBeMade => at = next,
-                Entry::Missing => {
+                TreeEntry::Directory => at = next,
+                TreeEntry::Regular => (at, kind) = (next, FileKind::Regular),
+                TreeEntry::Other => (at, kind) = (next, FileKind::Other),
+                TreeEntry::Missing if missing == Missing::WillBeMade => at = next,
+                TreeEntry::Missing => {
                     return Err(ViewError::NotFound {
                         path: path.to_owned(),
                     });
                 }
-                Entry::Link(target) => {
+                TreeEntry::Link(target) => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(ViewError::Loop {
@@ -189,13 +189,13 @@ impl<T: Tree> Layers<T> {
         })
     }
 
-    /// What is at `path`, which is free of symlinks above its last component.
-    fn entry(&self, path: &Path) -> io::Result<Entry> {
+    /// The node at `path`, which has no symlinks above its last component.
+    fn entry(&self, path: &Path) -> io::Result<TreeEntry> {
         let (index, layer, beneath) = self.cover(path);
         let entry = match &layer.tree {
             Some(tree) => tree.entry(beneath)?,
-            None if beneath.as_os_str().is_empty() => Entry::Directory,
-            None => Entry::Missing,
+            None if beneath.as_os_str().is_empty() => TreeEntry::Directory,
+            None => TreeEntry::Missing,
         };
         // The directories above a mount exist because the mount does.
         let above_mount = || {
@@ -203,21 +203,21 @@ impl<T: Tree> Layers<T> {
                 .iter()
                 .any(|layer| layer.at != path && layer.at.starts_with(path))
         };
-        Ok(if entry == Entry::Missing && above_mount() {
-            Entry::Directory
+        Ok(if entry == TreeEntry::Missing && above_mount() {
+            TreeEntry::Directory
         } else {
             entry
         })
     }
 
-    /// The layer that `path` is in, and the path within it: the last one that lies over `path`,
-    /// since a later mount hides what earlier ones put at or beneath its place.
-    fn cover<'a>(&'a self, path: &'a Path) -> (usize, &'a Layer<T>, &'a Path) {
+    /// The layer of `path`, and the path within it. The last layer that covers `path` counts, because a
+    /// later mount hides earlier mounts at or beneath its path.
+    fn cover<'a>(&'a self, path: &'a Path) -> (usize, &'a TreeLayer<T>, &'a Path) {
         let layers = self.layers.iter().enumerate().rev();
         let covering = layers
             .filter_map(|(index, layer)| Some((index, layer, path.strip_prefix(&layer.at).ok()?)))
             .next();
-        // Paths are absolute and the first layer lies at "/", so there always is one.
+        // Paths are absolute and the first layer covers "/", so there always is a layer.
         covering.unwrap_or((0, &self.layers[0], path))
     }
 }

@@ -1,11 +1,11 @@
-//! What the plan may know of a container's files before the container exists: names, kinds and
-//! contents, as they will be once the spec's mounts lie over the root filesystem.
+//! A view of a container's files before the container exists: names, kinds and contents, as they will
+//! be once the spec's mounts are made over the root filesystem.
 //!
-//! The root filesystem is hostile and the caller is root, so no path of it is ever given to the
-//! kernel to resolve freely: [`layers`] walks it component by component, [`host`] opens each step
-//! beneath an open directory.
+//! The root filesystem is hostile and the caller is root. So the kernel never resolves a whole path of
+//! it: [`layers`] walks the path component by component, and [`host`] opens each step beneath an open
+//! directory.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 mod host;
 mod layers;
@@ -16,39 +16,54 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use self::host::RootfsView;
+pub use self::host::{RootfsView, mount_places, open_root};
 pub use crate::mounts::KernelFs;
 
-use crate::error::ErrorKind;
+use crate::error_kind::ErrorKind;
 
-/// A read-only look at the files of a container that is about to be made.
+/// A read-only view of the files of a container that is about to be made.
 ///
-/// Paths are the container's own, absolute; symlinks are followed as the container would.
+/// Paths are absolute paths in the container. Symlinks are followed as in the container.
 pub trait View {
     /// An open regular file, positioned at its start.
     type File: Read + Seek;
 
-    /// Says what is at `path`.
+    /// Finds what is at `path`.
     ///
     /// # Errors
-    /// [`ViewError::NotFound`] if there is nothing, and others if it cannot be known.
+    /// [`ViewError::NotFound`] if nothing is there, others if the lookup fails.
     fn resolve(&self, path: &Path) -> Result<Resolved, ViewError>;
 
-    /// Opens the regular file at `path` for reading. Anything else there is never opened.
+    /// Opens the regular file at `path` for reading. Other kinds of files are never opened.
     ///
     /// # Errors
     /// As [`View::resolve`], and [`ViewError::NotRegular`].
     fn open(&self, path: &Path) -> Result<Self::File, ViewError>;
 
-    /// The names in the directory at `path`, sorted; no more than `most` of them, as the file system
-    /// gives them. Names that are only there because a mount of the spec is are not among them.
+    /// The names in the directory at `path`, sorted: the first `most` that the file system lists. Names
+    /// that exist only because of a mount of the spec are not listed.
     ///
     /// # Errors
-    /// As [`View::resolve`], and [`ViewError::NotFound`] if it is no directory.
+    /// As [`View::resolve`], and [`ViewError::NotFound`] if it is not a directory.
     fn names(&self, path: &Path, most: usize) -> Result<Vec<OsString>, ViewError>;
 
     /// What each mount of the spec becomes, in the spec's order.
     fn mounts(&self) -> &[MountPoint];
+
+    /// Whose network the container has.
+    ///
+    /// # Errors
+    /// [`ViewError::Network`] if that cannot be said.
+    fn network(&self) -> Result<HostNetwork, ViewError>;
+}
+
+/// Whether a container shares the network of its node: a pod with `hostNetwork`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// It has the node's.
+    Shared,
+    /// It has its own, or its pod's.
+    Separate,
 }
 
 /// What is at a path.
@@ -58,8 +73,8 @@ pub struct Resolved {
     pub path: PathBuf,
     /// Its kind.
     pub kind: FileKind,
-    /// Whether a guest might not get there by the path it was asked for: an absolute symlink, or
-    /// one that climbs, is refused by WASI hosts even where it stays beneath the root.
+    /// Whether a guest may be unable to use the requested path: WASI hosts refuse a symlink that is
+    /// absolute or that climbs, even if it stays beneath the root.
     pub detour: bool,
 }
 
@@ -80,26 +95,26 @@ pub struct MountPoint {
     /// Its destination without symlinks, `.` and `..`.
     pub path: PathBuf,
     /// What is there.
-    pub content: Content,
-    /// The kernel's own file systems that a recursive bind mount brings along, by their place in
-    /// the container.
+    pub content: MountContent,
+    /// The kernel's own file systems that come with a recursive bind mount, as paths in the
+    /// container.
     pub brings: Vec<(PathBuf, KernelFs)>,
 }
 
-/// What a mount holds.
+/// The content of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum MountContent {
     /// A directory.
     Directory,
     /// A single file.
     File,
-    /// Something that a Wasm guest does not get; it stays unmounted.
-    Refused(Refusal),
+    /// Something that a Wasm guest does not get. It is not mounted.
+    Refused(MountRefusal),
 }
 
-/// Why a mount is not for a Wasm guest.
+/// Why a Wasm guest does not get a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum MountRefusal {
     /// It is one of the kernel's own file systems.
     Kernel(KernelFs),
     /// It is a device node other than the few that every program needs.
@@ -108,50 +123,57 @@ pub enum Refusal {
     Socket,
 }
 
-impl Refusal {
+impl MountRefusal {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Kernel(fs) => fs.reason(),
             Self::Device => "a Wasm guest gets no device but null, zero, full, random and urandom",
-            Self::Socket => "WASI preview 1 cannot connect to a socket",
+            Self::Socket => "no rule lets it connect to this socket",
         }
     }
 }
 
-/// Why the container's files could not be looked at.
+/// Why a lookup in the container's files failed.
 #[derive(Debug, Error)]
 pub enum ViewError {
     /// Nothing is there.
-    #[error("{path:?} is not in the container: correct the path or add the file")]
+    #[error(
+        "cannot find {path:?} in the container: it does not exist; correct the path or add the file"
+    )]
     NotFound {
-        /// The path that was asked for.
+        /// The requested path.
         path: PathBuf,
     },
-    /// Symlinks lead in a circle, or through too many of them.
-    #[error("{path:?} passes through more than 40 symlinks: remove the loop from the image")]
+    /// The path passes through too many symlinks, or through a loop of them.
+    #[error(
+        "cannot look up {path:?} in the container: it passes through more than 40 symlinks; remove \
+         the loop from the image"
+    )]
     Loop {
-        /// The path that was asked for.
+        /// The requested path.
         path: PathBuf,
     },
     /// A directory, device, socket or FIFO where a file is needed.
-    #[error("{path:?} is not a regular file, so it is not opened: correct the path")]
+    #[error("cannot open {path:?} in the container: it is not a regular file; correct the path")]
     NotRegular {
-        /// The path that was asked for.
+        /// The requested path.
         path: PathBuf,
     },
-    /// The root filesystem is not there.
+    /// The root filesystem cannot be opened.
     #[error(
-        "cannot open the root filesystem {path:?}: {source}; mount it before the container is created"
+        "cannot open the root filesystem {path:?}: {source}; mount it before the container is \
+         created"
     )]
     Root {
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The source of a bind mount is not there.
+    /// The source of a bind mount cannot be opened.
     #[error(
-        "cannot bind {host:?} to {destination:?}: {source}; create it on the node or correct the mount"
+        "cannot bind {host:?} to {destination:?}: {source}; create it on the node or correct the \
+         mount"
     )]
     BindSource {
         /// The mount's source.
@@ -171,7 +193,8 @@ pub enum ViewError {
     },
     /// A mount would replace the root filesystem.
     #[error(
-        "cannot mount over {destination:?}, which is the root of the container: mount beneath a directory of its own"
+        "cannot mount over {destination:?}: it is the root of the container; mount on a \
+         directory of its own"
     )]
     MountOverRoot {
         /// The mount's destination, perhaps a symlink of the image.
@@ -185,10 +208,21 @@ pub enum ViewError {
         /// The cause.
         source: io::Error,
     },
-    /// The kernel refused a look.
-    #[error("cannot look up {path:?} in the container: {source}")]
+    /// The network namespace of the container cannot be looked at.
+    #[error(
+        "cannot look at the network namespace {path:?}: {source}; create it before the container \
+         is created"
+    )]
+    Network {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error("cannot look up {path:?} in the container: {source}; check the file system beneath it")]
     Io {
-        /// The path that was asked for.
+        /// The requested path.
         path: PathBuf,
         /// The cause.
         source: io::Error,
@@ -208,6 +242,7 @@ impl ViewError {
             | Self::Root { .. }
             | Self::BindSource { .. }
             | Self::MountTable { .. }
+            | Self::Network { .. }
             | Self::Io { .. } => ErrorKind::FailedPrecondition,
         }
     }

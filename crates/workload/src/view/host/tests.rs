@@ -1,4 +1,4 @@
-//! The real view against root filesystems that mean harm.
+//! The real view against hostile root filesystems.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -7,12 +7,12 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use nix::unistd::mkfifo;
-use oci_spec::runtime::{Mount, MountBuilder};
+use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder, Mount, MountBuilder};
 use tempfile::TempDir;
 
 use super::*;
 use crate::view::FileKind;
-use crate::{ErrorKind, PlanError, Policy, Work, decide};
+use crate::{ErrorKind, PlanError, Planned, Policy, decide};
 
 /// A host with a container's root filesystem in one folder and other files beside it.
 struct Host {
@@ -101,7 +101,7 @@ fn an_absolute_symlink_stays_beneath_the_root() {
 }
 
 #[test]
-fn a_directory_that_is_listed_is_the_images_own() {
+fn listed_directory_is_beneath_the_root() {
     let host = Host::new();
     host.write("rootfs/bin/a", "");
     host.write("rootfs/bin/b", "");
@@ -117,7 +117,7 @@ fn a_directory_that_is_listed_is_the_images_own() {
 }
 
 #[test]
-fn climbing_ends_at_the_root() {
+fn dot_dot_never_leaves_the_root() {
     let host = Host::new();
     host.write("rootfs/etc/passwd", "of the image");
     host.link("../../../../../../../../etc/passwd", "rootfs/a/b/up");
@@ -133,12 +133,12 @@ fn magic_links_of_the_host_are_not_followed() {
     let mut host = Host::new();
     host.link("/proc/self/root/etc/passwd", "rootfs/file");
     assert_not_found(&host.read("/file"));
-    // Even with the host's proc bound in, which is refused.
+    // A bind mount of the host's proc is refused.
     host.bind("/proc", "/proc", "rbind");
     assert_not_found(&host.read("/file"));
 }
 
-/// What a volume brings there would stand for the image that was looked at, its /dev above all.
+/// A volume over the root would replace the image that was checked, and its /dev.
 #[test]
 fn nothing_is_mounted_over_the_root() {
     for destination in ["/", "/x/..", "/link", "/link/../link"] {
@@ -157,7 +157,7 @@ fn nothing_is_mounted_over_the_root() {
 }
 
 #[test]
-fn loops_end() {
+fn symlink_loop_is_an_error() {
     let host = Host::new();
     host.link("b", "rootfs/a");
     host.link("/a", "rootfs/b");
@@ -169,7 +169,7 @@ fn loops_end() {
 }
 
 #[test]
-fn a_long_chain_of_names_ends() {
+fn long_names_and_long_paths_are_resolved_or_not_found() {
     let host = Host::new();
     let long = "x".repeat(300);
     assert_not_found(&host.read(&format!("/{long}")));
@@ -187,7 +187,8 @@ fn only_regular_files_are_opened() {
     let _socket = UnixListener::bind(host.path("rootfs/socket")).unwrap();
     fs::create_dir(host.path("rootfs/directory")).unwrap();
     host.bind("/dev/null", "/null", "bind");
-    // Opening a FIFO waits for a writer, so a wrong open would hang: another thread does it.
+    // To open a FIFO blocks until there is a writer. Another thread opens it, so that a wrong open fails this
+    // test instead of blocking it.
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for path in ["/fifo", "/socket", "/directory", "/null", "/"] {
@@ -205,13 +206,16 @@ fn only_regular_files_are_opened() {
 
 #[test]
 fn a_directory_that_becomes_a_symlink_is_not_followed() {
-    // The walk found a directory; by the time of the next look the image's owner has swapped it.
+    // The walk found a directory. Before the next access the image's owner replaces it.
     let host = Host::new();
     host.link(host.path(""), "rootfs/swapped");
     let tree = HostTree::open(&host.path("rootfs"), BindDepth::Recursive).unwrap();
     let error = tree.open(Path::new("swapped/secret")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
-    assert_eq!(tree.entry(Path::new("../secret")).unwrap(), Entry::Missing);
+    assert_eq!(
+        tree.entry(Path::new("../secret")).unwrap(),
+        TreeEntry::Missing
+    );
 }
 
 #[test]
@@ -233,7 +237,7 @@ fn mounts_lie_over_the_root_filesystem() {
     assert_not_found(&host.read("/app/only-in-image"));
     let made = host.view().resolve(Path::new("/made/on")).unwrap();
     assert_eq!(made.kind, FileKind::Directory);
-    // `..` leaves a mount towards the directory that it is mounted in.
+    // `..` leads from a mount to the directory in which it is mounted.
     assert_eq!(
         host.read("/app/deep/../main.py").unwrap(),
         "of the file mount"
@@ -252,7 +256,7 @@ fn a_later_mount_hides_earlier_ones_beneath_it() {
 }
 
 #[test]
-fn links_within_a_mount_are_the_containers() {
+fn symlinks_within_a_mount_resolve_in_the_container() {
     let mut host = Host::new();
     host.write("rootfs/etc/passwd", "of the image");
     host.link("/etc/passwd", "source/absolute");
@@ -288,12 +292,12 @@ fn tmpfs_is_empty_and_kernel_file_systems_are_not_there() {
         host.mounts.push(mount.build().unwrap());
     }
     assert_not_found(&host.read("/tmp/x"));
-    // It stays unmounted, so what the image has there is there.
+    // It is not mounted, so the image's files are visible there.
     assert_eq!(host.read("/proc/x").unwrap(), "of the image");
 }
 
 #[test]
-fn what_is_not_for_a_guest_is_refused_by_what_it_is() {
+fn kernel_file_systems_sockets_and_devices_are_refused_for_a_guest() {
     let mut host = Host::new();
     let _socket = UnixListener::bind(host.path("socket")).unwrap();
     host.link("/proc/self", "link-to-proc");
@@ -304,24 +308,24 @@ fn what_is_not_for_a_guest_is_refused_by_what_it_is() {
     host.bind(host.path("socket"), "/e", "bind");
     host.bind("/dev/tty", "/f", "bind");
     host.bind("/dev/urandom", "/g", "bind");
-    let contents: Vec<Content> = host
+    let contents: Vec<MountContent> = host
         .view()
         .mounts()
         .iter()
         .map(|mount| mount.content)
         .collect();
-    let proc = Content::Refused(Refusal::Kernel(KernelFs::Proc));
-    let sysfs = Content::Refused(Refusal::Kernel(KernelFs::Sysfs));
-    let socket = Content::Refused(Refusal::Socket);
-    let device = Content::Refused(Refusal::Device);
+    let proc = MountContent::Refused(MountRefusal::Kernel(KernelFs::Proc));
+    let sysfs = MountContent::Refused(MountRefusal::Kernel(KernelFs::Sysfs));
+    let socket = MountContent::Refused(MountRefusal::Socket);
+    let device = MountContent::Refused(MountRefusal::Device);
     assert_eq!(
         contents,
-        [proc, sysfs, proc, proc, socket, device, Content::File]
+        [proc, sysfs, proc, proc, socket, device, MountContent::File]
     );
 }
 
 #[test]
-fn kernel_file_systems_do_not_come_with_the_whole_node() {
+fn kernel_file_systems_beneath_a_recursive_bind_are_masked() {
     let mut host = Host::new();
     host.bind("/", "/host", "rbind");
     let view = host.view();
@@ -338,7 +342,7 @@ fn kernel_file_systems_do_not_come_with_the_whole_node() {
     }
     assert_not_found(&host.read("/host/proc/version"));
     assert!(host.read("/host/etc/passwd").is_ok());
-    // A shallow bind leaves them behind.
+    // A non-recursive bind leaves them out.
     host.mounts.clear();
     host.bind("/", "/host", "bind");
     assert_eq!(host.view().mounts()[0].brings, []);
@@ -346,7 +350,7 @@ fn kernel_file_systems_do_not_come_with_the_whole_node() {
 }
 
 #[test]
-fn what_cannot_be_bound_says_so() {
+fn missing_or_relative_bind_source_is_an_error() {
     let mut host = Host::new();
     host.bind(host.path("none"), "/data", "rbind");
     let error = RootfsView::new(&host.path("rootfs"), &host.spec())
@@ -372,14 +376,15 @@ fn what_cannot_be_bound_says_so() {
 }
 
 #[test]
-fn the_interpreter_is_the_file_that_was_looked_at() {
+fn interpreter_stays_the_file_that_was_checked() {
     let host = Host::new();
     host.write("rootfs/bin/python.wasm", "\0asm\u{1}\0\0\0first");
     let mut spec = host.spec();
     let mut process = spec.process().clone().unwrap();
     process.set_args(Some(vec!["python".to_owned()]));
     spec.set_process(Some(process));
-    let Work::Wasm(_, mut file) = decide(&spec, &Policy::default(), &host.view()).unwrap() else {
+    let Planned::Wasm(_, mut file) = decide(&spec, &Policy::default(), &host.view()).unwrap()
+    else {
         panic!("it is Wasm");
     };
     fs::remove_file(host.path("rootfs/bin/python.wasm")).unwrap();
@@ -390,7 +395,7 @@ fn the_interpreter_is_the_file_that_was_looked_at() {
 }
 
 #[test]
-fn a_hostile_interpreter_is_an_error_not_a_wait() {
+fn fifo_or_link_out_of_the_root_is_no_interpreter() {
     let host = Host::new();
     fs::create_dir(host.path("rootfs/bin")).unwrap();
     mkfifo(&host.path("rootfs/bin/python"), Mode::S_IRWXU).unwrap();
@@ -407,12 +412,12 @@ fn a_hostile_interpreter_is_an_error_not_a_wait() {
 }
 
 #[test]
-fn mountinfo_is_read_as_proc_5_says() {
+fn only_kernel_file_systems_are_listed() {
     let text = b"22 28 0:21 / /proc rw,nosuid - proc proc rw\n\
         23 28 0:22 / /a\\040b/sys rw shared:7 master:1 - sysfs sysfs rw\n\
         24 28 8:1 / / rw - ext4 /dev/sda1 rw\n\
         garbage\n";
-    let mounts: Vec<_> = kernel_mounts(text).collect();
+    let mounts: Vec<_> = kernel_mounts(mountinfo::parse(text)).collect();
     assert_eq!(
         mounts,
         [
@@ -420,5 +425,40 @@ fn mountinfo_is_read_as_proc_5_says() {
             (PathBuf::from("/a b/sys"), KernelFs::Sysfs)
         ]
     );
-    assert_eq!(unescape(b"a\\134b\\"), Path::new("a\\b\\"));
+}
+
+/// A pod with `hostNetwork` has the path of a namespace like any other.
+#[test]
+fn network_of_the_node_is_known_by_its_namespace() {
+    let network = |path: Option<Option<&str>>| {
+        let namespaces = path.map(|path| {
+            let mut namespace = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network);
+            if let Some(path) = path {
+                namespace = namespace.path(path);
+            }
+            namespace.build().unwrap()
+        });
+        let linux = LinuxBuilder::default().namespaces(Vec::from_iter(namespaces));
+        let mut spec = Spec::default();
+        spec.set_linux(Some(linux.build().unwrap()));
+        let host = Host::new();
+        let view = RootfsView::new(&host.path("rootfs"), &spec).unwrap();
+        view.network().map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        network(None),
+        Ok(HostNetwork::Shared),
+        "it stays where it is"
+    );
+    assert_eq!(network(Some(None)), Ok(HostNetwork::Separate), "a new one");
+    let own = Some(Some("/proc/self/ns/net"));
+    assert_eq!(network(own), Ok(HostNetwork::Shared));
+    // Another namespace than the network's, so that the test needs no rights.
+    let other = Some(Some("/proc/self/ns/uts"));
+    assert_eq!(network(other), Ok(HostNetwork::Separate));
+    let missing = network(Some(Some("/nonexistent/net"))).unwrap_err();
+    assert!(
+        missing.contains("cannot look at the network namespace"),
+        "{missing}"
+    );
 }

@@ -1,0 +1,174 @@
+//! The ceiling: the most that a container may be granted.
+
+use std::fmt::Display;
+
+use thiserror::Error;
+
+use crate::address::AddressClass;
+use crate::host::HostPattern;
+use crate::rule::{ConnectRule, ListenRule};
+use crate::rules::{NetworkMode, NetworkRules};
+use crate::{CONNECT_ANNOTATION, LISTEN_ANNOTATION, NETWORK_ANNOTATION};
+
+/// Something that exceeds a ceiling.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{what:?} exceeds it: it allows {allowed}")]
+pub struct CeilingError {
+    /// The annotation that asks for it, or would.
+    pub annotation: &'static str,
+    /// The name of the setting in [`NetworkRules`].
+    pub setting: &'static str,
+    /// The rule, or the mode.
+    pub what: String,
+    /// What the ceiling allows of this, in words.
+    pub allowed: String,
+}
+
+impl NetworkRules {
+    /// Whether all of it is beneath `ceiling`. A rule has to be beneath one rule of the ceiling, or beneath its mode.
+    ///
+    /// A rule by name is beneath a rule by address, if the ports are: which of its addresses are reached
+    /// is checked when it is used.
+    ///
+    /// # Errors
+    /// The first mode or rule that is not.
+    pub fn check(&self, ceiling: &Self) -> Result<(), CeilingError> {
+        if self.mode == NetworkMode::Pod && ceiling.mode == NetworkMode::None {
+            return Err(CeilingError {
+                annotation: NETWORK_ANNOTATION,
+                setting: "mode",
+                what: self.mode.to_string(),
+                allowed: "none".to_owned(),
+            });
+        }
+        if let Some(rule) = self.listen.iter().find(|rule| !ceiling.has_listen(rule)) {
+            return Err(CeilingError {
+                annotation: LISTEN_ANNOTATION,
+                setting: "listen",
+                what: rule.to_string(),
+                allowed: allowed(ceiling.mode, &ceiling.listen),
+            });
+        }
+        if let Some(rule) = self.connect.iter().find(|rule| !ceiling.has_connect(rule)) {
+            return Err(CeilingError {
+                annotation: CONNECT_ANNOTATION,
+                setting: "connect",
+                what: rule.to_string(),
+                allowed: allowed(ceiling.mode, &ceiling.connect),
+            });
+        }
+        Ok(())
+    }
+
+    /// What of it is beneath `ceiling`: whole rules, as in [`NetworkRules::check`].
+    #[must_use]
+    pub fn cut(&self, ceiling: &Self) -> Self {
+        let mode = match (self.mode, ceiling.mode) {
+            (NetworkMode::Pod, NetworkMode::Pod) => NetworkMode::Pod,
+            _ => NetworkMode::None,
+        };
+        let listen = self.listen.iter().filter(|rule| ceiling.has_listen(rule));
+        let connect = self.connect.iter().filter(|rule| ceiling.has_connect(rule));
+        Self {
+            mode,
+            listen: listen.cloned().collect(),
+            connect: connect.cloned().collect(),
+        }
+    }
+
+    pub(crate) fn has_listen(&self, rule: &ListenRule) -> bool {
+        let by_mode = self.mode == NetworkMode::Pod && matches!(rule, ListenRule::Ports { .. });
+        by_mode || self.listen.iter().any(|own| own.covers(rule))
+    }
+
+    pub(crate) fn has_connect(&self, rule: &ConnectRule) -> bool {
+        let by_mode = self.mode == NetworkMode::Pod
+            && match rule {
+                ConnectRule::Dns => true,
+                ConnectRule::Unix(_) => false,
+                ConnectRule::Host { host, .. } => match host {
+                    HostPattern::Block(block) => matches!(
+                        block.class(),
+                        AddressClass::Ordinary | AddressClass::Loopback
+                    ),
+                    HostPattern::Every | HostPattern::Localhost | HostPattern::Name(_) => true,
+                },
+            };
+        by_mode || self.connect.iter().any(|own| own.covers(rule))
+    }
+}
+
+fn allowed<R: Display>(mode: NetworkMode, rules: &[R]) -> String {
+    /// More would hide the error in a log.
+    const SHOWN: usize = 8;
+    let mut words: Vec<String> = Vec::new();
+    if mode == NetworkMode::Pod {
+        words.push("the pod's network".to_owned());
+    }
+    words.extend(rules.iter().take(SHOWN).map(ToString::to_string));
+    if rules.len() > SHOWN {
+        words.push(format!("{} more", rules.len() - SHOWN));
+    }
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+impl ListenRule {
+    /// Whether all that `other` allows is allowed by this rule too.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Ports { transport, ports },
+                Self::Ports {
+                    transport: other,
+                    ports: others,
+                },
+            ) => transport == other && ports.covers(*others),
+            (Self::Unix(path), Self::Unix(other)) => path.covers(other),
+            _ => false,
+        }
+    }
+}
+
+impl ConnectRule {
+    /// Whether all that `other` allows is allowed by this rule too, or is checked against it when it is used.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Host {
+                    transport,
+                    host,
+                    ports,
+                },
+                Self::Host {
+                    transport: other,
+                    host: hosts,
+                    ports: others,
+                },
+            ) => transport == other && ports.covers(*others) && host.covers(hosts),
+            (Self::Unix(path), Self::Unix(other)) => path.covers(other),
+            (Self::Dns, Self::Dns) => true,
+            _ => false,
+        }
+    }
+}
+
+impl HostPattern {
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Every, Self::Every | Self::Name(_)) | (Self::Localhost, Self::Localhost) => true,
+            (Self::Every, Self::Block(block)) => block.class() == AddressClass::Ordinary,
+            (Self::Localhost, Self::Block(block)) => block.class() == AddressClass::Loopback,
+            (Self::Block(own), Self::Block(block)) => {
+                own.covers(block) && own.class() == block.class()
+            }
+            // Its addresses are checked against the ceiling when it is used.
+            (Self::Block(own), Self::Name(_)) => own.class() == AddressClass::Ordinary,
+            (Self::Name(own), Self::Name(name)) => own == name,
+            _ => false,
+        }
+    }
+}

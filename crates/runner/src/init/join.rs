@@ -1,0 +1,201 @@
+//! Makes a further process in a running container.
+//!
+//! Called by `container::exec`. As at create, three processes take part: the runner, the stage, which joins the
+//! cgroup and the namespaces, and its child, which libcontainer's process step turns into what the spec
+//! describes. The container's own processes may be hostile and can see the last two: so the stage closes
+//! what leads to the host before it joins, and no process of the three can be traced.
+#![forbid(unsafe_code)]
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    fs,
+    io::ErrorKind,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use libcontainer::{
+    notify_socket::NotifyListener,
+    process::channel::{InitReceiver, MainSender},
+};
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+use super::{
+    adjust_oom_score,
+    channels::{ChildEnds, RunnerEnds},
+    error::{InitError, failed, of_libcontainer},
+    finish, fork_stage,
+    process::ProcessStep,
+    report::{Report, Reporter},
+    stage,
+};
+use crate::{
+    affinity::ExecAffinity,
+    cgroup,
+    executor::{Failures, InitProcess},
+    keyring,
+    sys::{self, OnlyThread, Parent},
+    target::{Target, Whereabouts},
+    user_namespace::become_root,
+};
+
+/// A process that is to be made in a running container.
+pub(crate) struct FurtherProcess<'a> {
+    pub(crate) id: &'a str,
+    /// The fitted spec of the process.
+    pub(crate) spec: &'a Spec,
+    /// A directory of the container on the host.
+    pub(crate) state: &'a Path,
+    pub(crate) target: &'a Target,
+    pub(crate) whereabouts: &'a Whereabouts,
+    /// The directories of the container's cgroup.
+    pub(crate) cgroup: &'a [PathBuf],
+    pub(crate) affinity: ExecAffinity,
+    pub(crate) program: InitProcess,
+}
+
+/// Makes the process, and returns once it runs.
+pub(crate) fn join(process: &FurtherProcess<'_>) -> Result<Pid, InitError> {
+    adjust_oom_score(process.spec)?;
+    sys::forbid_dumps().map_err(failed("make this process untraceable"))?;
+    let listener = started_listener(process.state)?;
+    let (pid, ours) = fork_stage(|ours, theirs| join_and_fork(process, &listener, ours, theirs))?;
+    finish(pid, ours, attend)?;
+    Ok(pid)
+}
+
+/// Waits until the process runs its program.
+fn attend(ours: &mut RunnerEnds) -> Result<(), InitError> {
+    let reason = |ours: &mut RunnerEnds, otherwise: InitError| match ours.from_init.next() {
+        Ok(Some(Report::Failed(reason))) => InitError::Failed(reason),
+        _ => otherwise,
+    };
+    if let Err(error) = ours.receiver.wait_for_init_ready() {
+        return Err(reason(ours, of_libcontainer(&error)));
+    }
+    if let Err(error) = ours.from_init.go_on() {
+        return Err(reason(ours, failed("let the process go on")(error)));
+    }
+    // Its end of the socket is closed when it runs.
+    match ours.from_init.next().map_err(failed("read a report"))? {
+        None => Ok(()),
+        Some(Report::Failed(reason)) => Err(InitError::Failed(reason)),
+        Some(_) => Err(InitError::Ended),
+    }
+}
+
+/// What libcontainer waits on until a container is started: one that has been. A further process waits for the
+/// runner in another way, which also notices that the runner has ended.
+fn started_listener(state: &Path) -> Result<NotifyListener, InitError> {
+    let directory = state.join(format!("exec-{}", std::process::id()));
+    let made = || {
+        // A runner that had the same number was killed.
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed(format!("remove {}", directory.display()))(error));
+            }
+            _ => {}
+        }
+        fs::create_dir(&directory).map_err(failed(format!("make {}", directory.display())))?;
+        let path = directory.join("start");
+        let listener = NotifyListener::new(&path).map_err(|e| of_libcontainer(&e))?;
+        // The path may be longer than an address.
+        let here = fs::File::open(&directory).map_err(failed("open the state"))?;
+        let short = format!("/proc/self/fd/{}/start", here.as_raw_fd());
+        UnixStream::connect(short).map_err(failed("connect to its own socket"))?;
+        Ok(listener)
+    };
+    let made = made();
+    let removed = fs::remove_dir_all(&directory);
+    let made = made?;
+    removed.map_err(failed(format!("remove {}", directory.display())))?;
+    Ok(made)
+}
+
+/// Joins the container and forks the process. Returns an exit code.
+fn join_and_fork(
+    process: &FurtherProcess<'_>,
+    listener: &NotifyListener,
+    ours: RunnerEnds,
+    theirs: ChildEnds,
+) -> i32 {
+    let ChildEnds {
+        stage: reporter,
+        init,
+        sender,
+        answers,
+    } = theirs;
+    stage::reported(reporter, ours, |reporter| {
+        let (highest, alone) = enter(process)?;
+        stage::fork_without(reporter, &alone, Parent::ItsParent, || {
+            let report = Rc::new(RefCell::new(init));
+            let Err(reason) =
+                become_process(process, listener, highest, &report, (sender, answers));
+            // A report that cannot be sent means that the runner has ended.
+            let _ = report.borrow_mut().report(&Report::Failed(reason));
+            1
+        })
+        .map_err(|e| format!("cannot fork the process: {e}"))
+    })
+}
+
+/// Joins the cgroup and the namespaces. Returns what had to be looked up in the host's /proc: the highest number
+/// of an open descriptor, and that this process may fork.
+fn enter(process: &FurtherProcess<'_>) -> Result<(RawFd, OnlyThread), String> {
+    let affinity = |errno| format!("cannot set process.execCPUAffinity: {errno}");
+    process.affinity.set_initial().map_err(affinity)?;
+    cgroup::join(process.cgroup, &process.whereabouts.cgroup)
+        .map_err(|e| format!("cannot join the container's cgroup: {e}"))?;
+    process.affinity.set_final().map_err(affinity)?;
+    let highest =
+        sys::highest_descriptor().map_err(|e| format!("cannot list the descriptors: {e}"))?;
+    let alone = OnlyThread::check().map_err(|e| format!("cannot fork the process: {e}"))?;
+    let keep = process
+        .program
+        .keeps_while_joining(process.target.descriptor());
+    sys::close_files_except(&keep, highest)
+        .map_err(|e| format!("cannot close the host's files: {e}"))?;
+    process
+        .target
+        .enter(process.whereabouts)
+        .map_err(|e| format!("cannot join the container's namespaces: {e}"))?;
+    sys::close_inherited(process.target.descriptor());
+    if process.whereabouts.has_user_namespace() {
+        become_root()?;
+    }
+    Ok((highest, alone))
+}
+
+/// Becomes the process. Returns only a failure.
+fn become_process(
+    process: &FurtherProcess<'_>,
+    listener: &NotifyListener,
+    highest: RawFd,
+    report: &Rc<RefCell<Reporter>>,
+    (mut sender, mut answers): (MainSender, InitReceiver),
+) -> Result<Infallible, String> {
+    // A killed runner leaves no process, wherever this one waits: also in a volume that does not answer.
+    sys::end_with_parent().map_err(|e| format!("cannot tie the process to the runner: {e}"))?;
+    keyring::join_existing(&keyring::name(process.id))
+        .map_err(|e| format!("cannot join the container's session keyring: {e}"))?;
+    sys::take_null_of_the_container()
+        .map_err(|e| format!("cannot open /dev/null of the container: {e}"))?;
+    let mut program = process.program.clone();
+    program.highest = highest;
+    program.failures = Failures::Runner(Rc::clone(report));
+    let step = ProcessStep {
+        id: process.id,
+        spec: process.spec,
+        rootfs: "/".into(),
+        cgroup: "/".into(),
+        listener: listener.clone(),
+        program,
+    };
+    step.run(&mut sender, &mut answers)
+}

@@ -1,0 +1,394 @@
+//! Further processes in running containers: as root, on this machine's kernel and cgroups.
+
+// Other tests use the rest of it.
+#[allow(dead_code)]
+#[path = "support/guests.rs"]
+mod guests;
+// Other tests use the rest of it.
+#[allow(dead_code)]
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::PathBuf,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use support::{TestContainer, status, wait, wait_until};
+use wasm_interp_runner_client::{RunnerError, Workload};
+
+/// A program that runs until it is killed.
+const SLEEP: [&str; 3] = ["busybox", "sleep", "1000"];
+
+/// A container that runs until it is killed, and the file that its further processes write to.
+struct ExecTest {
+    container: TestContainer,
+    output: tempfile::NamedTempFile,
+}
+
+impl ExecTest {
+    fn start(mut container: TestContainer) -> Self {
+        container.create().expect("create");
+        container.start().expect("start");
+        Self {
+            container,
+            output: tempfile::NamedTempFile::new().expect("output"),
+        }
+    }
+
+    fn native() -> Self {
+        Self::start(TestContainer::native(&SLEEP))
+    }
+
+    fn spawn(&self, process: &Value) -> Result<(Pid, Workload), RunnerError> {
+        let (pid, workload) = self.container.exec(process, self.output.as_file())?;
+        Ok((Pid::from_raw(pid), workload))
+    }
+
+    /// Exit code and output of a further process.
+    fn run(&self, process: &Value) -> Result<(i32, String), RunnerError> {
+        let before = self.written().len();
+        let (pid, _) = self.spawn(process)?;
+        let code = wait(pid).expect("it ends");
+        Ok((code, self.written()[before..].to_owned()))
+    }
+
+    fn shell(&self, script: &str) -> (i32, String) {
+        let process = self.container.process_of(&["sh", "-c", script]);
+        self.run(&process).expect("exec")
+    }
+
+    fn written(&self) -> String {
+        fs::read_to_string(self.output.path()).expect("read")
+    }
+
+    fn end(self) {
+        self.end_with(None);
+    }
+
+    /// The kernel ends a further process with the pid namespace, whose end waits until it is reaped.
+    fn end_with(self, exec: Option<Pid>) {
+        self.container.signal(Signal::SIGKILL);
+        if let Some(exec) = exec {
+            assert_eq!(wait(exec), Some(137));
+        }
+        assert_eq!(self.container.wait(), 137);
+        self.container.delete(false).expect("delete");
+        self.container.assert_nothing_left();
+    }
+}
+
+/// What can be seen of a process from outside, without what differs between any two.
+fn looks(pid: Pid) -> BTreeMap<String, String> {
+    const STATUS: [&str; 18] = [
+        "Name",
+        "Umask",
+        "Uid",
+        "Gid",
+        "Groups",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+        "Cpus_allowed_list",
+        "TracerPid",
+    ];
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect(file);
+    let link = |path: &str| {
+        fs::read_link(format!("/proc/{pid}/{path}")).map(|link| link.display().to_string())
+    };
+    let mut looks = BTreeMap::new();
+    let text = read("status");
+    for name in STATUS {
+        looks.insert(name.to_owned(), status(&text, name).to_owned());
+    }
+    for name in ["cgroup", "mnt", "net", "ipc", "uts", "user", "pid", "time"] {
+        let namespace = link(&format!("ns/{name}")).expect("namespace");
+        looks.insert(format!("ns/{name}"), namespace);
+    }
+    for file in ["cgroup", "limits", "oom_score_adj", "mountinfo", "cmdline"] {
+        looks.insert(file.to_owned(), read(file));
+    }
+    // Without AppArmor or SELinux it cannot be read.
+    let profile = fs::read_to_string(format!("/proc/{pid}/attr/current"));
+    looks.insert("attr".to_owned(), profile.unwrap_or_default());
+    for name in ["root", "cwd", "exe"] {
+        looks.insert(name.to_owned(), link(name).expect(name));
+    }
+    let mut descriptors: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("descriptors")
+        .map(|entry| entry.expect("entry").file_name().into())
+        .collect();
+    descriptors.sort();
+    looks.insert("fd".to_owned(), format!("{descriptors:?}"));
+    looks
+}
+
+fn wait_for_program(pid: Pid, name: &str) {
+    wait_until(&format!("it runs {name}"), || {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    });
+}
+
+/// A spec that says much.
+fn particular(container: &mut TestContainer) {
+    let some = ["CAP_NET_BIND_SERVICE", "CAP_CHOWN", "CAP_SYS_CHROOT"];
+    let process = &mut container.spec["process"];
+    process["user"] =
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [1002, 1003], "umask": 0o027 });
+    process["capabilities"] = json!({
+        "bounding": some, "effective": some, "permitted": some,
+        "inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"],
+    });
+    process["noNewPrivileges"] = json!(true);
+    process["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
+    process["oomScoreAdj"] = json!(500);
+    container.spec["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 }],
+    });
+}
+
+fn assert_same_as_init(running: &ExecTest, exec: Pid) {
+    let init = looks(running.container.process());
+    let exec = looks(exec);
+    for (name, value) in &init {
+        assert_eq!(&exec[name], value, "{name}");
+    }
+}
+
+#[test]
+fn native_exec_with_the_spec_of_the_init_process_looks_the_same() {
+    for change in [|_: &mut TestContainer| (), particular] {
+        let mut container = TestContainer::native(&SLEEP);
+        change(&mut container);
+        let running = ExecTest::start(container);
+        let process = running.container.process_of(&SLEEP);
+        let (pid, _) = running.spawn(&process).expect("exec");
+        wait_for_program(running.container.process(), "busybox");
+        assert_same_as_init(&running, pid);
+        running.end_with(Some(pid));
+    }
+}
+
+#[test]
+fn exec_joins_a_user_namespace_with_several_mappings() {
+    let mut container = TestContainer::native(&SLEEP);
+    let namespaces = container.spec["linux"]["namespaces"].as_array_mut();
+    namespaces
+        .expect("namespaces")
+        .push(json!({ "type": "user" }));
+    let maps = json!([
+        { "containerID": 0, "hostID": 100_000, "size": 1000 },
+        { "containerID": 1000, "hostID": 300_000, "size": 10 },
+    ]);
+    container.spec["linux"]["uidMappings"] = maps.clone();
+    container.spec["linux"]["gidMappings"] = maps;
+    container.spec["process"]["user"] = json!({ "uid": 1001, "gid": 1002, "additionalGids": [3] });
+    let root = container.root();
+    for path in [root.clone(), root.join("bin"), root.join("tmp")] {
+        chown(&path, Some(100_000), Some(100_000)).expect("chown");
+    }
+    for path in root.ancestors().skip(1).take(2) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o711)).expect("chmod");
+    }
+    let running = ExecTest::start(container);
+    let process = running.container.process_of(&SLEEP);
+    let (pid, _) = running.spawn(&process).expect("exec");
+    wait_for_program(running.container.process(), "busybox");
+    assert_same_as_init(&running, pid);
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    assert_eq!(status(&text, "Uid"), "300001\t300001\t300001\t300001");
+    assert_eq!(status(&text, "Groups"), "100003");
+    running.end_with(Some(pid));
+}
+
+#[test]
+fn exec_has_its_own_process_spec() {
+    let running = ExecTest::native();
+    let script = "busybox id; pwd; umask; ulimit -n; busybox cat /proc/self/oom_score_adj; \
+                  echo $A; busybox grep Cpus_allowed_list /proc/self/status";
+    let mut process = running.container.process_of(&["sh", "-c", script]);
+    process["user"] = json!({ "uid": 7, "gid": 8, "additionalGids": [9], "umask": 0o077 });
+    process["cwd"] = json!("/tmp");
+    process["env"] = json!(["A=own", "PATH=/bin"]);
+    process["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 78 }]);
+    process["oomScoreAdj"] = json!(333);
+    process["execCPUAffinity"] = json!({ "initial": "0", "final": "0" });
+    let (code, output) = running.run(&process).expect("exec");
+    assert_eq!(
+        (code, output.as_str()),
+        (
+            0,
+            "uid=7 gid=8 groups=9\n/tmp\n0077\n77\n333\nown\nCpus_allowed_list:\t0\n"
+        )
+    );
+    running.end();
+}
+
+#[test]
+fn exit_codes_and_signals_of_an_exec_are_its_own() {
+    let running = ExecTest::native();
+    assert_eq!(running.shell("exit 3").0, 3);
+    assert_eq!(running.shell("kill -KILL $$").0, 137);
+    let (pid, _) = running
+        .spawn(&running.container.process_of(&SLEEP))
+        .expect("exec");
+    kill(pid, Signal::SIGTERM).expect("kill");
+    assert_eq!(wait(pid), Some(143));
+    running.end();
+}
+
+#[test]
+fn exec_sees_the_containers_processes_files_and_keyring() {
+    let running = ExecTest::native();
+    // One that made a keyring of its own would see two of the name.
+    let (code, output) = running.shell(&format!(
+        "busybox cat /proc/1/comm; busybox touch /tmp/made; busybox ls /tmp; \
+         busybox cat /proc/keys | busybox grep -c _ses.{}:",
+        running.container.id
+    ));
+    assert_eq!((code, output.as_str()), (0, "busybox\nmade\n1\n"));
+    running.end();
+}
+
+#[test]
+fn created_container_takes_an_exec() {
+    let mut container = TestContainer::native(&SLEEP);
+    container.create().expect("create");
+    let output = tempfile::NamedTempFile::new().expect("output");
+    let process = container.process_of(&["busybox", "echo", "early"]);
+    let (pid, _) = container.exec(&process, output.as_file()).expect("exec");
+    assert_eq!(wait(Pid::from_raw(pid)), Some(0));
+    assert_eq!(fs::read_to_string(output.path()).expect("read"), "early\n");
+    container.delete(true).expect("delete");
+    container.wait();
+}
+
+#[test]
+fn program_that_cannot_run_is_an_error_of_the_exec_in_runcs_words() {
+    let running = ExecTest::native();
+    let root = running.container.root();
+    let file = |name: &str, content: &[u8], mode| {
+        fs::write(root.join(name), content).expect("write");
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    file("bin/plain", b"\x7fELF\x02\x01\x01", 0o644);
+    file("bin/broken", b"\x7fELF\x02\x01\x01", 0o755);
+    for (program, words) in [
+        ("no", "exec: \"no\": executable file not found in $PATH: "),
+        ("/no", "exec: \"/no\": stat /no: no such file or directory"),
+        ("/bin/plain", "exec: \"/bin/plain\": permission denied"),
+        ("/bin", "exec: \"/bin\": permission denied: "),
+        ("/bin/broken", "exec /bin/broken: exec format error"),
+    ] {
+        let process = running.container.process_of(&[program]);
+        let error = running.spawn(&process).expect_err(program).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let mut process = running.container.process_of(&SLEEP);
+    process["cwd"] = json!("/nowhere");
+    let error = running.spawn(&process).expect_err("no directory");
+    assert!(error.to_string().starts_with("chdir to cwd"), "{error}");
+    running.end();
+}
+
+#[test]
+fn container_that_has_ended_takes_no_exec() {
+    let running = ExecTest::native();
+    running.container.signal(Signal::SIGKILL);
+    wait_until("it has ended", || {
+        fs::read_to_string(format!("/proc/{}/stat", running.container.process()))
+            .is_ok_and(|stat| stat.contains(") Z "))
+    });
+    let process = running.container.process_of(&SLEEP);
+    let error = running.spawn(&process).expect_err("ended");
+    assert!(
+        error.to_string().contains("its init process has ended"),
+        "{error}"
+    );
+    running.container.wait();
+    running.container.delete(false).expect("delete");
+}
+
+/// A container whose guest waits for its input, with a module in its files that runs as `guest`.
+fn guest_container(guest: &str) -> (TestContainer, std::os::fd::OwnedFd) {
+    let mut container = TestContainer::of(guest);
+    let input = container.with_stdin();
+    let bin = container.root().join("bin");
+    fs::create_dir(&bin).expect("make");
+    let wasm = wat::parse_str(guest).expect("the guest's WAT");
+    fs::write(bin.join("guest.wasm"), wasm).expect("write");
+    (container, input)
+}
+
+#[test]
+fn guest_exec_with_the_spec_of_the_init_process_looks_the_same() {
+    for change in [|_: &mut TestContainer| (), particular] {
+        let (mut container, input) = guest_container(&guests::busy());
+        change(&mut container);
+        let running = ExecTest::start(container);
+        running.container.wait_for_output("ready\n");
+        let process = running.container.process_of(&["guest", "argument"]);
+        let (pid, workload) = running.spawn(&process).expect("exec");
+        assert!(matches!(workload, Workload::Wasm { .. }));
+        wait_until("it runs", || running.written() == "ready\n");
+        assert_same_as_init(&running, pid);
+        running.end_with(Some(pid));
+        drop(input);
+    }
+}
+
+#[test]
+fn native_exec_beside_a_guest_cannot_mount() {
+    let (mut container, input) = guest_container(&guests::reader());
+    let all = ["CAP_SYS_ADMIN", "CAP_CHOWN"];
+    container.spec["process"]["capabilities"] =
+        json!({ "bounding": all, "effective": all, "permitted": all });
+    let host = TestContainer::native(&SLEEP);
+    for name in ["busybox", "sh"] {
+        fs::copy(
+            host.root().join("bin").join(name),
+            container.root().join("bin").join(name),
+        )
+        .expect("copy");
+    }
+    let running = ExecTest::start(container);
+    let process = running.container.process_of(&SLEEP);
+    let (pid, _) = running.spawn(&process).expect("exec");
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    assert_eq!(status(&text, "CapBnd"), "0000000000000001");
+    assert_eq!(status(&text, "CapEff"), "0000000000000001");
+    kill(pid, Signal::SIGKILL).expect("kill");
+    wait(pid).expect("it ends");
+    drop(input);
+    running.container.wait();
+    running.container.delete(false).expect("delete");
+}
+
+/// The kernel takes no argument of more than 128 KiB, and the runner is shown with those of its guest.
+#[test]
+fn guest_takes_arguments_that_the_kernel_would_not_take() {
+    let (container, input) = guest_container(&guests::reader());
+    let running = ExecTest::start(container);
+    let long = "x".repeat(200 << 10);
+    let process = running.container.process_of(&["guest", &long]);
+    assert_eq!(running.run(&process).expect("exec").0, 0);
+    drop(input);
+    running.container.wait();
+    running.container.delete(false).expect("delete");
+}

@@ -1,0 +1,197 @@
+//! The processes in a cgroup: lists, signals and kills them.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use super::error::{CgroupError, is_gone};
+use super::location::Cgroup;
+use crate::sys::{pidfd_open, pidfd_send_signal};
+
+/// How many members are open at a time.
+const BATCH: usize = 64;
+
+/// How often the members are killed before this fails.
+const KILL_ROUNDS: u32 = 100;
+const KILL_PAUSE: Duration = Duration::from_millis(10);
+
+impl Cgroup {
+    /// The directory that lists the members.
+    fn members_directory(&self) -> Option<&Path> {
+        match self {
+            Cgroup::V2(path) => Some(path),
+            // Every hierarchy has all members. Where containers run, the first four exist.
+            Cgroup::V1(controllers) => ["devices", "pids", "memory", "cpuacct"]
+                .iter()
+                .find_map(|name| controllers.get(*name))
+                .or_else(|| controllers.values().next())
+                .map(PathBuf::as_path),
+        }
+    }
+
+    /// All processes in it and below it, in ascending order.
+    pub(crate) fn pids(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut pids = Vec::new();
+        if let Some(path) = self.members_directory() {
+            collect_pids(path, &mut pids)?;
+        }
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// Sends a signal to every process. Returns how many got it.
+    pub(crate) fn signal_all(&self, signal: i32) -> Result<usize, CgroupError> {
+        let mut signalled = 0;
+        for pids in self.pids()?.chunks(BATCH) {
+            signalled += signal_members(pids, || self.pids(), signal)?;
+        }
+        Ok(signalled)
+    }
+
+    /// Kills until no process is left: one may fork while the members are listed.
+    pub(crate) fn kill_all(&self) -> Result<(), CgroupError> {
+        if let Cgroup::V2(path) = self {
+            // Linux 5.14 kills all members at once. Older kernels have no such file.
+            drop(fs::write(path.join("cgroup.kill"), "1"));
+        }
+        for _ in 0..KILL_ROUNDS {
+            let signalled = self.signal_all(libc::SIGKILL)?;
+            // On version 1 a frozen process ends when it is thawed.
+            self.thaw()?;
+            if signalled == 0 {
+                return Ok(());
+            }
+            thread::sleep(KILL_PAUSE);
+        }
+        // A zombie is a member of a v1 cgroup until it is reaped. Only living processes count here.
+        let pids: Vec<i32> = self.pids()?.into_iter().filter(|&pid| lives(pid)).collect();
+        match self.members_directory() {
+            Some(path) if !pids.is_empty() => Err(CgroupError::Survivors {
+                path: path.to_owned(),
+                pids,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
+    let file = dir.join("cgroup.procs");
+    match fs::read_to_string(&file) {
+        // A process outside this pid namespace has the number 0, which kill(2) takes for our group.
+        Ok(text) => pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|&pid| pid > 0),
+        ),
+        // The cgroup is removed, so it has no members.
+        Err(error) if is_gone(&error) => return Ok(()),
+        // The cgroup is threaded. Its members are listed above it.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        Err(source) => return Err(CgroupError::Read { path: file, source }),
+    }
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect_pids(&entry.path(), pids)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to those of `pids` that are still members. `members` lists the members in ascending
+/// order.
+///
+/// The kernel may give the number of a member that has ended to any process of the host. So each
+/// process is opened before the members are listed again: while that process lives, no other has its
+/// number.
+fn signal_members(
+    pids: &[i32],
+    members: impl FnOnce() -> Result<Vec<i32>, CgroupError>,
+    signal: i32,
+) -> Result<usize, CgroupError> {
+    let opened = open(pids)?;
+    let members = members()?;
+    let mut signalled = 0;
+    for (pid, process) in opened {
+        if members.binary_search(&pid).is_err() {
+            continue;
+        }
+        match pidfd_send_signal(process.as_fd(), signal) {
+            // It ended after the members were listed.
+            Err(source) if source.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(source) => {
+                return Err(CgroupError::Signal {
+                    signal,
+                    pid,
+                    source,
+                });
+            }
+            Ok(()) => {}
+        }
+        signalled += 1;
+    }
+    Ok(signalled)
+}
+
+/// Opens the processes that have these numbers now.
+fn open(pids: &[i32]) -> Result<Vec<(i32, OwnedFd)>, CgroupError> {
+    let opened = pids.iter().filter_map(|&pid| match pidfd_open(pid) {
+        Ok(process) => Some(Ok((pid, process))),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
+        Err(source) => Some(Err(CgroupError::Open { pid, source })),
+    });
+    opened.collect()
+}
+
+fn lives(pid: i32) -> bool {
+    // The state follows the name in parentheses, which may contain any character.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| {
+            stat.rsplit_once(") ")
+                .map(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        })
+        .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_outside_the_pid_namespace_are_left_out() {
+        let directory = tempfile::tempdir().expect("directory");
+        fs::create_dir(directory.path().join("inside")).expect("create");
+        fs::write(directory.path().join("cgroup.procs"), "0\n7\n").expect("write");
+        fs::write(directory.path().join("inside/cgroup.procs"), "0\n5\n").expect("write");
+        let cgroup = Cgroup::V2(directory.path().to_owned());
+        assert_eq!(cgroup.pids().expect("read"), [5, 7]);
+    }
+
+    /// Its number may be another process's by now.
+    #[test]
+    fn process_that_is_no_member_any_more_gets_no_signal() {
+        let _alone = crate::reaper::tests::ALONE.lock();
+        let (input, _open) = std::io::pipe().expect("pipe");
+        let cat = std::process::Command::new("cat").stdin(input).spawn();
+        let mut cat = cat.expect("spawn");
+        let pid = cat.id().cast_signed();
+        let signal = |members: &[i32], signal| {
+            signal_members(&[pid], || Ok(members.to_vec()), signal).expect("signal")
+        };
+        assert_eq!(signal(&[], libc::SIGKILL), 0);
+        assert_eq!(signal(&[pid - 1, pid], libc::SIGTERM), 1);
+        let status = cat.wait().expect("wait");
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGTERM)
+        );
+        assert_eq!(signal(&[pid], libc::SIGKILL), 0, "it has ended");
+    }
+}

@@ -1,0 +1,111 @@
+//! From the request of a further process to the process.
+//!
+//! Called by `task::exec` on a thread that may block for as long as the container's files do. It reads the
+//! bundle and opens the FIFOs; the container's own files are the runner's to look at.
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use log::{info, warn};
+use wasm_interp_launch::{KeptModule, RunningContainer};
+use wasm_interp_runner_client::InitRuns;
+use wasm_interp_workload::exec_spec;
+
+use super::{Launcher, WAITING, log_step, on_new_stage};
+use crate::bundle::Bundle;
+use crate::error::Error;
+use crate::io::{HeldStdio, ProcessStdio, StdioPaths};
+use crate::reaper::ContainerProcess;
+
+/// A further process of a running container.
+pub(crate) struct ExecRequest<'a> {
+    /// The container's id.
+    pub(crate) id: &'a str,
+    pub(crate) exec_id: &'a str,
+    pub(crate) bundle: &'a Bundle,
+    /// Its process spec, as JSON.
+    pub(crate) wanted: &'a [u8],
+    pub(crate) stdio: &'a StdioPaths,
+    pub(crate) init: &'a ContainerProcess,
+    pub(crate) init_runs: InitRuns,
+    pub(crate) module: Option<&'a KeptModule>,
+}
+
+impl Launcher {
+    /// Makes the process, which runs at once. `spawned` gets the number of each runner, and `killed` says whether
+    /// one of them was killed on purpose.
+    pub(crate) fn exec(
+        &self,
+        request: &ExecRequest<'_>,
+        spawned: &mut dyn FnMut(u32),
+        killed: &dyn Fn() -> bool,
+    ) -> Result<(ContainerProcess, HeldStdio), Error> {
+        let result = self.exec_unless(request, spawned, killed);
+        match result {
+            // What it says is only that.
+            Err(_) if killed() => Err(Error::ExecKilled {
+                exec_id: request.exec_id.to_owned(),
+            }),
+            result => result,
+        }
+    }
+
+    fn exec_unless(
+        &self,
+        request: &ExecRequest<'_>,
+        spawned: &mut dyn FnMut(u32),
+        killed: &dyn Fn() -> bool,
+    ) -> Result<(ContainerProcess, HeldStdio), Error> {
+        let began = Instant::now();
+        let (id, exec_id) = (request.id, request.exec_id);
+        let namespace = self.namespace.as_str();
+        let config = request.bundle.config()?;
+        let (spec, warnings) = exec_spec(&config, request.wanted).map_err(Error::ExecSpec)?;
+        self.warn_of_spec(id, &warnings);
+        let stdio = ProcessStdio::open(request.stdio)?;
+        let state = request.bundle.state();
+        let container = RunningContainer {
+            id,
+            init: request.init.init_ref(),
+            init_runs: request.init_runs,
+            module: request.module,
+            bundle: request.bundle.path(),
+            state: &state,
+        };
+        let planned = log_step(id, "runner plan", || {
+            let _pause = self.reaper.pause();
+            self.pipeline.plan_exec(&spec, &container, spawned)
+        })
+        .map_err(Error::Exec)?;
+        let prepared = log_step(id, "native code", || {
+            let mut report = on_new_stage(|module, stage| {
+                info!(id, exec_id, namespace, module, stage:?; "{WAITING}");
+            });
+            self.pipeline.prepare_exec(planned, &container, &mut report)
+        })
+        .map_err(Error::Exec)?;
+        if killed() {
+            return Err(Error::ExecKilled {
+                exec_id: exec_id.to_owned(),
+            });
+        }
+        let pause = self.reaper.pause();
+        let made = log_step(id, "runner exec", || {
+            self.pipeline
+                .exec(&prepared, &spec, &container, stdio.ends(), spawned)
+        })
+        .map_err(Error::Exec)?;
+        self.warn_of_spec(id, &made.warnings);
+        let pid = made.pid;
+        let process = self.claim(id, &pause, pid).inspect_err(|_| {
+            // It runs already, and the start is about to fail. An undone create kills its process too.
+            self.reaper.kill_unclaimed(&pause, pid);
+        })?;
+        if let Some(reason) = prepared.uncached() {
+            warn!(id, exec_id, namespace, reason; "cannot keep the native code of a process");
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        info!(id, exec_id, namespace, pid, seconds; "runs a further process");
+        Ok((process, stdio.into_held()?))
+    }
+}

@@ -1,0 +1,351 @@
+//! The guest's own table of descriptors.
+//!
+//! A guest's number is an index of this table and never a number of the kernel's: the process has
+//! descriptors that are not the guest's, the native code that it runs for one. Several numbers may
+//! share an open file description, as after dup(2).
+//!
+//! To make a descriptor: [`Table::insert`] with a [`Description`]. A function of the host gets its
+//! file by [`Table::get`] and lets the kernel say what does not fit: a socket is no directory.
+#![forbid(unsafe_code)]
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    abi::types::Fd,
+    directories::Listing,
+    errno::{Errno, Result},
+    limits,
+    sockets::Socket,
+    sys::{self, Standard},
+};
+
+/// What a guest's number stands for.
+#[derive(Debug)]
+pub struct Description {
+    file: OpenFile,
+    /// Kept for a directory while it is listed.
+    listing: Mutex<Option<Listing>>,
+    /// What is known of a socket that was made for the guest.
+    socket: Option<Box<Socket>>,
+}
+
+/// An open file of the kernel's.
+#[derive(Debug)]
+enum OpenFile {
+    /// Opened for the guest: a file, directory, FIFO, device or socket. Its flags are the kernel's.
+    Own(OwnedFd),
+    /// The root directory, by the name `/`, which the guest's C library is told of.
+    Preopen(Arc<OwnedFd>),
+    /// One of the container's streams. Others share its description, so `O_NONBLOCK` is kept here.
+    Stream {
+        stream: Standard,
+        nonblocking: AtomicBool,
+    },
+}
+
+impl Description {
+    /// A file that was opened for the guest.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self::with(OpenFile::Own(fd))
+    }
+
+    /// A socket that was made for the guest.
+    pub(crate) fn socket(fd: OwnedFd, socket: Socket) -> Self {
+        Self {
+            socket: Some(Box::new(socket)),
+            ..Self::new(fd)
+        }
+    }
+
+    /// The directory from which paths start.
+    pub(crate) fn preopen(root: Arc<OwnedFd>) -> Self {
+        Self::with(OpenFile::Preopen(root))
+    }
+
+    pub(crate) fn stream(stream: Standard) -> Self {
+        let nonblocking = AtomicBool::new(false);
+        Self::with(OpenFile::Stream {
+            stream,
+            nonblocking,
+        })
+    }
+
+    fn with(file: OpenFile) -> Self {
+        Self {
+            file,
+            listing: Mutex::new(None),
+            socket: None,
+        }
+    }
+
+    pub(crate) fn as_socket(&self) -> Option<&Socket> {
+        self.socket.as_deref()
+    }
+
+    pub(crate) fn is_preopen(&self) -> bool {
+        matches!(self.file, OpenFile::Preopen(_))
+    }
+
+    /// Whether it is one of the container's streams, whose flags others share.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.file, OpenFile::Stream { .. })
+    }
+
+    /// What the guest wants of a stream; `None` for a file of its own, where the kernel knows.
+    pub(crate) fn stream_is_nonblocking(&self) -> Option<bool> {
+        match &self.file {
+            OpenFile::Own(_) | OpenFile::Preopen(_) => None,
+            OpenFile::Stream { nonblocking, .. } => Some(nonblocking.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Keeps the flag of a stream. `false` for a file of the guest's own, where nothing is kept.
+    pub(crate) fn set_stream_nonblocking(&self, value: bool) -> bool {
+        match &self.file {
+            OpenFile::Own(_) | OpenFile::Preopen(_) => false,
+            OpenFile::Stream { nonblocking, .. } => {
+                nonblocking.store(value, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
+    /// Takes the state of its listing out, so that no lock is held while it is worked on.
+    pub(crate) fn take_listing(&self) -> Option<Listing> {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        listing.take()
+    }
+
+    pub(crate) fn put_listing(&self, state: Option<Listing>) {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        *listing = state;
+    }
+}
+
+impl AsFd for Description {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.file {
+            OpenFile::Own(fd) => fd.as_fd(),
+            OpenFile::Preopen(root) => root.as_fd(),
+            OpenFile::Stream { stream, .. } => sys::standard(*stream),
+        }
+    }
+}
+
+/// The guest's descriptors.
+#[derive(Debug)]
+pub struct Table {
+    slots: Vec<Option<Arc<Description>>>,
+    /// No lower slot is free.
+    lowest: usize,
+    limit: usize,
+}
+
+impl Table {
+    /// The three streams, and the root directory as number 3.
+    pub(crate) fn new(root: Arc<OwnedFd>, limit: usize) -> Self {
+        let streams = [Standard::Input, Standard::Output, Standard::Error];
+        let slots: Vec<_> = streams
+            .map(Description::stream)
+            .into_iter()
+            .chain([Description::preopen(root)])
+            .map(|description| Some(Arc::new(description)))
+            .collect();
+        Self {
+            lowest: slots.len(),
+            slots,
+            limit: limit.min(limits::DESCRIPTORS),
+        }
+    }
+
+    /// The description of a number; EBADF if it is not open.
+    pub fn get(&self, fd: Fd) -> Result<&Arc<Description>> {
+        self.slots
+            .get(u32::from(fd) as usize)
+            .and_then(Option::as_ref)
+            .ok_or(Errno::Badf)
+    }
+
+    /// Gives `description` the lowest free number; EMFILE if the limit is reached.
+    pub fn insert(&mut self, description: Description) -> Result<Fd> {
+        self.share(Arc::new(description), 0)
+    }
+
+    /// As [`Table::insert`] for two, or for none of them.
+    pub(crate) fn insert_both(&mut self, one: Description, other: Description) -> Result<(Fd, Fd)> {
+        let one = self.insert(one)?;
+        match self.insert(other) {
+            Ok(other) => Ok((one, other)),
+            Err(error) => {
+                self.take(one)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether a number can be a descriptor's.
+    pub(crate) fn may_have(&self, number: usize) -> bool {
+        number < self.limit
+    }
+
+    /// EMFILE if no number is free: for what must not be lost when it has been made.
+    pub(crate) fn room(&self) -> Result<()> {
+        let free = self.slots.iter().skip(self.lowest).any(Option::is_none);
+        if free || self.slots.len() < self.limit {
+            Ok(())
+        } else {
+            Err(Errno::Mfile)
+        }
+    }
+
+    /// Gives a description that other numbers share the lowest free number from `from` on.
+    pub fn share(&mut self, description: Arc<Description>, from: usize) -> Result<Fd> {
+        let start = from.max(self.lowest);
+        let free = self.slots.iter().skip(start).position(Option::is_none);
+        let index = free.map_or(self.slots.len().max(start), |offset| start + offset);
+        self.set(index, description)?;
+        if from <= self.lowest {
+            self.lowest = index + 1;
+        }
+        Ok(Fd::from(u32::try_from(index).map_err(|_| Errno::Mfile)?))
+    }
+
+    /// Has `fd` stand for `description` alone, as dup2(2) does. EBADF beyond the limit.
+    pub fn replace(&mut self, fd: Fd, description: Arc<Description>) -> Result<()> {
+        let index = u32::from(fd) as usize;
+        if index >= self.limit {
+            return Err(Errno::Badf);
+        }
+        let old = self.slots.get_mut(index).and_then(Option::take);
+        self.set(index, description)?;
+        // As dup2(2), which does not tell of a failure to close what was there.
+        drop(old);
+        Ok(())
+    }
+
+    fn set(&mut self, index: usize, description: Arc<Description>) -> Result<()> {
+        if index >= self.limit {
+            return Err(Errno::Mfile);
+        }
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, None);
+        }
+        self.slots[index] = Some(description);
+        Ok(())
+    }
+
+    fn take(&mut self, fd: Fd) -> Result<Arc<Description>> {
+        let index = u32::from(fd) as usize;
+        let slot = self.slots.get_mut(index).ok_or(Errno::Badf)?;
+        let description = slot.take().ok_or(Errno::Badf)?;
+        self.lowest = self.lowest.min(index);
+        Ok(description)
+    }
+
+    /// Frees the number, and closes the file if no other number shares it.
+    pub fn close(&mut self, fd: Fd) -> Result<()> {
+        match Arc::into_inner(self.take(fd)?).map(|description| description.file) {
+            Some(OpenFile::Own(fd)) => Ok(sys::close(fd)?),
+            // The container's stream stays open: the reason of a trap is written to it.
+            // Absolute links still lead to the root directory.
+            Some(OpenFile::Stream { .. } | OpenFile::Preopen(_)) | None => Ok(()),
+        }
+    }
+
+    /// Moves `fd` to the number `to`, which has to be open.
+    pub(crate) fn renumber(&mut self, fd: Fd, to: Fd) -> Result<()> {
+        self.get(to)?;
+        let description = Arc::clone(self.get(fd)?);
+        if fd != to {
+            self.replace(to, description)?;
+            self.take(fd)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").expect("/dev/null").into()
+    }
+
+    fn number(fd: Result<Fd>) -> u32 {
+        fd.expect("a descriptor").into()
+    }
+
+    #[test]
+    fn the_lowest_free_number_is_given() {
+        let mut table = Table::new(Arc::new(null()), 100);
+        for expected in 4..10 {
+            assert_eq!(number(table.insert(Description::new(null()))), expected);
+        }
+        for closed in [7, 5, 1] {
+            table.close(Fd::from(closed)).expect("close");
+        }
+        for expected in [1, 5, 7, 10] {
+            assert_eq!(number(table.insert(Description::new(null()))), expected);
+        }
+    }
+
+    #[test]
+    fn the_limit_is_emfile_until_one_is_closed() {
+        let mut table = Table::new(Arc::new(null()), 6);
+        assert_eq!(number(table.insert(Description::new(null()))), 4);
+        assert_eq!(number(table.insert(Description::new(null()))), 5);
+        let full = table.insert(Description::new(null()));
+        assert_eq!(full, Err(Errno::Mfile));
+        table.close(Fd::from(4u32)).expect("close");
+        assert_eq!(number(table.insert(Description::new(null()))), 4);
+    }
+
+    #[test]
+    fn numbers_that_are_not_open_are_ebadf() {
+        let mut table = Table::new(Arc::new(null()), 100);
+        for fd in [4u32, 99, u32::MAX] {
+            assert_eq!(table.close(Fd::from(fd)), Err(Errno::Badf));
+            assert_eq!(
+                table.renumber(Fd::from(fd), Fd::from(0u32)),
+                Err(Errno::Badf)
+            );
+            assert_eq!(
+                table.renumber(Fd::from(0u32), Fd::from(fd)),
+                Err(Errno::Badf)
+            );
+        }
+    }
+
+    #[test]
+    fn a_moved_number_is_free_again() {
+        let mut table = Table::new(Arc::new(null()), 100);
+        let fd = table.insert(Description::new(null())).expect("insert");
+        table.renumber(fd, Fd::from(0u32)).expect("renumber");
+        assert!(!table.get(Fd::from(0u32)).expect("0").is_stream());
+        assert!(table.get(fd).is_err());
+        assert_eq!(number(table.insert(Description::new(null()))), 4);
+        table.renumber(fd, fd).expect("to itself");
+        assert!(table.get(fd).is_ok());
+    }
+
+    #[test]
+    fn a_shared_file_is_closed_with_its_last_number() {
+        let mut table = Table::new(Arc::new(null()), 100);
+        let fd = table.insert(Description::new(null())).expect("insert");
+        let shared = Arc::clone(table.get(fd).expect("fd"));
+        let second = table.share(shared, 10).expect("share");
+        assert_eq!(u32::from(second), 10);
+        table.close(fd).expect("close");
+        assert!(rustix::io::fcntl_getfd(table.get(second).expect("second")).is_ok());
+        assert_eq!(number(table.insert(Description::new(null()))), 4);
+    }
+}

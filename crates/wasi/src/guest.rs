@@ -1,0 +1,141 @@
+//! The context of one guest: all that its host functions work on.
+#![forbid(unsafe_code)]
+
+use std::{ffi::CString, os::fd::OwnedFd, sync::Arc};
+
+use rustix::process::{Resource, getrlimit};
+use wasm_interp_network::Network;
+use wasmtime::Memory;
+
+use crate::{
+    clocks::Resolutions,
+    descriptors::Table,
+    errno::{Errno, Result},
+    limits,
+    paths::{LateMounts, OpenBy},
+    posix::GuestIds,
+    signals::Registration,
+    sockets::{NetworkGrants, Resolver},
+};
+
+/// What a guest is made from.
+#[derive(Debug)]
+pub struct GuestSettings {
+    /// Arguments, the program's own name first.
+    pub arguments: Vec<Vec<u8>>,
+    /// Variables of the environment, in order.
+    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The root directory of this process, opened with `O_PATH`.
+    pub root: OwnedFd,
+    /// Whether file systems can be mounted beneath it while the guest runs.
+    pub late_mounts: LateMounts,
+    /// What it may reach of the network.
+    pub network: Network,
+    /// Where refusals are written besides standard error, one line each and at most one per second: an
+    /// open file that does not block.
+    pub refusals: Option<OwnedFd>,
+}
+
+/// What a guest cannot be made from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum GuestError {
+    /// An argument or variable has a zero byte, which ends a string for the guest.
+    Nul(Vec<u8>),
+}
+
+impl std::fmt::Display for GuestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nul(text) => write!(
+                f,
+                "pass {:?} to the guest: it has a zero byte; remove it",
+                String::from_utf8_lossy(text)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for GuestError {}
+
+/// The context of one guest: of one instance, whose memory its functions read and write.
+#[derive(Debug)]
+pub struct Guest {
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    /// The guest's descriptors. A host function of another namespace shares them.
+    pub descriptors: Table,
+    /// Where absolute symbolic links lead: the root directory of this process.
+    pub(crate) root: Arc<OwnedFd>,
+    pub(crate) late_mounts: LateMounts,
+    pub(crate) open_by: OpenBy,
+    pub(crate) ids: GuestIds,
+    pub(crate) resolutions: Resolutions,
+    pub(crate) grants: NetworkGrants,
+    pub(crate) resolver: Resolver,
+    /// The memory that the instance exports, once a function has looked for it.
+    pub(crate) memory: Option<Memory>,
+    /// Whether that memory stays at its address as long as the instance lives.
+    pub(crate) memory_stays: bool,
+    pub(crate) signals: Registration,
+}
+
+impl Guest {
+    /// Makes the context of a guest in this process.
+    ///
+    /// # Errors
+    /// If an argument or a variable has a zero byte.
+    pub fn new(settings: GuestSettings) -> std::result::Result<Self, GuestError> {
+        let GuestSettings {
+            arguments,
+            environment,
+            root,
+            late_mounts,
+            network,
+            refusals,
+        } = settings;
+        let variables = environment
+            .into_iter()
+            .map(|(name, value)| [&name[..], b"=", &value].concat());
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.map_or(limits::DESCRIPTORS, |limit| {
+            usize::try_from(limit).unwrap_or(limits::DESCRIPTORS)
+        });
+        let root = Arc::new(root);
+        let guest = Self {
+            arguments: strings(arguments.into_iter())?,
+            environment: strings(variables)?,
+            open_by: OpenBy::probe(&root),
+            descriptors: Table::new(Arc::clone(&root), limit),
+            root,
+            late_mounts,
+            ids: GuestIds::of_this_process(),
+            resolutions: Resolutions::of_kernel(),
+            grants: NetworkGrants::new(network, refusals),
+            resolver: Resolver::default(),
+            memory: None,
+            memory_stays: false,
+            signals: Registration::default(),
+        };
+        // What a rule's name means is not the guest's to say.
+        if guest.grants.needs().dns {
+            guest.read_resolver_files();
+        }
+        Ok(guest)
+    }
+
+    /// The size of a list of strings for the guest: its length, and its bytes with final zeros.
+    pub(crate) fn sizes(strings: &[CString]) -> Result<(u32, u32)> {
+        let bytes = strings.iter().map(|one| one.as_bytes_with_nul().len());
+        let count = u32::try_from(strings.len());
+        let bytes = u32::try_from(bytes.sum::<usize>());
+        match (count, bytes) {
+            (Ok(count), Ok(bytes)) => Ok((count, bytes)),
+            _ => Err(Errno::Overflow),
+        }
+    }
+}
+
+fn strings(list: impl Iterator<Item = Vec<u8>>) -> std::result::Result<Vec<CString>, GuestError> {
+    list.map(|text| CString::new(text).map_err(|error| GuestError::Nul(error.into_vec())))
+        .collect()
+}

@@ -1,0 +1,38 @@
+//! Bounds on what a guest's numbers make the host do. Each is Linux's own where Linux has one.
+#![forbid(unsafe_code)]
+
+/// The most descriptors of a guest, if the container's `RLIMIT_NOFILE` allows more.
+pub const DESCRIPTORS: usize = 1 << 16;
+
+/// The most buffers of a vectored read or write: Linux's `IOV_MAX`.
+pub const VECTORS: u32 = 1024;
+
+/// The longest path in bytes, without its final zero: Linux's `PATH_MAX` less one.
+pub const PATH: u32 = 4095;
+
+/// The most subscriptions of one `poll_oneoff`.
+pub const SUBSCRIPTIONS: u32 = 1 << 16;
+
+/// The most bytes of one `getdents64`, per directory that is being listed.
+pub const LISTING: usize = 16 * 1024;
+
+/// The most random bytes of one `getrandom`.
+pub const RANDOM: usize = 1 << 20;
+
+/// The symbolic links that a path may lead through: Linux's `MAXSYMLINKS`.
+pub const LINKS: usize = 40;
+
+/// The senders that a UDP listener remembers, to answer them.
+pub const HEARD: usize = 1024;
+
+/// The most bytes of /etc/resolv.conf and of /etc/hosts that are read.
+pub const RESOLVER_FILE: u64 = 1 << 20;
+
+/// The addresses that a look-up gives at most.
+pub const ADDRESSES: usize = 64;
+
+/// The names whose addresses are kept, for as long as they are valid.
+pub const NAMES: usize = 256;
+
+/// The refused addresses that are remembered, to name each of them once.
+pub const REFUSALS: usize = 256;

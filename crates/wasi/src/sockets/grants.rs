@@ -1,0 +1,201 @@
+//! What is asked of the container's grants before each bind, listen, connect and send, and what is
+//! said of a refusal.
+//!
+//! The kernel cannot do this: a filter sees no address, and Landlock no host. So this holds while the
+//! guest is in its Wasm sandbox; `docs/internals/security.md` says what holds after.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::io::write;
+use wasm_interp_network::{Network, NetworkAttempt, NetworkNeeds, Transport};
+
+use super::{
+    address::canonical,
+    resolver::RuleNames,
+    state::{Family, Socket, SocketKind, SocketOrigin},
+};
+use crate::{
+    errno::{Errno, Result},
+    limits,
+    sys::{self, Standard},
+    wait::uninterrupted,
+};
+
+/// No more than one line in so much time goes to the log.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a guest may reach, and to whom refusals are told.
+#[derive(Debug)]
+pub(crate) struct NetworkGrants {
+    network: Network,
+    needs: NetworkNeeds,
+    refusals: Mutex<Refusals>,
+}
+
+/// What was said of refusals so far.
+#[derive(Debug)]
+struct Refusals {
+    /// Addresses that the container's standard error has.
+    told: HashSet<String>,
+    /// Where the operator's log is read from, if anywhere.
+    log: Option<OwnedFd>,
+    logged: Option<Instant>,
+}
+
+impl NetworkGrants {
+    pub(crate) fn new(network: Network, log: Option<OwnedFd>) -> Self {
+        Self {
+            needs: network.needs(),
+            network,
+            refusals: Mutex::new(Refusals {
+                told: HashSet::new(),
+                log,
+                logged: None,
+            }),
+        }
+    }
+
+    /// What is granted at all.
+    pub(crate) fn needs(&self) -> &NetworkNeeds {
+        &self.needs
+    }
+
+    /// Whether the kernel makes such a socket. Where nothing of the kind is granted, the filter of a
+    /// running guest does not let it.
+    pub(super) fn made(&self, family: Family, kind: SocketKind) -> SocketOrigin {
+        let granted = match family {
+            Family::Inet | Family::Inet6 => self.needs.uses(kind.transport()),
+            Family::Unix => self.needs.unix,
+        };
+        if granted {
+            SocketOrigin::ByKernel
+        } else {
+            SocketOrigin::InName
+        }
+    }
+
+    pub(super) fn bind(&self, transport: Transport, address: SocketAddr) -> Result<()> {
+        let address = canonical(address);
+        self.decide(
+            self.network.may_bind(transport, address),
+            &NetworkAttempt::Listen(transport, address),
+        )
+    }
+
+    /// Whether it may, without a word: for what only depends on it.
+    pub(super) fn may_listen(&self, transport: Transport, address: SocketAddr) -> bool {
+        self.network.may_listen(transport, canonical(address))
+    }
+
+    pub(super) fn listen(&self, transport: Transport, address: SocketAddr) -> Result<()> {
+        self.decide(
+            self.may_listen(transport, address),
+            &NetworkAttempt::Listen(transport, canonical(address)),
+        )
+    }
+
+    fn connect(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        names: &RuleNames<'_>,
+    ) -> Result<()> {
+        let address = canonical(address);
+        let granted = self.network.may_connect(transport, address, names);
+        if !granted && names.interrupted() {
+            return Err(Errno::Intr);
+        }
+        self.decide(granted, &NetworkAttempt::Connect(transport, address))
+    }
+
+    /// To connect, or to send a message there. A UDP listener may answer those that it has heard.
+    pub(super) fn reach(
+        &self,
+        socket: &Socket,
+        address: SocketAddr,
+        names: &RuleNames<'_>,
+    ) -> Result<()> {
+        let state = socket.state();
+        let heard = state.heard.as_ref();
+        if heard.is_some_and(|heard| heard.contains(&canonical(address))) {
+            return Ok(());
+        }
+        drop(state);
+        self.connect(socket.kind.transport(), address, names)
+    }
+
+    pub(super) fn listen_unix(&self, path: &[u8]) -> Result<()> {
+        self.decide(
+            self.network.may_listen_unix(path),
+            &NetworkAttempt::ListenUnix(path),
+        )
+    }
+
+    pub(super) fn connect_unix(&self, path: &[u8]) -> Result<()> {
+        self.decide(
+            self.network.may_connect_unix(path),
+            &NetworkAttempt::ConnectUnix(path),
+        )
+    }
+
+    /// Whether nameservers may be asked for `name`.
+    pub(super) fn resolve(&self, name: &str) -> Result<()> {
+        self.decide(
+            self.network.may_resolve(name),
+            &NetworkAttempt::Resolve(name),
+        )
+    }
+
+    /// Refuses, and says so.
+    pub(super) fn refuse<T>(&self, attempt: &NetworkAttempt<'_>) -> Result<T> {
+        let line = format!(
+            "wasm-interp: the guest may not {attempt}; {}\n",
+            self.network.annotation_for(attempt)
+        );
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.tell(line);
+        Err(Errno::Acces)
+    }
+
+    fn decide(&self, granted: bool, attempt: &NetworkAttempt<'_>) -> Result<()> {
+        if granted {
+            Ok(())
+        } else {
+            self.refuse(attempt)
+        }
+    }
+}
+
+impl Refusals {
+    fn tell(&mut self, line: String) {
+        let now = Instant::now();
+        if self.logged.is_none_or(|last| now - last >= PAUSE) {
+            self.logged = Some(now);
+            if let Some(log) = &self.log {
+                // One write, so that a reader that is slow loses lines and not parts of them.
+                let _ = uninterrupted(|| write(log, line.as_bytes()));
+            }
+        }
+        if self.told.len() < limits::REFUSALS && !self.told.contains(&line) {
+            write_all(sys::standard(Standard::Error), line.as_bytes());
+            self.told.insert(line);
+        }
+    }
+}
+
+/// A stream of the container that takes nothing leaves nothing else to do.
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match uninterrupted(|| write(fd, bytes)) {
+            Ok(0) | Err(_) => return,
+            Ok(written) => bytes = &bytes[written..],
+        }
+    }
+}

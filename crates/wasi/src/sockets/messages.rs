@@ -1,0 +1,219 @@
+//! Sending and receiving, without ancillary data.
+//!
+//! A message to an address is checked as a connection is. What is received has lost its ancillary data
+//! already: the kernel closes descriptors that it has no room to pass.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd as _;
+
+use wasm_interp_network::NetworkAttempt;
+use wiggle::{GuestMemory, GuestPtr};
+
+use super::{
+    address::{self, KernelAddress, SocketAddress, canonical},
+    ends::{internet, made, unix},
+    resolver::RuleNames,
+    state::Socket,
+};
+use crate::{
+    abi::types,
+    descriptors::Description,
+    errno::{Errno, Result},
+    guest::Guest,
+    memory::{self, Vectors},
+    sys,
+    wait::{Direction, transfer},
+};
+
+const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+const RECEIVE: i32 =
+    libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// What is told of a message.
+const OF_MESSAGE: i32 = libc::MSG_CTRUNC | libc::MSG_TRUNC;
+
+fn flags(wanted: types::MessageFlags, known: i32) -> Result<i32> {
+    match i32::try_from(wanted) {
+        Ok(flags) if flags & !known == 0 => Ok(flags),
+        _ => Err(Errno::Inval),
+    }
+}
+
+impl Guest {
+    /// sendmsg(2); without bytes of an address to where the socket is connected.
+    pub(crate) fn send_message(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        data: types::CiovecArray,
+        wanted: types::MessageFlags,
+        to: GuestPtr<[u8]>,
+    ) -> Result<types::Size> {
+        let flags = flags(wanted, SEND)?;
+        if to.len() == 0 {
+            return self.send_to_peer(memory, fd, data, flags);
+        }
+        let (file, socket) = self.socket(fd)?;
+        let to = SocketAddress::read(memory, to)?;
+        let vectors = Vectors::read(memory, data)?;
+        let bytes = memory::bytes(memory)?;
+        match to {
+            SocketAddress::Inet(address) => {
+                internet(socket)?;
+                self.grants.reach(socket, address, &RuleNames::of(self))?;
+                made(socket)?;
+                let address = KernelAddress::from(address);
+                send(file, bytes, &vectors, flags, address.bytes())
+            }
+            SocketAddress::Unix(path) if !path.is_empty() => {
+                unix(socket)?;
+                self.at_unix_socket(socket, &path, |address| {
+                    send(file, bytes, &vectors, flags, address.bytes())
+                })
+            }
+            SocketAddress::Abstract => self.grants.refuse(&NetworkAttempt::ConnectUnix(b"")),
+            SocketAddress::Unix(_) | SocketAddress::Unspecified => Err(Errno::Inval),
+        }
+    }
+
+    fn send_to_peer(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        data: types::CiovecArray,
+        flags: i32,
+    ) -> Result<types::Size> {
+        let file = self.socket_or_stream(fd)?;
+        let vectors = Vectors::read(memory, data)?;
+        send(file, memory::bytes(memory)?, &vectors, flags, &[])
+    }
+
+    /// recvmsg(2): the bytes, the message's flags, and the length of the address that it is from.
+    pub(crate) fn receive_message(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        data: types::IovecArray,
+        wanted: types::MessageFlags,
+        room: GuestPtr<[u8]>,
+    ) -> Result<(types::Size, types::MessageFlags, types::Size)> {
+        let flags = flags(wanted, RECEIVE)?;
+        // Known before, so that no message is lost by it.
+        memory::range(memory, room)?;
+        let file = self.socket_or_stream(fd)?;
+        let (received, from) = receive(file, memory, data, flags)?;
+        let length = address::write(memory, room, from.bytes())?;
+        // Each bit of it is positive.
+        let told = (received.flags & OF_MESSAGE).cast_unsigned();
+        Ok((size(received.bytes)?, told, length))
+    }
+
+    /// Preview 1's `sock_recv`.
+    pub(crate) fn receive(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        data: types::IovecArray,
+        flags: types::Riflags,
+    ) -> Result<(types::Size, types::Roflags)> {
+        let file = self.socket_or_stream(fd)?;
+        let mut kernel = 0;
+        if flags.contains(types::Riflags::RECV_PEEK) {
+            kernel |= libc::MSG_PEEK;
+        }
+        if flags.contains(types::Riflags::RECV_WAITALL) {
+            kernel |= libc::MSG_WAITALL;
+        }
+        let (received, _) = receive(file, memory, data, kernel)?;
+        let mut answer = types::Roflags::empty();
+        answer.set(
+            types::Roflags::RECV_DATA_TRUNCATED,
+            received.flags & libc::MSG_TRUNC != 0,
+        );
+        Ok((size(received.bytes)?, answer))
+    }
+
+    /// Preview 1's `sock_send`.
+    pub(crate) fn send(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        fd: types::Fd,
+        data: types::CiovecArray,
+        flags: types::Siflags,
+    ) -> Result<types::Size> {
+        // Preview 1 has none.
+        if flags != 0 {
+            return Err(Errno::Inval);
+        }
+        self.send_to_peer(memory, fd, data, libc::MSG_NOSIGNAL)
+    }
+}
+
+fn send(
+    file: &Description,
+    bytes: &[u8],
+    vectors: &Vectors,
+    flags: i32,
+    to: &[u8],
+) -> Result<types::Size> {
+    let sent = transfer(file, Direction::Write, || {
+        sys::send(file.as_fd(), bytes, vectors.ranges(), flags, to)
+    })?;
+    size(sent)
+}
+
+fn receive(
+    file: &Description,
+    memory: &mut GuestMemory<'_>,
+    data: types::IovecArray,
+    flags: i32,
+) -> Result<(sys::Received, KernelAddress)> {
+    let vectors = Vectors::read(memory, data)?;
+    let bytes = memory::bytes(memory)?;
+    let mut from = [0; KernelAddress::ROOM];
+    let received = transfer(file, Direction::Read, || {
+        sys::receive(file.as_fd(), bytes, vectors.ranges(), flags, &mut from)
+    })?;
+    let from = KernelAddress::new(from, received.name_length);
+    if let Some(socket) = file.as_socket() {
+        hear(socket, &from);
+    }
+    Ok((received, from))
+}
+
+/// A UDP listener may answer whom it has heard.
+fn hear(socket: &Socket, from: &KernelAddress) {
+    let mut state = socket.state();
+    if let Some(heard) = &mut state.heard
+        && let Ok(SocketAddress::Inet(sender)) = SocketAddress::parse(from.bytes())
+    {
+        heard.add(canonical(sender));
+    }
+}
+
+/// Less than 2 GiB a call, as Linux bounds it.
+fn size(bytes: usize) -> Result<types::Size> {
+    types::Size::try_from(bytes).map_err(|_| Errno::Overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_do_something_else_are_refused() {
+        for refused in [
+            libc::MSG_OOB,
+            libc::MSG_DONTROUTE,
+            libc::MSG_ERRQUEUE,
+            libc::MSG_FASTOPEN,
+            libc::MSG_ZEROCOPY,
+            libc::MSG_CMSG_CLOEXEC,
+            libc::MSG_CONFIRM,
+        ] {
+            let flag = refused.cast_unsigned();
+            assert_eq!(flags(flag, SEND), Err(Errno::Inval), "{refused:#x}");
+            assert_eq!(flags(flag, RECEIVE), Err(Errno::Inval), "{refused:#x}");
+        }
+        assert_eq!(flags(1 << 31, RECEIVE), Err(Errno::Inval));
+    }
+}

@@ -1,0 +1,502 @@
+//! Names of hosts: the container's `/etc/hosts`, then the nameservers of its `/etc/resolv.conf`.
+//!
+//! A resolver of our own: the C library's would load modules that the image names (NSS), into a process
+//! that is no longer the guest's sandbox. It has no thread and no event loop, and each look-up ends
+//! within the time-outs of resolv.conf.
+//!
+//! Both files are read once, before the guest runs: a rule of a grant that has a name means what they
+//! said then, and a guest that can write to them cannot make a name mean another address. The addresses
+//! of a name are kept for as long as its records are valid.
+#![forbid(unsafe_code)]
+
+mod config;
+mod exchange;
+mod message;
+mod order;
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    ffi::CStr,
+    fs::File,
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FileType, Mode, OFlags, fstat};
+use wasm_interp_network::NamedAddresses;
+use wiggle::{GuestMemory, GuestPtr};
+
+use self::{
+    config::{Hosts, ResolverConfig},
+    message::{NameQuestion, RecordKind, Reply, can_be_asked, is_host},
+};
+use super::address::{KernelAddress, SocketAddress};
+use crate::{
+    abi::types,
+    errno::{Errno, Result},
+    guest::Guest,
+    limits, memory,
+};
+
+/// The bytes of an address in the answer of `getaddrinfo`.
+const ENTRY: usize = 32;
+/// Records are kept at least so long: a program looks a name up, and then connects.
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The resolver of one guest.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    files: OnceLock<Files>,
+    kept: Mutex<HashMap<String, Kept>>,
+    /// Which nameserver is the next look-up's first.
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Files {
+    config: ResolverConfig,
+    hosts: Hosts,
+}
+
+/// The outcome of a look-up.
+type LookUpOutcome = Result<NamedHost>;
+
+#[derive(Clone, Debug)]
+struct Kept {
+    outcome: LookUpOutcome,
+    until: Instant,
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NamedHost {
+    addresses: Vec<IpAddr>,
+    canonical: String,
+}
+
+/// The addresses of the names in rules, as the resolver has them now.
+pub(super) struct RuleNames<'a> {
+    guest: &'a Guest,
+    interrupted: Cell<bool>,
+}
+
+impl<'a> RuleNames<'a> {
+    pub(super) fn of(guest: &'a Guest) -> Self {
+        let interrupted = Cell::new(false);
+        Self { guest, interrupted }
+    }
+
+    /// Whether a look-up has ended for a signal of the guest's: then what was decided by it is not.
+    pub(super) fn interrupted(&self) -> bool {
+        self.interrupted.get()
+    }
+}
+
+impl NamedAddresses for RuleNames<'_> {
+    fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        match self.guest.kept(name) {
+            Ok(host) => host.addresses,
+            Err(error) => {
+                self.interrupted
+                    .set(self.interrupted.get() || error == Errno::Intr);
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Guest {
+    /// Reads the files of the resolver, if that has not been done.
+    pub(crate) fn read_resolver_files(&self) {
+        self.resolver_files();
+    }
+
+    fn resolver_files(&self) -> &Files {
+        self.resolver.files.get_or_init(|| Files {
+            config: ResolverConfig::parse(&self.file_of_resolver(c"etc/resolv.conf")),
+            hosts: Hosts::parse(&self.file_of_resolver(c"etc/hosts")),
+        })
+    }
+
+    /// The text of a file; nothing if there is none.
+    fn file_of_resolver(&self, path: &CStr) -> String {
+        // A FIFO there must not stop us.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let open = self.open(self.root.as_fd(), path, flags, Mode::empty());
+        let regular = open.ok().filter(|file: &OwnedFd| {
+            fstat(file)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        });
+        let mut bytes = Vec::new();
+        if let Some(file) = regular {
+            let mut part = File::from(file).take(limits::RESOLVER_FILE);
+            // What was read before an error counts.
+            let _ = part.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// For the name of a rule, which is looked up again only when its records are no longer valid.
+    fn kept(&self, name: &str) -> LookUpOutcome {
+        if let Some(host) = self.without_asking(name) {
+            return Ok(host);
+        }
+        let kept = self.resolver.get(name);
+        kept.map_or_else(|| self.ask_and_keep(name), |kept| kept.outcome)
+    }
+
+    /// For a guest: failures are not kept.
+    fn look_up(&self, name: &str) -> LookUpOutcome {
+        if let Some(host) = self.without_asking(name) {
+            return Ok(host);
+        }
+        self.grants.resolve(name)?;
+        match self.resolver.get(&key(name)) {
+            Some(kept) if kept.outcome.is_ok() => kept.outcome,
+            _ => self.ask_and_keep(&key(name)),
+        }
+    }
+
+    /// What needs no nameserver: `/etc/hosts`, and this machine.
+    fn without_asking(&self, name: &str) -> Option<NamedHost> {
+        let plain = name.strip_suffix('.').unwrap_or(name);
+        if let Some((addresses, canonical)) = self.resolver_files().hosts.addresses(plain) {
+            return Some(NamedHost {
+                addresses,
+                canonical,
+            });
+        }
+        // RFC 6761: nameservers are not asked for it.
+        let last = plain.rsplit('.').next().unwrap_or_default();
+        last.eq_ignore_ascii_case("localhost").then(|| NamedHost {
+            addresses: vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+            canonical: plain.to_owned(),
+        })
+    }
+
+    fn ask_and_keep(&self, name: &str) -> LookUpOutcome {
+        let (outcome, valid) = match self.ask_in_domains(name) {
+            Ok((host, ttl)) => (Ok(host), Duration::from_secs(ttl.into())),
+            // It is asked again.
+            Err(Errno::Intr) => return Err(Errno::Intr),
+            Err(error) => (Err(error), SHORTEST),
+        };
+        let until = Instant::now() + valid.clamp(SHORTEST, LONGEST);
+        let kept = Kept {
+            outcome: outcome.clone(),
+            until,
+        };
+        self.resolver.keep(name.to_owned(), kept);
+        outcome
+    }
+
+    /// Asks for a name in the domains of the search list, and for how many seconds that is valid.
+    fn ask_in_domains(&self, name: &str) -> Result<(NamedHost, u32)> {
+        if !can_be_asked(name) {
+            return Err(Errno::Noent);
+        }
+        let config = &self.resolver_files().config;
+        if config.nameservers.is_empty() {
+            return Err(Errno::Io);
+        }
+        let (mut failed, mut exists) = (false, false);
+        for candidate in candidates(config, name) {
+            match self.ask_for_host(config, &candidate)? {
+                Some(Reply::Found(records)) => {
+                    let canonical = if is_host(&records.canonical) {
+                        records.canonical
+                    } else {
+                        candidate
+                    };
+                    let host = NamedHost {
+                        addresses: records.addresses,
+                        canonical,
+                    };
+                    return Ok((host, records.ttl));
+                }
+                Some(Reply::NoData) => exists = true,
+                Some(Reply::NoName) => {}
+                Some(Reply::Failed | Reply::Truncated) => failed = true,
+                // No nameserver can be reached: nor for the next name.
+                None => return Err(Errno::Again),
+            }
+        }
+        Err(match (failed, exists) {
+            (true, _) => Errno::Again,
+            (false, true) => Errno::Nomsg,
+            (false, false) => Errno::Noent,
+        })
+    }
+
+    /// Both kinds of addresses of a complete name.
+    fn ask_for_host(&self, config: &ResolverConfig, name: &str) -> Result<Option<Reply>> {
+        let question = |kind| NameQuestion {
+            name: name.to_owned(),
+            kind,
+        };
+        let mut questions = vec![question(RecordKind::Ipv4)];
+        if !config.no_aaaa {
+            questions.push(question(RecordKind::Ipv6));
+        }
+        let replies = exchange::ask(config, self.resolver.first(config), &questions)?;
+        Ok(replies.into_iter().reduce(merge).flatten())
+    }
+
+    pub(crate) fn addresses_of_name(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        name: GuestPtr<str>,
+        family: types::AddressFamily,
+        flags: types::LookupFlags,
+        (room, canonical): (GuestPtr<[u8]>, GuestPtr<[u8]>),
+    ) -> Result<(types::Size, types::Size)> {
+        let wanted = |address: &IpAddr| match i32::from(family) {
+            libc::AF_UNSPEC => Ok(true),
+            libc::AF_INET => Ok(address.is_ipv4()),
+            libc::AF_INET6 => Ok(address.is_ipv6()),
+            _ => Err(Errno::Afnosupport),
+        };
+        wanted(&Ipv4Addr::UNSPECIFIED.into())?;
+        let name = text(memory, name)?;
+        let mut host = match name.parse::<IpAddr>() {
+            Ok(address) => NamedHost {
+                addresses: vec![address],
+                canonical: name,
+            },
+            Err(_) if flags.contains(types::LookupFlags::NUMERICHOST) => return Err(Errno::Noent),
+            Err(_) => self.look_up(&name)?,
+        };
+        host.addresses.retain(|address| wanted(address) == Ok(true));
+        if host.addresses.is_empty() {
+            return Err(Errno::Nomsg);
+        }
+        if host.addresses.len() > 1 && !self.grants.needs().is_none() {
+            let only_reachable = flags.contains(types::LookupFlags::ADDRCONFIG);
+            host.addresses = order::by_reach(host.addresses, only_reachable)?;
+        }
+        host.addresses.truncate(limits::ADDRESSES);
+        let entries = memory::slice_mut(memory, room)?;
+        for (entry, address) in entries.chunks_exact_mut(ENTRY).zip(&host.addresses) {
+            let address = KernelAddress::from(SocketAddr::from((*address, 0)));
+            entry.fill(0);
+            entry[..address.bytes().len()].copy_from_slice(address.bytes());
+        }
+        let length = write_name(memory, canonical, &host.canonical)?;
+        let count = types::Size::try_from(host.addresses.len()).map_err(|_| Errno::Overflow)?;
+        Ok((count, length))
+    }
+
+    pub(crate) fn name_of_address(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        address: GuestPtr<[u8]>,
+        room: GuestPtr<[u8]>,
+    ) -> Result<types::Size> {
+        let address = match SocketAddress::read(memory, address)? {
+            SocketAddress::Inet(address) => address.ip().to_canonical(),
+            SocketAddress::Unix(_) | SocketAddress::Abstract | SocketAddress::Unspecified => {
+                return Err(Errno::Afnosupport);
+            }
+        };
+        let files = self.resolver_files();
+        let name = match files.hosts.name(address) {
+            Some(name) => name.to_owned(),
+            None => self.ask_for_name(&files.config, address)?,
+        };
+        write_name(memory, room, &name)
+    }
+
+    fn ask_for_name(&self, config: &ResolverConfig, address: IpAddr) -> Result<String> {
+        let question = NameQuestion {
+            name: message::reverse(address),
+            kind: RecordKind::Pointer,
+        };
+        self.grants.resolve(&question.name)?;
+        if config.nameservers.is_empty() {
+            return Err(Errno::Io);
+        }
+        let first = self.resolver.first(config);
+        let replies = exchange::ask(config, first, std::slice::from_ref(&question))?;
+        match replies.into_iter().next().flatten() {
+            Some(Reply::Found(records)) => {
+                let name = records.names.into_iter().find(|name| is_host(name));
+                name.ok_or(Errno::Noent)
+            }
+            Some(Reply::NoData | Reply::NoName) => Err(Errno::Noent),
+            Some(Reply::Failed | Reply::Truncated) | None => Err(Errno::Again),
+        }
+    }
+}
+
+impl Resolver {
+    fn first(&self, config: &ResolverConfig) -> usize {
+        if config.rotate {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<Kept> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(name)
+            .filter(|one| Instant::now() < one.until)
+            .cloned()
+    }
+
+    fn keep(&self, name: String, one: Kept) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= limits::NAMES {
+            let now = Instant::now();
+            kept.retain(|_, one| now < one.until);
+        }
+        // A guest that asks for many names at once pushes out those of rules, which are asked for again.
+        if kept.len() >= limits::NAMES {
+            kept.clear();
+        }
+        kept.insert(name, one);
+    }
+}
+
+/// The form of a name that records are kept by, which is that of rules.
+fn key(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+/// The complete names to ask for, in order.
+fn candidates(config: &ResolverConfig, name: &str) -> Vec<String> {
+    if let Some(complete) = name.strip_suffix('.') {
+        return vec![complete.to_owned()];
+    }
+    let in_domains = config
+        .search
+        .iter()
+        .map(|domain| format!("{name}.{domain}"));
+    let in_domains = in_domains.filter(|name| can_be_asked(name));
+    let as_it_is = name.to_owned();
+    if name.matches('.').count() >= config.ndots {
+        std::iter::once(as_it_is).chain(in_domains).collect()
+    } else {
+        in_domains.chain([as_it_is]).collect()
+    }
+}
+
+/// The reply about a name, of those about both kinds of its addresses.
+fn merge(one: Option<Reply>, other: Option<Reply>) -> Option<Reply> {
+    match (one, other) {
+        (Some(Reply::Found(mut one)), Some(Reply::Found(other))) => {
+            one.addresses.extend(other.addresses);
+            one.ttl = one.ttl.min(other.ttl);
+            Some(Reply::Found(one))
+        }
+        (found @ Some(Reply::Found(_)), _) | (_, found @ Some(Reply::Found(_))) => found,
+        (None, _) | (_, None) => None,
+        (Some(Reply::Failed | Reply::Truncated), _)
+        | (_, Some(Reply::Failed | Reply::Truncated)) => Some(Reply::Failed),
+        (Some(Reply::NoData), _) | (_, Some(Reply::NoData)) => Some(Reply::NoData),
+        (Some(Reply::NoName), Some(Reply::NoName)) => Some(Reply::NoName),
+    }
+}
+
+/// A name that the guest passes; one that is no text is no name.
+fn text(memory: &GuestMemory<'_>, name: GuestPtr<str>) -> Result<String> {
+    if name.len() > limits::PATH {
+        return Err(Errno::Noent);
+    }
+    let bytes = memory::slice(memory, name.as_bytes())?;
+    let name = std::str::from_utf8(bytes).map_err(|_| Errno::Noent)?;
+    Ok(name.to_owned())
+}
+
+/// Writes a name if there is room for all of it, and returns its length.
+fn write_name(
+    memory: &mut GuestMemory<'_>,
+    room: GuestPtr<[u8]>,
+    name: &str,
+) -> Result<types::Size> {
+    if let Some(room) = memory::slice_mut(memory, room)?.get_mut(..name.len()) {
+        room.copy_from_slice(name.as_bytes());
+    }
+    types::Size::try_from(name.len()).map_err(|_| Errno::Overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(ndots: usize) -> ResolverConfig {
+        ResolverConfig {
+            search: vec!["ns.svc.cluster.local".to_owned(), "example".to_owned()],
+            ndots,
+            ..ResolverConfig::default()
+        }
+    }
+
+    #[test]
+    fn few_dots_ask_in_the_domains_first() {
+        let names = candidates(&config(5), "db.prod");
+        let expected = ["db.prod.ns.svc.cluster.local", "db.prod.example", "db.prod"];
+        assert_eq!(names, expected);
+        let names = candidates(&config(1), "db.prod");
+        let expected = ["db.prod", "db.prod.ns.svc.cluster.local", "db.prod.example"];
+        assert_eq!(names, expected);
+        assert_eq!(candidates(&config(5), "db.prod."), ["db.prod"]);
+        let long = "a.".repeat(125) + "a";
+        let names = candidates(&config(0), &long);
+        assert_eq!(names, [&long[..]], "no room for a domain");
+    }
+
+    #[test]
+    fn one_address_of_two_questions_is_enough() {
+        let found = || {
+            Some(Reply::Found(message::Records {
+                addresses: vec![[10, 0, 0, 1].into()],
+                ttl: 7,
+                ..message::Records::default()
+            }))
+        };
+        for other in [
+            None,
+            Some(Reply::Failed),
+            Some(Reply::NoData),
+            Some(Reply::NoName),
+        ] {
+            assert_eq!(merge(found(), other.clone()), found());
+            assert_eq!(merge(other, found()), found());
+        }
+        assert_eq!(merge(None, Some(Reply::NoName)), None);
+        assert_eq!(
+            merge(Some(Reply::Failed), Some(Reply::NoName)),
+            Some(Reply::Failed)
+        );
+        assert_eq!(
+            merge(Some(Reply::NoData), Some(Reply::NoName)),
+            Some(Reply::NoData)
+        );
+    }
+
+    #[test]
+    fn names_are_kept_for_a_while_and_not_without_bound() {
+        let resolver = Resolver::default();
+        let kept = |valid: Duration| Kept {
+            outcome: Err(Errno::Noent),
+            until: Instant::now() + valid,
+        };
+        resolver.keep("gone".to_owned(), kept(Duration::ZERO));
+        assert!(resolver.get("gone").is_none());
+        for number in 0..10 * limits::NAMES {
+            resolver.keep(number.to_string(), kept(LONGEST));
+            assert!(resolver.get(&number.to_string()).is_some());
+        }
+        let all = resolver.kept.lock().expect("names").len();
+        assert!(all <= limits::NAMES, "{all}");
+    }
+}

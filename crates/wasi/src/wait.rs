@@ -1,0 +1,130 @@
+//! Blocking: what interrupts a call, and how a stream blocks whose flags others share.
+//!
+//! The signals that end a guest end the process in their handler, so no call has to look for them. A
+//! signal that the guest handles ends a call that blocks with EINTR: every call that may wait for
+//! another goes through `interruptible` or `once`. Any other interruption is none of the guest's
+//! business, and the call is made again.
+#![forbid(unsafe_code)]
+
+use std::{os::fd::AsFd as _, time::Instant};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+
+use crate::{descriptors::Description, signals};
+
+/// The most that is written to a pipe at once that must not block although its description may: with
+/// so much room it is writable.
+pub(crate) const PIPE_BUF: usize = 4096;
+
+/// Repeats `call` while a signal interrupts it. For calls that wait for no other process.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Makes a call that may block, once, with one system call that blocks. EINTR only if the guest has a
+/// signal to handle, also one that came right before the call. `None`: something else has interrupted
+/// it, and the caller goes on, with what is left of a time-out.
+///
+/// A call that does not block is made in any case: whether it would is for the kernel to say.
+pub(crate) fn once<T>(
+    call: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<Option<T>> {
+    let _interruptible = signals::Interruptible::enter();
+    match call() {
+        Err(Errno::INTR) if signals::pending() => Err(Errno::INTR),
+        Err(Errno::INTR) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// As [`once`], again and again until there is an answer.
+pub(crate) fn interruptible<T>(
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    loop {
+        if let Some(answer) = once(&mut call)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// ppoll(2) until one of `fds` is ready, or the deadline has come: how many are ready.
+pub(crate) fn poll_until(
+    fds: &mut [PollFd<'_>],
+    deadline: Option<Instant>,
+) -> rustix::io::Result<usize> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.map(Timespec::try_from).transpose();
+        let timeout = timeout.map_err(|_| Errno::INVAL)?;
+        if let Some(ready) = once(|| poll(fds, timeout.as_ref()))? {
+            return Ok(ready);
+        }
+    }
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    fn event(self) -> PollFlags {
+        match self {
+            Self::Read => PollFlags::IN,
+            Self::Write => PollFlags::OUT,
+        }
+    }
+}
+
+/// Makes a call that reads or writes `file`, and blocks if the guest wants that.
+///
+/// A description of the guest's own has the guest's flag, and the kernel does it all. The flag of a
+/// stream belongs to all who share it: it may be set though the guest wants to block, and the other
+/// way round.
+pub(crate) fn transfer<T>(
+    file: &Description,
+    direction: Direction,
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match file.stream_is_nonblocking() {
+        None => interruptible(call),
+        Some(true) => {
+            if ready_now(file, direction)? {
+                uninterrupted(call)
+            } else {
+                Err(Errno::AGAIN)
+            }
+        }
+        Some(false) => loop {
+            match interruptible(&mut call) {
+                Err(Errno::AGAIN) => wait(file, direction)?,
+                result => return result,
+            }
+        },
+    }
+}
+
+fn ready_now(file: &Description, direction: Direction) -> rustix::io::Result<bool> {
+    let now = Timespec::default();
+    let ready = uninterrupted(|| {
+        let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), direction.event())];
+        poll(&mut fds, Some(&now))
+    })?;
+    Ok(ready > 0)
+}
+
+fn wait(file: &Description, direction: Direction) -> rustix::io::Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), direction.event())];
+    poll_until(&mut fds, None).map(drop)
+}

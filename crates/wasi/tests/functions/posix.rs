@@ -1,0 +1,361 @@
+//! `wasm_interp_posix_v1`: layouts, refusals, and what a mount that arrives later leaves out of reach.
+//! What the functions do is held to native programs by `tests/containerd`.
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+};
+
+use rustix::mount::{MountFlags, mount};
+use wasm_interp_wasi::{LateMounts, errno::Errno};
+
+use crate::support::{BUFFER, Caller, MEMORY, OUT, Opening, ROOT, enter, in_tree, with_guest};
+
+const FOLLOW: u64 = 1;
+const WRITE_ONLY: u64 = 1;
+const CREAT: u64 = 1;
+const EXECUTE_WRITE_READ: u64 = 7;
+
+/// A function whose first arguments are a descriptor and a path, and perhaps flags between them.
+struct PathFunction {
+    name: &'static str,
+    flags: bool,
+    rest: &'static [u64],
+}
+
+const fn plain(name: &'static str, rest: &'static [u64]) -> PathFunction {
+    let flags = false;
+    PathFunction { name, flags, rest }
+}
+
+const fn flagged(name: &'static str, rest: &'static [u64]) -> PathFunction {
+    let flags = true;
+    PathFunction { name, flags, rest }
+}
+
+const OUT64: u64 = OUT as u64;
+
+const PATH_FUNCTIONS: &[PathFunction] = &[
+    flagged("faccessat", &[0, 0]),
+    flagged("fchmodat", &[0o600]),
+    flagged("fchownat", &[0, 0]),
+    flagged("fstatat", &[OUT64]),
+    flagged("openat", &[0, 0, 0, 0, OUT64]),
+    // To the present: a change of nothing looks at no path.
+    flagged("utimensat", &[0, 0, 0, 0, 0b10]),
+    plain("mkdirat", &[0o700]),
+    plain("mkfifoat", &[0o600]),
+    plain("statvfsat", &[OUT64]),
+];
+
+impl PathFunction {
+    fn call(&self, guest: &mut Caller, path: &str) -> Result<(), Errno> {
+        let [path, length] = guest.put(path);
+        self.at(guest, path, length)
+    }
+
+    fn at(&self, guest: &mut Caller, path: u64, length: u64) -> Result<(), Errno> {
+        let start = if self.flags {
+            vec![ROOT.into(), FOLLOW, path, length]
+        } else {
+            vec![ROOT.into(), path, length]
+        };
+        guest.call(self.name, &[&start, self.rest].concat())
+    }
+}
+
+#[test]
+fn stat_is_laid_out_as_the_witx_says() {
+    with_guest(|guest| {
+        fs::write("/f", "four").expect("a file");
+        fs::set_permissions("/f", fs::Permissions::from_mode(0o640)).expect("mode");
+        std::os::unix::fs::chown("/f", Some(7), Some(8)).expect("owner");
+        let [path, length] = guest.put("f");
+        let times = [FOLLOW, path, length, (-5i64) as u64, 6, 7, 8, 0b101];
+        guest
+            .call("utimensat", &[&[ROOT.into()], &times[..]].concat())
+            .expect("times");
+        let [path, length] = guest.put("f");
+        guest
+            .call("fstatat", &[ROOT.into(), 0, path, length, BUFFER.into()])
+            .expect("stat");
+        let kernel = fs::metadata("/f").expect("metadata");
+        assert_eq!(guest.u64(BUFFER), kernel.dev());
+        assert_eq!(guest.u64(BUFFER + 8), kernel.ino());
+        assert_eq!(guest.u64(BUFFER + 16), 1);
+        assert_eq!(guest.u32(BUFFER + 24), 0o100_640);
+        assert_eq!(guest.u32(BUFFER + 28), 7);
+        assert_eq!(guest.u32(BUFFER + 32), 8);
+        assert_eq!(u64::from(guest.u32(BUFFER + 36)), kernel.blksize());
+        assert_eq!(guest.u64(BUFFER + 40), 0);
+        assert_eq!(guest.u64(BUFFER + 48), 4);
+        assert_eq!(guest.u64(BUFFER + 56), kernel.blocks());
+        assert_eq!(guest.u64(BUFFER + 64).cast_signed(), -5);
+        assert_eq!(guest.u32(BUFFER + 72), 6);
+        assert_eq!(guest.u64(BUFFER + 80), 7);
+        assert_eq!(guest.u32(BUFFER + 88), 8);
+        assert_eq!(guest.u64(BUFFER + 96).cast_signed(), kernel.ctime());
+        assert_eq!((kernel.atime(), kernel.atime_nsec()), (-5, 6));
+    });
+}
+
+#[test]
+fn new_files_have_the_mode_less_the_umask() {
+    with_guest(|guest| {
+        guest.call("umask", &[0o027, OUT.into()]).expect("umask");
+        let before = guest.u32(OUT);
+        let [path, length] = guest.put("file");
+        let open = [0, path, length, WRITE_ONLY, CREAT, 0, 0o666, OUT.into()];
+        guest
+            .call("openat", &[&[ROOT.into()], &open[..]].concat())
+            .expect("open");
+        plain("mkdirat", &[0o1777])
+            .call(guest, "folder")
+            .expect("mkdir");
+        plain("mkfifoat", &[0o622])
+            .call(guest, "fifo")
+            .expect("mkfifo");
+        for (path, mode) in [("/file", 0o640), ("/folder", 0o1750), ("/fifo", 0o600)] {
+            let kernel = fs::symlink_metadata(path).expect(path);
+            assert_eq!(kernel.mode() & 0o7777, mode, "{path}");
+        }
+        assert!(fs::metadata("/fifo").expect("fifo").file_type().is_fifo());
+        guest
+            .call("umask", &[before.into(), OUT.into()])
+            .expect("umask");
+        assert_eq!(guest.u32(OUT), 0o027);
+    });
+}
+
+#[test]
+fn set_id_bits_are_eperm_and_leave_no_file() {
+    with_guest(|guest| {
+        fs::write("/f", "").expect("a file");
+        for mode in [0o4755u64, 0o2755, 0o6000] {
+            let [path, length] = guest.put("new");
+            let open = [0, path, length, WRITE_ONLY, CREAT, 0, mode, OUT.into()];
+            let answer = guest.call("openat", &[&[ROOT.into()], &open[..]].concat());
+            assert_eq!(answer, Err(Errno::Perm));
+            let [path, length] = guest.put("new");
+            let answer = guest.call("mkfifoat", &[ROOT.into(), path, length, mode]);
+            assert_eq!(answer, Err(Errno::Perm));
+            assert!(fs::symlink_metadata("/new").is_err());
+            let [path, length] = guest.put("f");
+            let answer = guest.call("fchmodat", &[ROOT.into(), FOLLOW, path, length, mode]);
+            assert_eq!(answer, Err(Errno::Perm));
+            let fd = guest.open(&Opening::read("f")).expect("open");
+            assert_eq!(guest.call("fchmod", &[fd.into(), mode]), Err(Errno::Perm));
+            assert_eq!(fs::metadata("/f").expect("f").mode() & 0o6000, 0);
+        }
+    });
+}
+
+#[test]
+fn streams_keep_their_attributes() {
+    with_guest(|guest| {
+        for fd in 0..3 {
+            assert_eq!(guest.call("fchmod", &[fd, 0o600]), Err(Errno::Perm));
+            assert_eq!(guest.call("fchown", &[fd, 1, 1]), Err(Errno::Perm));
+            let answer = guest.call("futimens", &[fd, 0, 0, 0, 0, 0b1010]);
+            assert_eq!(answer, Err(Errno::Perm));
+        }
+    });
+}
+
+#[test]
+fn paths_that_begin_with_a_slash_are_eperm() {
+    with_guest(|guest| {
+        for function in PATH_FUNCTIONS {
+            let answer = function.call(guest, "/dev/null");
+            assert_eq!(answer, Err(Errno::Perm), "{}", function.name);
+        }
+    });
+}
+
+#[test]
+fn addresses_outside_of_memory_are_efault_here_too() {
+    with_guest(|guest| {
+        let beyond = u64::from(MEMORY) - 1;
+        for function in PATH_FUNCTIONS {
+            let answer = function.at(guest, beyond, 2);
+            assert_eq!(answer, Err(Errno::Fault), "{}", function.name);
+        }
+        let file = u64::from(guest.create("f"));
+        for (name, arguments) in [
+            ("fstat", vec![file, beyond]),
+            ("fstatvfs", vec![file, beyond]),
+            ("fcntl_getlk", vec![file, 0, beyond, OUT.into()]),
+            ("fcntl_setlk", vec![file, 0, beyond, 1]),
+            ("getrusage", vec![0, beyond]),
+            ("getuid", vec![beyond]),
+            ("umask", vec![0o22, beyond]),
+        ] {
+            let answer = guest.call(name, &arguments);
+            assert_eq!(answer, Err(Errno::Fault), "{name}");
+        }
+    });
+}
+
+#[test]
+fn unknown_choices_are_einval() {
+    with_guest(|guest| {
+        let file = u64::from(guest.create("f"));
+        let [path, length] = guest.put("f");
+        let root = u64::from(ROOT);
+        guest.write(BUFFER, &[0; 24]);
+        for (name, arguments) in [
+            ("flock", vec![file, 3, 0]),
+            ("flock", vec![file, 0, 2]),
+            ("fcntl_setlk", vec![file, 2, BUFFER.into(), 1]),
+            ("getrusage", vec![3, OUT.into()]),
+            ("faccessat", vec![root, 2, path, length, 0, 0]),
+            ("faccessat", vec![root, 0, path, length, 8, 0]),
+            ("faccessat", vec![root, 0, path, length, 0, 2]),
+            (
+                "openat",
+                vec![root, 0, path, length, 4, 0, 0, 0, OUT.into()],
+            ),
+            ("futimens", vec![file, 0, 0, 0, 0, 0b11]),
+            ("futimens", vec![file, 0, 1_000_000_000, 0, 0, 1]),
+        ] {
+            let answer = guest.call(name, &arguments);
+            assert_eq!(answer, Err(Errno::Inval), "{name} {arguments:?}");
+        }
+        // The kind of a lock that is none.
+        guest.write(BUFFER + 20, &[3]);
+        let answer = guest.call("fcntl_setlk", &[file, 0, BUFFER.into(), 1]);
+        assert_eq!(answer, Err(Errno::Inval));
+    });
+}
+
+#[test]
+fn the_mode_of_a_link_is_enotsup_and_its_target_untouched() {
+    with_guest(|guest| {
+        fs::write("/f", "").expect("a file");
+        fs::set_permissions("/f", fs::Permissions::from_mode(0o600)).expect("mode");
+        symlink("f", "/link").expect("a link");
+        let [path, length] = guest.put("link");
+        let answer = guest.call("fchmodat", &[ROOT.into(), 0, path, length, 0o644]);
+        assert_eq!(answer, Err(Errno::Notsup));
+        assert_eq!(fs::metadata("/f").expect("f").mode() & 0o777, 0o600);
+        let [path, length] = guest.put("f");
+        guest
+            .call("fchmodat", &[ROOT.into(), 0, path, length, 0o644])
+            .expect("no link");
+        assert_eq!(fs::metadata("/f").expect("f").mode() & 0o777, 0o644);
+    });
+}
+
+#[test]
+fn every_path_is_checked_where_mounts_may_arrive() {
+    const PROC: u32 = 0x9fa0;
+    in_tree(|tree| {
+        for name in ["proc", "files"] {
+            fs::create_dir(tree.join(name)).expect(name);
+        }
+        symlink("proc/sys/kernel/hostname", tree.join("link")).expect("a link");
+        symlink("files", tree.join("to-files")).expect("a link");
+        enter(tree);
+        let mut guest = Caller::new(LateMounts::Checked(|magic| magic == PROC));
+        mount("proc", "/proc", "proc", MountFlags::empty(), None).expect("proc");
+        for function in PATH_FUNCTIONS {
+            for path in ["proc/new", "proc/sys/kernel/hostname", "link", "proc/"] {
+                // Making what is there already is an error of its own.
+                if function.name.starts_with("mk") && path != "proc/new" {
+                    continue;
+                }
+                // An empty change of owner or times would do nothing anywhere.
+                let answer = function.call(&mut guest, path);
+                let refused = Errno::Acces;
+                let missing = path == "proc/new" && answer == Err(Errno::Noent);
+                assert!(
+                    answer == Err(refused) || missing,
+                    "{} {path}: {answer:?}",
+                    function.name
+                );
+            }
+        }
+        // And all of them work elsewhere.
+        for function in PATH_FUNCTIONS {
+            let path = if function.name.starts_with("mk") {
+                format!("to-files/{}", function.name)
+            } else {
+                "to-files".to_owned()
+            };
+            assert_eq!(
+                function.call(&mut guest, &path),
+                Ok(()),
+                "{}",
+                function.name
+            );
+        }
+        rustix::mount::unmount("/proc", rustix::mount::UnmountFlags::DETACH).expect("unmount");
+    });
+}
+
+#[test]
+fn access_is_that_of_the_files_mode() {
+    with_guest(|guest| {
+        fs::write("/f", "").expect("a file");
+        let [path, length] = guest.put("f");
+        let root = u64::from(ROOT);
+        // Root may read and write, and execute if anyone may.
+        let all = [root, FOLLOW, path, length, EXECUTE_WRITE_READ, 0];
+        assert_eq!(guest.call("faccessat", &all), Err(Errno::Acces));
+        fs::set_permissions("/f", fs::Permissions::from_mode(0o001)).expect("mode");
+        let [path, length] = guest.put("f");
+        for flags in [0, 1] {
+            let all = [root, FOLLOW, path, length, EXECUTE_WRITE_READ, flags];
+            guest.call("faccessat", &all).expect("access");
+        }
+    });
+}
+
+#[test]
+fn ids_are_those_of_the_process() {
+    with_guest(|guest| {
+        for name in ["getuid", "geteuid", "getgid", "getegid"] {
+            guest.call(name, &[OUT.into()]).expect(name);
+            assert_eq!(guest.u32(OUT), 0);
+        }
+        guest.call("getpid", &[OUT.into()]).expect("getpid");
+        assert_eq!(guest.u32(OUT), std::process::id());
+        guest.call("getppid", &[OUT.into()]).expect("getppid");
+        let parent = rustix::process::Pid::as_raw(rustix::process::getppid());
+        assert_eq!(guest.u32(OUT), parent.cast_unsigned());
+        let groups = rustix::process::getgroups().expect("groups");
+        guest
+            .call("getgroups", &[BUFFER.into(), 0, OUT.into()])
+            .expect("count");
+        assert_eq!(guest.u32(OUT) as usize, groups.len());
+        guest
+            .call("getgroups", &[BUFFER.into(), 1 << 16, OUT.into()])
+            .expect("groups");
+        for (index, group) in (0..).zip(&groups) {
+            assert_eq!(guest.u32(BUFFER + 4 * index), group.as_raw());
+        }
+    });
+}
+
+#[test]
+fn limits_are_those_of_the_process() {
+    use rustix::process::{Resource, getrlimit};
+    with_guest(|guest| {
+        for (number, resource) in [
+            (0, Resource::Cpu),
+            (3, Resource::Stack),
+            (7, Resource::Nofile),
+            (15, Resource::Rttime),
+        ] {
+            guest
+                .call("getrlimit", &[number, OUT.into()])
+                .expect("a limit");
+            let limit = getrlimit(resource);
+            for (place, value) in [(OUT, limit.current), (OUT + 8, limit.maximum)] {
+                assert_eq!(guest.u64(place), value.unwrap_or(u64::MAX), "{resource:?}");
+            }
+        }
+        let unknown = guest.call("getrlimit", &[16, OUT.into()]);
+        assert_eq!(unknown, Err(Errno::Inval));
+    });
+}

@@ -1,0 +1,544 @@
+//! Look-ups of names, by nameservers of the test in a network namespace of its own.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use simple_dns::{
+    CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE,
+    rdata::{A, AAAA, CNAME, PTR, RData},
+};
+use wasm_interp_network::Network;
+use wasm_interp_wasi::{
+    LateMounts,
+    errno::{Errno, Result},
+};
+
+use crate::{
+    sockets::{network, own_network},
+    support::{BUFFER, Caller, OUT, enter, in_tree},
+};
+
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+const STREAM: u64 = 1;
+const ADDRCONFIG: u64 = 1;
+const NUMERICHOST: u64 = 2;
+
+/// What a nameserver says of a name.
+#[derive(Clone, Debug)]
+enum Say {
+    Addresses(&'static [&'static str]),
+    Alias(&'static str, &'static [&'static str]),
+    Pointer(&'static str),
+    Code(RCODE),
+    /// Only by TCP.
+    Truncated(&'static [&'static str]),
+    Nothing,
+    /// A reply to another question first, with another address, then its own.
+    Forged(&'static [&'static str]),
+}
+
+type Zone = HashMap<&'static str, Say>;
+
+/// A nameserver on port 53 of an address.
+struct Nameserver {
+    at: IpAddr,
+    zone: Arc<Mutex<Zone>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn records(name: &Name<'static>, kind: QTYPE, addresses: &[&str]) -> Vec<ResourceRecord<'static>> {
+    addresses
+        .iter()
+        .filter_map(|text| {
+            let data = match (text.parse().expect("an address"), kind) {
+                (IpAddr::V4(address), QTYPE::TYPE(TYPE::A)) => RData::A(A {
+                    address: address.into(),
+                }),
+                (IpAddr::V6(address), QTYPE::TYPE(TYPE::AAAA)) => RData::AAAA(AAAA {
+                    address: address.into(),
+                }),
+                _ => return None,
+            };
+            Some(ResourceRecord::new(name.clone(), CLASS::IN, 1, data))
+        })
+        .collect()
+}
+
+/// The replies to a question.
+fn replies(zone: &Zone, message: &[u8], by_tcp: bool) -> (String, Vec<Vec<u8>>) {
+    let asked = Packet::parse(message).expect("a question");
+    let name = asked.questions[0].qname.clone().into_owned();
+    let kind = asked.questions[0].qtype;
+    let mut reply = asked.clone().into_reply();
+    let text = name.to_string();
+    let mut forged = None;
+    match zone
+        .get(&text[..])
+        .cloned()
+        .unwrap_or(Say::Code(RCODE::NameError))
+    {
+        Say::Addresses(addresses) => reply.answers = records(&name, kind, addresses),
+        Say::Alias(to, addresses) => {
+            let to = Name::new(to).expect("a name");
+            let alias = RData::CNAME(CNAME(to.clone()));
+            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, 1, alias)];
+            reply.answers.extend(records(&to, kind, addresses));
+        }
+        Say::Pointer(to) => {
+            let data = RData::PTR(PTR(Name::new(to).expect("a name")));
+            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, 1, data)];
+        }
+        Say::Code(code) => *reply.rcode_mut() = code,
+        Say::Truncated(addresses) if by_tcp => reply.answers = records(&name, kind, addresses),
+        Say::Truncated(_) => reply.set_flags(PacketFlag::TRUNCATION),
+        Say::Nothing => return (text, Vec::new()),
+        Say::Forged(addresses) => {
+            let mut other = reply.clone();
+            other.set_id(asked.id().wrapping_add(1));
+            other.answers = records(&name, kind, &["6.6.6.6"]);
+            forged = Some(other.build_bytes_vec().expect("a reply"));
+            reply.answers = records(&name, kind, addresses);
+        }
+    }
+    let own = reply.build_bytes_vec_compressed().expect("a reply");
+    (text, forged.into_iter().chain([own]).collect())
+}
+
+impl Nameserver {
+    fn start(at: &str, zone: &[(&'static str, Say)]) -> Self {
+        let at: IpAddr = at.parse().expect(at);
+        let zone = Arc::new(Mutex::new(zone.iter().cloned().collect::<Zone>()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let udp = UdpSocket::bind((at, 53)).expect("bind");
+        let tcp = TcpListener::bind((at, 53)).expect("bind");
+        let (own_zone, own_asked) = (Arc::clone(&zone), Arc::clone(&asked));
+        let by_udp = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let (length, from) = udp.recv_from(&mut buffer).expect("receive");
+                if length == 0 {
+                    return;
+                }
+                let (name, messages) = {
+                    let zone = own_zone.lock().expect("a zone");
+                    replies(&zone, &buffer[..length], false)
+                };
+                own_asked.lock().expect("names").push(name);
+                for message in messages {
+                    udp.send_to(&message, from).expect("send");
+                }
+            }
+        });
+        let own_zone = Arc::clone(&zone);
+        let by_tcp = std::thread::spawn(move || {
+            loop {
+                let (mut connection, _) = tcp.accept().expect("accept");
+                let mut head = [0; 2];
+                if connection.read_exact(&mut head).is_err() {
+                    return;
+                }
+                let mut question = vec![0; usize::from(u16::from_be_bytes(head))];
+                connection.read_exact(&mut question).expect("read");
+                let (_, messages) = {
+                    let zone = own_zone.lock().expect("a zone");
+                    replies(&zone, &question, true)
+                };
+                let length = u16::try_from(messages[0].len()).expect("short");
+                let whole = [&length.to_be_bytes()[..], &messages[0]].concat();
+                // In parts, as a network may.
+                for part in whole.chunks(7) {
+                    connection.write_all(part).expect("write");
+                }
+            }
+        });
+        Self {
+            at,
+            zone,
+            asked,
+            threads: vec![by_udp, by_tcp],
+        }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().expect("names"))
+    }
+
+    fn set(&self, name: &'static str, say: Say) {
+        self.zone.lock().expect("a zone").insert(name, say);
+    }
+}
+
+impl Drop for Nameserver {
+    fn drop(&mut self) {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+        socket.send_to(&[], (self.at, 53)).expect("send");
+        drop(TcpStream::connect((self.at, 53)).expect("connect"));
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the nameserver failed"
+            );
+        }
+    }
+}
+
+impl Caller {
+    /// Addresses and canonical name.
+    fn look_up(&mut self, name: &str, family: u64, flags: u64) -> Result<(Vec<String>, String)> {
+        let [address, length] = self.put(name);
+        let (buffer, canonical) = (u64::from(BUFFER), u64::from(BUFFER) + 4096);
+        let out = u64::from(OUT);
+        self.call(
+            "getaddrinfo",
+            &[
+                address,
+                length,
+                family,
+                flags,
+                buffer,
+                2048,
+                canonical,
+                256,
+                out,
+                out + 8,
+            ],
+        )?;
+        let addresses = (0..self.u32(OUT)).map(|index| {
+            let entry = self.bytes(BUFFER + 32 * index, 32);
+            match entry[0] {
+                2 => IpAddr::from(<[u8; 4]>::try_from(&entry[4..8]).expect("4")).to_string(),
+                10 => IpAddr::from(<[u8; 16]>::try_from(&entry[8..24]).expect("16")).to_string(),
+                family => panic!("{family}"),
+            }
+        });
+        let addresses = addresses.collect();
+        let name = self.bytes(BUFFER + 4096, self.u32(OUT + 8));
+        Ok((addresses, String::from_utf8(name).expect("text")))
+    }
+
+    fn addresses(&mut self, name: &str) -> Result<Vec<String>> {
+        Ok(self.look_up(name, 0, 0)?.0)
+    }
+
+    fn reverse(&mut self, address: [u8; 4]) -> Result<String> {
+        let bytes = [&2u16.to_ne_bytes()[..], &[0, 0], &address, &[0; 8]].concat();
+        let [address, length] = self.put(bytes);
+        let room = [BUFFER.into(), 256, OUT.into()];
+        self.call("getnameinfo", &[&[address, length][..], &room].concat())?;
+        Ok(String::from_utf8(self.bytes(BUFFER, self.u32(OUT))).expect("text"))
+    }
+
+    /// Whether the guest may connect; nothing listens there.
+    fn may_reach(&mut self, address: &str) -> bool {
+        let address: SocketAddr = address.parse().expect(address);
+        self.call("socket", &[AF_INET, STREAM, 0, 0, OUT.into()])
+            .expect("a socket");
+        let fd = u64::from(self.u32(OUT));
+        let IpAddr::V4(ip) = address.ip() else {
+            panic!("{address}");
+        };
+        let port = address.port().to_be_bytes();
+        let bytes = [&2u16.to_ne_bytes()[..], &port, &ip.octets(), &[0; 8]].concat();
+        let [bytes, length] = self.put(bytes);
+        let answer = self.call("connect", &[fd, bytes, length]);
+        self.call("fd_close", &[fd]).expect("close");
+        match answer {
+            Err(Errno::Acces) => false,
+            Err(Errno::Connrefused) => true,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const CONFIG: &str = "search ns.example example\nnameserver 10.0.0.53\n\
+                      options ndots:2 timeout:1 attempts:1\n";
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n10.9.9.9 self.pod self\n";
+
+/// Runs `test` with a guest whose files name the nameserver 10.0.0.53.
+fn with_names(
+    network: Network,
+    config: &'static str,
+    test: impl FnOnce(&mut Caller) + Send + 'static,
+) {
+    in_tree(move |tree| {
+        own_network(&[
+            "10.0.0.53/32",
+            "10.0.0.54/32",
+            "10.0.0.1/32",
+            "10.0.0.2/32",
+            "fd00::1/128",
+        ]);
+        enter(tree);
+        fs::create_dir("/etc").expect("/etc");
+        fs::write("/etc/resolv.conf", config).expect("resolv.conf");
+        fs::write("/etc/hosts", HOSTS).expect("hosts");
+        test(&mut Caller::with_network(
+            LateMounts::Impossible,
+            network,
+            None,
+        ));
+    });
+}
+
+#[test]
+fn names_are_looked_up_in_hosts_and_then_in_the_search_list() {
+    with_names(network("", "dns"), CONFIG, |guest| {
+        let server = Nameserver::start(
+            "10.0.0.53",
+            &[
+                ("web.ns.example", Say::Addresses(&["10.0.0.1", "fd00::1"])),
+                ("db.example", Say::Addresses(&["10.0.0.2"])),
+                ("www.a.b", Say::Alias("web.a.b", &["10.0.0.1"])),
+                ("empty.example", Say::Addresses(&[])),
+            ],
+        );
+        let (addresses, canonical) = guest.look_up("web", 0, 0).expect("web");
+        assert_eq!(canonical, "web.ns.example");
+        // There is a way to both; a private IPv6 address comes behind IPv4.
+        assert_eq!(addresses, ["10.0.0.1", "fd00::1"]);
+        assert_eq!(
+            server.asked(),
+            ["web.ns.example", "web.ns.example"],
+            "both kinds"
+        );
+        let (addresses, _) = guest.look_up("web", AF_INET6, 0).expect("web");
+        assert_eq!(addresses, ["fd00::1"]);
+        assert!(server.asked().is_empty(), "its records are still valid");
+        assert_eq!(
+            guest.addresses("db").as_deref(),
+            Ok(&["10.0.0.2".to_owned()][..])
+        );
+        let asked = server.asked();
+        assert_eq!(
+            asked,
+            ["db.ns.example", "db.ns.example", "db.example", "db.example"]
+        );
+        let (_, canonical) = guest.look_up("www.a.b", 0, 0).expect("www");
+        assert_eq!(canonical, "web.a.b");
+        assert_eq!(server.asked(), ["www.a.b", "www.a.b"], "as it is first");
+        assert_eq!(guest.addresses("db.").err(), Some(Errno::Noent), "complete");
+        assert_eq!(guest.addresses("empty").err(), Some(Errno::Nomsg));
+        assert_eq!(guest.look_up("db", AF_INET6, 0).err(), Some(Errno::Nomsg));
+        assert_eq!(guest.look_up("db", 16, 0).err(), Some(Errno::Afnosupport));
+        server.asked();
+        for (name, addresses, canonical) in [
+            ("self", &["10.9.9.9"][..], "self.pod"),
+            ("localhost", &["::1", "127.0.0.1"], "localhost"),
+            ("any.localhost", &["::1", "127.0.0.1"], "any.localhost"),
+            ("192.0.2.7", &["192.0.2.7"], "192.0.2.7"),
+            ("fd00::7", &["fd00::7"], "fd00::7"),
+        ] {
+            let (found, found_name) = guest.look_up(name, 0, 0).expect(name);
+            assert_eq!(
+                (found.join(" "), &found_name[..]),
+                (addresses.join(" "), canonical)
+            );
+        }
+        assert_eq!(
+            guest.look_up("self", 0, NUMERICHOST).err(),
+            Some(Errno::Noent)
+        );
+        for name in ["", ".", "a b", "a\\.b", "\u{e4}"] {
+            assert_eq!(guest.addresses(name).err(), Some(Errno::Noent), "{name:?}");
+        }
+        assert!(server.asked().is_empty());
+    });
+}
+
+#[test]
+fn reply_that_is_too_long_for_udp_comes_by_tcp() {
+    with_names(network("", "dns"), CONFIG, |guest| {
+        let _server = Nameserver::start(
+            "10.0.0.53",
+            &[("a.long.example", Say::Truncated(&["10.0.0.1", "fd00::1"]))],
+        );
+        let found = guest.addresses("a.long.example").expect("found");
+        assert_eq!(found, ["10.0.0.1", "fd00::1"]);
+    });
+}
+
+#[test]
+fn next_nameserver_is_asked_where_one_fails_or_says_nothing() {
+    const TWO: &str = "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions timeout:1 attempts:1\n";
+    with_names(network("", "dns"), TWO, |guest| {
+        // Nothing listens at the first: the kernel says so at once.
+        let second =
+            Nameserver::start("10.0.0.54", &[("a.example", Say::Addresses(&["10.0.0.1"]))]);
+        assert_eq!(guest.addresses("a.example").expect("found"), ["10.0.0.1"]);
+        let first = Nameserver::start(
+            "10.0.0.53",
+            &[
+                ("b.example", Say::Code(RCODE::ServerFailure)),
+                ("c.example", Say::Nothing),
+                ("d.example", Say::Code(RCODE::Refused)),
+            ],
+        );
+        for name in ["b.example", "c.example", "d.example"] {
+            second.set(name, Say::Addresses(&["10.0.0.2"]));
+            assert_eq!(guest.addresses(name).expect(name), ["10.0.0.2"]);
+        }
+        assert_eq!(
+            guest.addresses("e.example").err(),
+            Some(Errno::Noent),
+            "it is believed"
+        );
+        first.set("f.example", Say::Code(RCODE::ServerFailure));
+        second.set("f.example", Say::Code(RCODE::ServerFailure));
+        assert_eq!(guest.addresses("f.example").err(), Some(Errno::Again));
+    });
+}
+
+#[test]
+fn turns_are_taken_where_the_file_says_so() {
+    const TWO: &str = "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions rotate no-aaaa\n";
+    with_names(network("", "dns"), TWO, |guest| {
+        let servers = ["10.0.0.53", "10.0.0.54"].map(|at| Nameserver::start(at, &[]));
+        for name in ["a.example.", "b.example.", "c.example."] {
+            assert_eq!(guest.addresses(name).err(), Some(Errno::Noent));
+        }
+        assert_eq!(servers[0].asked(), ["a.example", "c.example"]);
+        assert_eq!(servers[1].asked(), ["b.example"]);
+    });
+}
+
+#[test]
+fn forged_reply_is_not_believed() {
+    with_names(network("", "dns"), CONFIG, |guest| {
+        let _server = Nameserver::start("10.0.0.53", &[("a.b.c", Say::Forged(&["10.0.0.1"]))]);
+        assert_eq!(guest.addresses("a.b.c").expect("found"), ["10.0.0.1"]);
+    });
+}
+
+#[test]
+fn container_without_nameservers_says_so() {
+    with_names(network("", "dns"), "search a\n", |guest| {
+        assert_eq!(guest.addresses("a.b").err(), Some(Errno::Io));
+        assert_eq!(guest.addresses("self").expect("hosts"), ["10.9.9.9"]);
+    });
+}
+
+#[test]
+fn addresses_of_a_family_without_a_way_are_left_out_on_request() {
+    with_names(network("", "dns"), CONFIG, |guest| {
+        let _server = Nameserver::start(
+            "10.0.0.53",
+            &[("a.b.c", Say::Addresses(&["10.0.0.1", "2600::1"]))],
+        );
+        assert_eq!(
+            guest.addresses("a.b.c").expect("found"),
+            ["10.0.0.1", "2600::1"]
+        );
+        let (found, _) = guest.look_up("a.b.c", 0, ADDRCONFIG).expect("found");
+        assert_eq!(found, ["10.0.0.1"]);
+    });
+}
+
+#[test]
+fn names_of_addresses_come_from_hosts_and_pointers() {
+    with_names(network("", "dns"), CONFIG, |guest| {
+        let _server = Nameserver::start(
+            "10.0.0.53",
+            &[
+                ("1.0.0.10.in-addr.arpa", Say::Pointer("web.example")),
+                ("2.0.0.10.in-addr.arpa", Say::Pointer("$(reboot).example")),
+            ],
+        );
+        assert_eq!(guest.reverse([10, 9, 9, 9]).as_deref(), Ok("self.pod"));
+        assert_eq!(guest.reverse([10, 0, 0, 1]).as_deref(), Ok("web.example"));
+        assert_eq!(
+            guest.reverse([10, 0, 0, 2]).err(),
+            Some(Errno::Noent),
+            "no name of a host"
+        );
+        assert_eq!(guest.reverse([10, 0, 0, 3]).err(), Some(Errno::Noent));
+    });
+}
+
+#[test]
+fn only_granted_names_are_asked_for() {
+    with_names(network("", "tcp:web.a.b:80"), CONFIG, |guest| {
+        let server = Nameserver::start(
+            "10.0.0.53",
+            &[
+                ("web.a.b", Say::Addresses(&["10.0.0.1"])),
+                ("other.a.b", Say::Addresses(&["10.0.0.2"])),
+            ],
+        );
+        assert_eq!(guest.addresses("other.a.b").err(), Some(Errno::Acces));
+        assert_eq!(guest.reverse([10, 0, 0, 1]).err(), Some(Errno::Acces));
+        assert!(server.asked().is_empty());
+        assert_eq!(guest.addresses("self").expect("hosts"), ["10.9.9.9"]);
+        assert_eq!(guest.addresses("WEB.a.b").expect("granted"), ["10.0.0.1"]);
+    });
+    with_names(Network::none(), CONFIG, |guest| {
+        assert_eq!(guest.addresses("web.a.b").err(), Some(Errno::Acces));
+        assert_eq!(
+            guest.addresses("localhost").expect("known"),
+            ["127.0.0.1", "::1"]
+        );
+    });
+}
+
+/// Who answers for a name decides what a rule by that name reaches, but never this machine, its metadata
+/// service or its links.
+#[test]
+fn rule_by_name_reaches_the_addresses_of_the_name_and_no_special_one() {
+    with_names(network("", "tcp:db.prod:5432"), CONFIG, |guest| {
+        let server = Nameserver::start(
+            "10.0.0.53",
+            &[(
+                "db.prod",
+                Say::Addresses(&["10.0.0.1", "127.0.0.1", "169.254.169.254", "0.0.0.0"]),
+            )],
+        );
+        assert!(guest.may_reach("10.0.0.1:5432"));
+        for address in [
+            "10.0.0.1:80",
+            "10.0.0.2:5432",
+            "127.0.0.1:5432",
+            "0.0.0.0:5432",
+            "169.254.169.254:5432",
+        ] {
+            assert!(!guest.may_reach(address), "{address}");
+        }
+        server.asked();
+        // A name that means another address soon after: its records are kept as long as they are valid.
+        server.set("db.prod", Say::Addresses(&["10.0.0.2"]));
+        assert!(!guest.may_reach("10.0.0.2:5432"));
+        assert!(server.asked().is_empty());
+    });
+}
+
+#[test]
+fn guest_that_writes_the_files_of_the_resolver_changes_no_rule() {
+    with_names(network("", "tcp:db.prod:5432"), CONFIG, |guest| {
+        let _server = Nameserver::start("10.0.0.53", &[("db.prod", Say::Addresses(&["10.0.0.1"]))]);
+        let _own = Nameserver::start("10.0.0.54", &[("db.prod", Say::Addresses(&["10.0.0.2"]))]);
+        fs::write("/etc/hosts", "10.0.0.2 db.prod\n").expect("hosts");
+        fs::write("/etc/resolv.conf", "nameserver 10.0.0.54\n").expect("resolv.conf");
+        assert!(!guest.may_reach("10.0.0.2:5432"));
+        assert!(guest.may_reach("10.0.0.1:5432"));
+    });
+}
+
+#[test]
+fn files_of_the_resolver_that_are_no_files_are_none() {
+    in_tree(|tree| {
+        own_network(&[]);
+        enter(tree);
+        fs::create_dir("/etc").expect("/etc");
+        fs::create_dir("/etc/hosts").expect("a directory");
+        nix::unistd::mkfifo("/etc/resolv.conf", nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let mut guest = Caller::with_network(LateMounts::Impossible, network("", "dns"), None);
+        assert_eq!(guest.addresses("a.b").err(), Some(Errno::Io));
+    });
+}

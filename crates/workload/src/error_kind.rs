@@ -1,0 +1,15 @@
+//! The classes of planning errors. Callers map them to the codes of their protocol. The errors of the
+//! view and of the plan both have these classes.
+
+/// The class of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request contradicts itself or the OCI runtime spec.
+    InvalidArgument,
+    /// Something that the request names does not exist.
+    NotFound,
+    /// The request is valid, but this version cannot serve it.
+    Unimplemented,
+    /// The image or the node is not in the state that the request needs.
+    FailedPrecondition,
+}

@@ -1,0 +1,101 @@
+//! A small file system with a directory to be the root of a guest and one outside of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::{chdir, chroot};
+
+use crate::scratch;
+
+const NOTHING: Option<&str> = None;
+/// What only a file outside holds.
+pub const SECRET: &str = "outside";
+
+/// The file system. It is mounted for this process alone, and goes with it.
+fn base() -> &'static Path {
+    static BASE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let base = scratch::directory().join("contained");
+        fs::create_dir_all(&base).expect("a directory");
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace; fuzzing needs root");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(NOTHING, "/", NOTHING, private, NOTHING).expect("private mounts");
+        let options = Some("size=16m,nr_inodes=4000");
+        mount(
+            Some("tmpfs"),
+            &base,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            options,
+        )
+        .expect("a tmpfs");
+        for name in ["files", "root", "outside"] {
+            fs::create_dir(base.join(name)).expect("a directory");
+        }
+        // A mount of its own, as a container's root is: who leaves it by a rename does not come back
+        // by a "..".
+        let (files, root) = (base.join("files"), base.join("root"));
+        mount(Some(&files), &root, NOTHING, MsFlags::MS_BIND, NOTHING).expect("a bind mount");
+        base
+    });
+    &BASE
+}
+
+/// The guest's files, as the host reaches them.
+pub fn files() -> PathBuf {
+    base().join("files")
+}
+
+/// A directory that no guest may reach.
+pub fn outside() -> PathBuf {
+    base().join("outside")
+}
+
+/// Empties both directories, and puts a secret outside.
+pub fn reset() {
+    for directory in [files(), outside()] {
+        for entry in fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let is_directory = fs::symlink_metadata(&path).expect("metadata").is_dir();
+            if is_directory {
+                fs::remove_dir_all(&path).expect("a directory is removed");
+            } else {
+                fs::remove_file(&path).expect("a file is removed");
+            }
+        }
+    }
+    fs::write(outside().join("secret"), SECRET).expect("a file");
+}
+
+/// Runs `guest` in a thread whose root directory is the guest's. No descriptor may be left of it, and
+/// the secret must be unchanged.
+pub fn run<T: Send>(guest: impl FnOnce() -> T + Send) -> T {
+    let before = descriptors();
+    let result = run_beside_others(guest);
+    assert_eq!(descriptors(), before, "descriptors are left open");
+    result
+}
+
+/// The same, where other threads open files too.
+pub fn run_beside_others<T: Send>(guest: impl FnOnce() -> T + Send) -> T {
+    let root = base().join("root");
+    let result = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_FS).expect("a root directory of its own");
+            chroot(&root).expect("a root directory");
+            chdir("/").expect("a working directory");
+            guest()
+        });
+        inside.join().expect("no panic inside")
+    });
+    let secret = fs::read_to_string(outside().join("secret"));
+    assert_eq!(secret.expect("the secret is there"), SECRET);
+    result
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc").count()
+}

@@ -1,0 +1,109 @@
+//! The host functions of a guest, called as a module's imports are, without a module.
+
+use wasm_interp_network::Network;
+use wasm_interp_wasi::abi::wasi_snapshot_preview1 as preview1;
+use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, paths};
+use wiggle::{GuestError, GuestMemory};
+
+/// The largest errno of preview 1, ENOTCAPABLE.
+const LAST_ERRNO: i32 = 76;
+
+/// Calls a function by its name, with as many of the arguments as it has.
+macro_rules! functions {
+    ($($name:ident $shape:literal ($($argument:literal $type:ty),*))*) => {
+        /// The functions that return, each with the kinds of its arguments: f is a descriptor, p a path
+        /// and its length, v vectors and their number, d data and its length, r a place for a result,
+        /// s a small number, o an offset, R rights, and S subscriptions.
+        pub const FUNCTIONS: &[(&str, &str)] = &[$((stringify!($name), $shape)),*];
+
+        fn lowered(
+            guest: &mut Guest,
+            memory: &mut GuestMemory<'_>,
+            name: &str,
+            arguments: &[u64; 9],
+        ) -> wiggle::error::Result<i32> {
+            match name {
+                $(stringify!($name) => {
+                    preview1::$name(guest, memory $(, arguments[$argument] as $type)*)
+                })*
+                _ => panic!("{name} is no function"),
+            }
+        }
+    };
+}
+
+functions! {
+    args_get "rr" (0 i32, 1 i32)
+    args_sizes_get "rr" (0 i32, 1 i32)
+    clock_res_get "sr" (0 i32, 1 i32)
+    clock_time_get "sor" (0 i32, 1 i64, 2 i32)
+    environ_get "rr" (0 i32, 1 i32)
+    environ_sizes_get "rr" (0 i32, 1 i32)
+    fd_advise "foos" (0 i32, 1 i64, 2 i64, 3 i32)
+    fd_allocate "foo" (0 i32, 1 i64, 2 i64)
+    fd_close "f" (0 i32)
+    fd_datasync "f" (0 i32)
+    fd_fdstat_get "fr" (0 i32, 1 i32)
+    fd_fdstat_set_flags "fs" (0 i32, 1 i32)
+    fd_fdstat_set_rights "fRR" (0 i32, 1 i64, 2 i64)
+    fd_filestat_get "fr" (0 i32, 1 i32)
+    fd_filestat_set_size "fo" (0 i32, 1 i64)
+    fd_filestat_set_times "foos" (0 i32, 1 i64, 2 i64, 3 i32)
+    fd_pread "fvor" (0 i32, 1 i32, 2 i32, 3 i64, 4 i32)
+    fd_prestat_dir_name "fd" (0 i32, 1 i32, 2 i32)
+    fd_prestat_get "fr" (0 i32, 1 i32)
+    fd_pwrite "fvor" (0 i32, 1 i32, 2 i32, 3 i64, 4 i32)
+    fd_read "fvr" (0 i32, 1 i32, 2 i32, 3 i32)
+    fd_readdir "fdor" (0 i32, 1 i32, 2 i32, 3 i64, 4 i32)
+    fd_renumber "ff" (0 i32, 1 i32)
+    fd_seek "fosr" (0 i32, 1 i64, 2 i32, 3 i32)
+    fd_sync "f" (0 i32)
+    fd_tell "fr" (0 i32, 1 i32)
+    fd_write "fvr" (0 i32, 1 i32, 2 i32, 3 i32)
+    path_create_directory "fp" (0 i32, 1 i32, 2 i32)
+    path_filestat_get "fspr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    path_filestat_set_times "fspoos" (0 i32, 1 i32, 2 i32, 3 i32, 4 i64, 5 i64, 6 i32)
+    path_link "fspfp" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32)
+    path_open "fspsRRsr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i64, 6 i64, 7 i32, 8 i32)
+    path_readlink "fpdr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+    path_remove_directory "fp" (0 i32, 1 i32, 2 i32)
+    path_rename "fpfp" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+    path_symlink "pfp" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    path_unlink_file "fp" (0 i32, 1 i32, 2 i32)
+    poll_oneoff "Srsr" (0 i32, 1 i32, 2 i32, 3 i32)
+    random_get "d" (0 i32, 1 i32)
+    sched_yield "" ()
+    sock_accept "fsr" (0 i32, 1 i32, 2 i32)
+    sock_recv "fvsrr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+    sock_send "fvsr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    sock_shutdown "fs" (0 i32, 1 i32)
+}
+
+/// A guest in the calling thread's root directory.
+pub fn guest(late_mounts: LateMounts) -> Guest {
+    let settings = GuestSettings {
+        arguments: vec![b"guest".to_vec(), b"argument".to_vec()],
+        environment: vec![(b"NAME".to_vec(), b"value".to_vec())],
+        root: paths::root().expect("the root directory opens"),
+        late_mounts,
+        network: Network::none(),
+        refusals: None,
+    };
+    Guest::new(settings).expect("a guest")
+}
+
+/// Calls a host function; returns its errno. No function may trap.
+pub fn call(guest: &mut Guest, memory: &mut [u8], name: &str, arguments: &[u64; 9]) -> u16 {
+    let mut memory = GuestMemory::Unshared(memory);
+    match lowered(guest, &mut memory, name, arguments) {
+        Ok(errno) => {
+            assert!((0..=LAST_ERRNO).contains(&errno), "{name} returns {errno}");
+            u16::try_from(errno).expect("it is small")
+        }
+        // What is linked turns it into an errno.
+        Err(error) => match error.downcast::<GuestError>() {
+            Ok(invalid) => wasm_interp_wasi::errno::Errno::from(invalid) as u16,
+            Err(error) => panic!("{name}{arguments:?} traps: {error:#}"),
+        },
+    }
+}

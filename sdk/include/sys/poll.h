@@ -1,0 +1,2 @@
+// The old name of <poll.h>, without wasi-libc's warning about it.
+#include <poll.h>

@@ -1,0 +1,16 @@
+// Limits of the process, which nothing here can change.
+#include "internal.h"
+
+#include <sys/resource.h>
+
+// Where the linker has put the stack.
+extern char __stack_low, __stack_high;
+
+int getrlimit(int resource, struct rlimit *limit) {
+    struct v1_rlimit rlimit;
+    if (posix_result(__posix_v1_getrlimit(resource, &rlimit))) return -1;
+    // The process has another stack than the program.
+    if (resource == RLIMIT_STACK) rlimit.cur = rlimit.max = &__stack_high - &__stack_low;
+    *limit = (struct rlimit){.rlim_cur = rlimit.cur, .rlim_max = rlimit.max};
+    return 0;
+}

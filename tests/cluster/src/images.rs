@@ -1,0 +1,104 @@
+//! The images that trials use, as archives for the nodes: those of `make images`, those of the tests
+//! against containerd, and a few that only a cluster asks for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Outcome;
+use crate::guests;
+use crate::image::{self, Image};
+use crate::settings::ClusterSettings;
+
+/// CPython with a USER, WORKDIR, ENTRYPOINT, CMD and ENV of its own.
+pub(crate) const CONFIGURED: &str = "localhost/test/configured:1";
+/// What holds a pod's namespaces, of the name in the nodes' configuration of containerd.
+const PAUSE: &str = "localhost/test/pause:1";
+
+/// What the examples of `deployments/` call their native programs' image.
+const BUSYBOX: &str = "docker.io/library/busybox:stable";
+/// The tag of [`another_release`].
+pub(crate) const ANOTHER: &str = "another";
+
+/// Writes them all into `folder`.
+pub(crate) fn write(settings: &ClusterSettings, folder: &Path) -> Outcome {
+    fs::create_dir_all(folder)?;
+    let mut archives = guests::write(folder, &settings.dist, &settings.busybox)?;
+    guests::write_c_programs(folder, &settings.guests)?;
+    archives.push(settings.dist.join("images/installer.tar"));
+    archives.extend(settings.bench.iter().map(|bench| bench.native.clone()));
+    // Those of `make images` are where they are; the node sees only one folder.
+    for archive in archives
+        .iter()
+        .filter(|archive| !archive.starts_with(folder))
+    {
+        let name = archive.file_name().unwrap_or(archive.as_os_str());
+        fs::copy(archive, folder.join(name)).map_err(|error| {
+            format!(
+                "cannot copy {}: {error}; run make images",
+                archive.display()
+            )
+        })?;
+    }
+    let python = image::read_file(&folder.join("python.tar"), guests::PYTHON_WASM)?;
+    Image::new()
+        .folder("/tmp", 0o1777)
+        .program(guests::PYTHON_WASM, python)
+        .file("/app/show.py", SHOW)
+        .user("1234:4321")
+        .working_directory("/app")
+        .entrypoint(&["python", "show.py"])
+        .command(&["words", "of", "the", "image"])
+        .env("FROM_THE_IMAGE=yes")
+        .write(CONFIGURED, &folder.join("configured.tar"))?;
+    let busybox = Image::new().program("/bin/busybox", fs::read(&settings.busybox)?);
+    busybox.write(BUSYBOX, &folder.join("busybox.tar"))?;
+    busybox
+        .entrypoint(&["/bin/busybox", "sleep", "2147483647"])
+        .write(PAUSE, &folder.join("pause.tar"))
+}
+
+/// Writes an installer's image with another build of the same version among the others; returns the archive's
+/// name. Its executables do the same: each has a few bytes more, behind all that is loaded.
+pub(crate) fn another_release(settings: &ClusterSettings) -> Outcome<&'static str> {
+    let read = |name: &str| -> Outcome<Vec<u8>> {
+        let mut program = fs::read(settings.dist.join(name))
+            .map_err(|error| format!("cannot read {name}: {error}; run make build"))?;
+        program.extend_from_slice(b"another build");
+        Ok(program)
+    };
+    let mut image = Image::new()
+        .program("/wasm-interp-agent", read("wasm-interp-agent")?)
+        .entrypoint(&["/wasm-interp-agent"]);
+    for name in [
+        "containerd-shim-wasm-interp-v1",
+        "wasm-interp-runner",
+        "wasm-interp-compiler",
+        "wasm-interp",
+    ] {
+        image = image.program(&format!("/release/{name}"), read(name)?);
+    }
+    let name = format!("localhost/wasm-interp/installer:{ANOTHER}");
+    let archive = "another-release.tar";
+    image.write(&name, &settings.run.folder().join("images").join(archive))?;
+    Ok(archive)
+}
+
+/// An archive for the registry with a guest that begins with `start`, in the text form.
+pub(crate) fn archive_of(settings: &ClusterSettings, name: &str, start: &str) -> Outcome<PathBuf> {
+    let archive = settings.run.folder().join(format!("{name}.tar"));
+    let module =
+        format!(r#"(module (memory (export "memory") 1) (func (export "_start") {start}))"#);
+    Image::new()
+        .program("/bin/guest.wasm", wat::parse_str(module)?)
+        .entrypoint(&["/bin/guest.wasm"])
+        .write(&format!("localhost/test/{name}:1"), &archive)?;
+    Ok(archive)
+}
+
+const SHOW: &str = "import json, os, sys
+print(json.dumps({
+    'cwd': os.environ['PWD'],
+    'arguments': sys.argv[1:],
+    'variable': os.environ.get('FROM_THE_IMAGE'),
+}))
+";

@@ -1,0 +1,179 @@
+//! attach, probes and lifecycle hooks: what works, and the words where people look when it does not.
+
+use k8s_openapi::serde_json::json;
+
+use super::expect;
+use super::native::{shell, with_shared};
+use crate::Outcome;
+use crate::command::{self, wait_for};
+use crate::world::{PodNamespace, TestCluster, python, restarts, status};
+
+pub(super) fn attach_streams_both_ways(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut main =
+        python("import sys\nfor line in sys.stdin: print('got', line.strip())\nprint('end')");
+    main["stdin"] = true.into();
+    main["stdinOnce"] = true.into();
+    namespace.pod("attached", json!({ "containers": [main] }))?;
+    namespace.until_started("attached", 0)?;
+    let attach = [
+        "--namespace",
+        &namespace.name,
+        "attach",
+        "--stdin",
+        "attached",
+    ];
+    let attached = command::run(
+        world.kubectl_command(&attach),
+        Some(b"one line\nand another\n"),
+    )?;
+    attached
+        .expect_code(0)?
+        .expect_stdout("got one line\ngot and another\nend\n")?;
+    // stdinOnce: the end of the attached input is the script's.
+    namespace.succeeded("attached").map(drop)
+}
+
+pub(super) fn attach_prints_what_comes(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    namespace.python(
+        "attached",
+        "import time\nwhile True: print('on and on'); time.sleep(0.1)",
+    )?;
+    namespace.until_started("attached", 0)?;
+    let attached = namespace.kubectl_beside(&["attach", "attached"])?;
+    let printed = wait_for("lines from kubectl attach", || {
+        Ok(attached
+            .stdout()?
+            .contains("on and on\non and on\n")
+            .then_some(()))
+    });
+    let attached = attached.end()?;
+    printed.map_err(|_| format!("attach prints nothing of a running script: {attached}"))?;
+    namespace.delete("attached")
+}
+
+pub(super) fn a_terminal_is_given(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut main = python("import os; print('terminals:', os.isatty(0), os.isatty(1))");
+    main["tty"] = true.into();
+    main["stdin"] = true.into();
+    namespace.pod("terminal", json!({ "containers": [main] }))?;
+    namespace.succeeded("terminal")?;
+    let printed = namespace.logs("terminal")?;
+    expect(&printed.contains("terminals: True True"), &true)
+}
+
+pub(super) fn exec_probes_ask_the_script(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let exists = |file: &str| {
+        let script = format!("import os, sys; sys.exit(not os.path.exists('/tmp/{file}'))");
+        json!({
+            "exec": { "command": ["python", "-c", script] },
+            "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30,
+        })
+    };
+    let mut main = python(
+        "import os, time\nprint('up')\nwhile not os.path.exists('/tmp/go'): time.sleep(0.1)\n\
+         open('/tmp/ready', 'w').close()\nprint('on')\ntime.sleep(3600)",
+    );
+    main["readinessProbe"] = exists("ready");
+    namespace.pod("asked", json!({ "containers": [main] }))?;
+    namespace.until_printed("asked", "up")?;
+    until_told(&namespace, "asked", &["Readiness probe failed"])?;
+    let is_ready = status(&namespace.get("asked")?, 0).map(|status| status.ready);
+    expect(&is_ready, &Some(false))?;
+    let go = "open('/tmp/go', 'w').close()";
+    namespace
+        .kubectl(&["exec", "asked", "--", "python", "-c", go])?
+        .expect_code(0)?;
+    namespace.ready("asked")?;
+    namespace.delete("asked")?;
+
+    // A liveness probe ends a container that does not answer it in time.
+    let mut main = python("import time; print('up'); time.sleep(3600)");
+    main["livenessProbe"] = json!({
+        "exec": { "command": ["python", "-c", "import time; time.sleep(3600)"] },
+        "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 1,
+    });
+    namespace.pod(
+        "hung",
+        json!({
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 1, "containers": [main],
+        }),
+    )?;
+    wait_for("the restart of the pod hung", || {
+        Ok((restarts(&namespace.get("hung")?) > 0).then_some(()))
+    })?;
+    namespace.delete("hung")
+}
+
+pub(super) fn exec_hooks_run_in_the_script_s_container(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let hook = |file: &str| {
+        let script = format!("open('/tmp/{file}', 'w').close()");
+        json!({ "exec": { "command": ["python", "-c", script] } })
+    };
+    let mut main = python(
+        "import os, time\nwhile not os.path.exists('/tmp/begun'): time.sleep(0.1)\nprint('begun')\n\
+         time.sleep(3600)",
+    );
+    main["lifecycle"] = json!({ "postStart": hook("begun"), "preStop": hook("ending") });
+    namespace.pod("hooked", json!({ "containers": [main] }))?;
+    namespace.until_printed("hooked", "begun")?;
+    namespace.delete("hooked")?;
+    let events = namespace.kubectl(&[
+        "get",
+        "events",
+        "--field-selector=involvedObject.name=hooked",
+    ])?;
+    let events = events.expect_code(0)?.stdout;
+    expect(&events.contains("Hook"), &false).map_err(|_| format!("a hook failed:\n{events}").into())
+}
+
+pub(super) fn http_hooks_and_probes_ask_a_sidecar(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut sidecar = shell(
+        "sidecar",
+        "echo up >/shared/index.html; exec busybox httpd -f -p 8080 -h /shared",
+    );
+    let http = json!({ "path": "/index.html", "port": 8080 });
+    sidecar["restartPolicy"] = "Always".into();
+    sidecar["startupProbe"] =
+        json!({ "httpGet": http, "periodSeconds": 1, "failureThreshold": 60 });
+    // A guest has no sockets; its pod has one address, so what asks the script's container asks the sidecar.
+    let mut main = python("import time; print('up'); time.sleep(3600)");
+    main["lifecycle"] =
+        json!({ "postStart": { "httpGet": http }, "preStop": { "sleep": { "seconds": 1 } } });
+    main["readinessProbe"] = json!({ "httpGet": http, "periodSeconds": 1 });
+    main["livenessProbe"] = json!({ "tcpSocket": { "port": 8080 }, "periodSeconds": 1 });
+    let mut spec = json!({
+        "restartPolicy": "Always", "initContainers": [sidecar], "containers": [main],
+        // The server, as process 1, ignores the TERM.
+        "terminationGracePeriodSeconds": 5,
+    });
+    with_shared(&mut spec);
+    namespace.pod("asked", spec)?;
+    namespace.ready("asked")?;
+    expect(&restarts(&namespace.get("asked")?), &0)?;
+    namespace.delete("asked")?;
+    let events = namespace.kubectl(&[
+        "get",
+        "events",
+        "--field-selector=involvedObject.name=asked",
+    ])?;
+    let events = events.expect_code(0)?.stdout;
+    expect(&events.contains("Hook"), &false).map_err(|_| format!("a hook failed:\n{events}").into())
+}
+
+/// Waits until `kubectl describe` has all of `texts`.
+fn until_told(namespace: &PodNamespace<'_>, pod: &str, texts: &[&str]) -> Outcome {
+    let mut last = String::new();
+    wait_for(&format!("{texts:?} of pod {pod}"), || {
+        let described = namespace.kubectl(&["describe", "pod", pod])?;
+        last = described.expect_code(0)?.stdout;
+        let told = texts.iter().all(|text| last.contains(text));
+        Ok(told.then_some(()))
+    })
+    .map_err(|error| format!("{}:\n{last}", error.message().unwrap_or_default()).into())
+}

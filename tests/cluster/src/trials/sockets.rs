@@ -1,0 +1,137 @@
+//! Servers and clients that are guests: a Service, the kubelet's probes, port-forward, grants by annotation.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::serde_json::{Value, json};
+
+use super::expect;
+use crate::Outcome;
+use crate::command::wait_for;
+use crate::guests::C_PROGRAMS;
+use crate::world::{PodNamespace, TestCluster, restarts};
+
+/// A C program of the tests in a pod with annotations.
+fn program(
+    namespace: &PodNamespace<'_>,
+    name: &str,
+    annotations: &Value,
+    mut spec: Value,
+) -> Outcome {
+    spec["runtimeClassName"] = "wasm-interp".into();
+    spec["restartPolicy"] = "Never".into();
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        container["image"] = C_PROGRAMS.into();
+        container["imagePullPolicy"] = "Never".into();
+    }
+    let pod: k8s_openapi::api::core::v1::Pod = namespace.create(json!({
+        "metadata": { "name": name, "labels": { "app": name }, "annotations": annotations },
+        "spec": spec,
+    }))?;
+    drop(pod);
+    Ok(())
+}
+
+fn server(namespace: &PodNamespace<'_>) -> Outcome {
+    let port = json!({ "port": 8080 });
+    let http = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 });
+    let annotations = json!({ "wasm-interp.io/listen": "tcp:8080" });
+    let container = json!({
+        "name": "main", "command": ["/wasm/http.wasm", "tcp:0.0.0.0:8080"],
+        "startupProbe": { "tcpSocket": port, "periodSeconds": 1, "failureThreshold": 60 },
+        "readinessProbe": http, "livenessProbe": { "tcpSocket": port, "periodSeconds": 1 },
+    });
+    program(
+        namespace,
+        "server",
+        &annotations,
+        json!({ "containers": [container], "terminationGracePeriodSeconds": 120 }),
+    )?;
+    namespace.ready("server")
+}
+
+pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    server(&namespace)?;
+    let service: Service = namespace.create(json!({
+        "metadata": { "name": "server" },
+        "spec": { "selector": { "app": "server" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    }))?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip);
+    let address = address.ok_or("the service has no address")?;
+    // The test cluster has no nameserver: the name is in the pod's /etc/hosts.
+    let client = json!({
+        "containers": [{ "name": "main", "command": ["/wasm/fetch.wasm", "server", "80", "/"] }],
+        "hostAliases": [{ "ip": address, "hostnames": ["server"] }],
+    });
+    let annotations = json!({ "wasm-interp.io/connect": "tcp:server:80" });
+    // What the kube-proxy of the client's node knows comes a moment after the service.
+    let mut number = 0;
+    let fetched = wait_for("an answer of the service", || {
+        number += 1;
+        let name = format!("client-{number}");
+        program(&namespace, &name, &annotations, client.clone())?;
+        let succeeded = namespace.ended(&name)? == "Succeeded";
+        let log = namespace.logs(&name)?;
+        if !succeeded && !log.contains("connect: ECONNREFUSED") {
+            return Err(format!("the client printed:\n{log}").into());
+        }
+        Ok(succeeded.then_some(log))
+    })?;
+    expect(&fetched.contains("read: hello, world\n"), &true)
+        .map_err(|_| format!("no page of the service:\n{fetched}"))?;
+    expect(&restarts(&namespace.get("server")?), &0)?;
+    // TERM ends it in its own way, long before its grace.
+    let follower = namespace.kubectl_beside(&["logs", "--follow", "server"])?;
+    namespace.start_deleting("server")?;
+    follower
+        .finish()?
+        .expect_code(0)?
+        .expect_stdout("served: ")?;
+    Ok(())
+}
+
+pub(super) fn a_port_is_forwarded_to_a_server(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    server(&namespace)?;
+    let forward = namespace.kubectl_beside(&["port-forward", "pod/server", ":8080"])?;
+    let port: u16 = wait_for("the port that is forwarded", || {
+        let printed = forward.stdout()?;
+        let port = printed.split_once("127.0.0.1:").and_then(|(_, rest)| {
+            let digits = rest.split(' ').next()?;
+            digits.parse().ok()
+        });
+        Ok(port)
+    })?;
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    connection.read_to_string(&mut page)?;
+    forward.end()?;
+    expect(&page.ends_with("\r\n\r\nhello, world\n"), &true)
+        .map_err(|_| format!("another page: {page:?}"))?;
+    namespace.delete("server")
+}
+
+pub(super) fn a_refusal_is_in_the_log(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    program(
+        &namespace,
+        "refused",
+        &json!({ "wasm-interp.io/connect": "tcp:10.1.2.0/24:443" }),
+        json!({ "containers": [{
+            "name": "main", "command": ["/wasm/talk.wasm", "tcp", "10.1.2.3", "5432", "1"],
+        }] }),
+    )?;
+    expect(&namespace.ended("refused")?, &"Failed".to_owned())?;
+    let log = namespace.logs("refused")?;
+    for text in [
+        "connect: EACCES",
+        "tcp:10.1.2.3:5432",
+        "wasm-interp.io/connect",
+    ] {
+        expect(&log.contains(text), &true).map_err(|_| format!("no {text:?} in:\n{log}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Tests against a real containerd: the shim as `ctr` and containerd see it.
+//!
+//! `scripts/test-containerd SERIES` (or `make test-containerd`) runs them; this program starts one
+//! containerd of its own, imports its images once, runs every trial, takes everything away again and
+//! fails if a process, mount, cgroup, socket or file is left. Each trial is a function in
+//! [`trials`]; [`world`] is what a trial has to work with.
+#![forbid(unsafe_code)]
+
+mod daemon;
+mod trials;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use wasm_interp_test_support::signals::clean_up_on_signal;
+use wasm_interp_test_support::{
+    Outcome, command, guests, hostile, image, leftovers, repository, run,
+};
+
+use crate::leftovers::Leftovers;
+use crate::world::{Settings, World};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        libtest_mimic::run(&arguments, Vec::new()).exit();
+    }
+    let Some(settings) = Settings::from_env() else {
+        println!("skipped: no containerd is named, run scripts/test-containerd SERIES");
+        return ExitCode::SUCCESS;
+    };
+    let before = Leftovers::record(settings.run().name());
+    if let Err(error) = clean_up_on_signal("cleaning up", {
+        let (settings, before) = (settings.clone(), before.clone());
+        move || leftovers::sweep(settings.run(), &before)
+    }) {
+        eprintln!("cannot watch for signals: {error}");
+        return ExitCode::FAILURE;
+    }
+
+    let world = match World::start(settings.clone()) {
+        Ok(world) => Arc::new(world),
+        Err(error) => {
+            eprintln!("cannot start: {}", error.message().unwrap_or("unknown"));
+            leftovers::sweep(settings.run(), &before);
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = settings.trials().iter().map(|trial| {
+        let world = Arc::clone(&world);
+        Trial::test(trial.name, move || world.run_trial(trial))
+    });
+    let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
+    if failed {
+        world.print_log();
+    }
+
+    // A trial of its own, so that what is left behind is reported as any other failure.
+    let ending = Trial::test("nothing_is_left_behind", move || {
+        let tasks = world.stop();
+        let left = before.what_is_new();
+        leftovers::sweep(settings.run(), &before);
+        tasks?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(format!("left behind:\n  {}", left.join("\n  ")).into())
+    });
+    let all = Arguments::default();
+    failed |= libtest_mimic::run(&all, vec![ending]).has_failed();
+    ExitCode::from(u8::from(failed))
+}

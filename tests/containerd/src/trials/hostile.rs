@@ -1,0 +1,473 @@
+//! Guests that attack what runs them (`tests/hostile`). Each gets a documented answer, and the
+//! container beside it goes on.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::Outcome;
+use crate::command::{Finished, wait_for};
+use crate::hostile::{MODULES, image};
+use crate::world::World;
+
+/// Preview 1's numbers of errors.
+const MFILE: i32 = 33;
+const NOENT: &str = "44";
+const PERM: &str = "63";
+
+const MIB: u64 = 1024 * 1024;
+
+/// Runs `attack` beside a container that has to go on after it: the same process, still printing,
+/// with the file that it was given.
+pub(super) fn beside_a_neighbour(world: &World, attack: impl FnOnce() -> Outcome) -> Outcome {
+    let folder = world.folder("neighbour")?;
+    fs::write(folder.join("file"), "the neighbour's")?;
+    let neighbour = world
+        .container(&image("neighbour"))
+        .mount(&folder, "/data", "rbind:rw");
+    neighbour.detach()?;
+    neighbour.wait_for_output("tick\n")?;
+    let pid = neighbour.pid()?;
+
+    attack()?;
+
+    let before = neighbour.output()?.len();
+    wait_for("the neighbour to go on", || {
+        Ok((neighbour.output()?.len() > before).then_some(()))
+    })?;
+    if neighbour.pid()? != pid {
+        return Err("the neighbour has another process than before".into());
+    }
+    let files: Vec<_> = fs::read_dir(&folder)?.collect();
+    if files.len() != 1 || fs::read_to_string(folder.join("file"))? != "the neighbour's" {
+        return Err(format!("the neighbour's files have changed: {files:?}").into());
+    }
+    neighbour.remove()
+}
+
+/// A guest with a memory limit, run beside a neighbour.
+fn attack(world: &World, guest: &str) -> Outcome<Finished> {
+    let mut finished = None;
+    beside_a_neighbour(world, || {
+        let limit = (64 * MIB).to_string();
+        let container = world
+            .container(&image(guest))
+            .options(&["--memory-limit", &limit]);
+        finished = Some(container.run()?);
+        Ok(())
+    })?;
+    finished.ok_or_else(|| "the attack did not run".into())
+}
+
+pub(super) fn no_path_leads_out_of_the_container(world: &World) -> Outcome {
+    let outside = world.folder("outside")?;
+    let marker = outside.join("marker");
+    fs::write(&marker, "the host's")?;
+    let links = world.folder("links")?;
+    fs::write(links.join("there"), "the guest's")?;
+    for (name, target) in [
+        ("absolute", marker.as_path()),
+        ("up", Path::new("../../../../../../..")),
+        ("root", Path::new("/proc/1/root")),
+        ("self", Path::new("/proc/self/exe")),
+        // The guest's own descriptor, which is not open.
+        ("fd", Path::new("/proc/self/fd/9")),
+    ] {
+        symlink(target, links.join(name))?;
+    }
+    let host = marker.display();
+    let new = outside.join("new").display().to_string();
+    let above = "../".repeat(30);
+    let paths = [
+        ("data/there".to_owned(), "00"),
+        (format!("{above}{host}"), NOENT),
+        (format!("data/../..{host}"), NOENT),
+        (format!("data/up{host}"), NOENT),
+        ("data/absolute".to_owned(), NOENT),
+        (format!("data/root{host}"), NOENT),
+        ("data/self".to_owned(), NOENT),
+        ("data/fd".to_owned(), NOENT),
+        (format!("proc/1/root{host}"), NOENT),
+        ("proc/self/exe".to_owned(), NOENT),
+        ("sys/kernel/uevent_helper".to_owned(), NOENT),
+        ("dev/fd/5".to_owned(), NOENT),
+        ("dev/mem".to_owned(), NOENT),
+        ("run/containerd/containerd.sock".to_owned(), NOENT),
+        (format!("+{above}{new}"), NOENT),
+        (format!("+data/up{new}"), NOENT),
+        ("+data/absolute".to_owned(), NOENT),
+        // Preview 1's paths are relative to a descriptor.
+        (host.to_string(), PERM),
+        (format!("+{new}"), PERM),
+    ];
+    beside_a_neighbour(world, || {
+        let arguments: Vec<&str> = paths.iter().map(|(path, _)| path.as_str()).collect();
+        let finished = world
+            .container(&image("paths"))
+            .mount(&links, "/data", "rbind:rw")
+            .arguments(&[&["/bin/guest.wasm"], &arguments[..]].concat())
+            .run()?
+            .expect_code(0)?;
+        let answers: Vec<&str> = finished.stdout.lines().collect();
+        let expected: Vec<&str> = paths.iter().map(|(_, answer)| *answer).collect();
+        if answers != expected {
+            return Err(format!("{paths:#?} were answered {answers:?}").into());
+        }
+        Ok(())
+    })?;
+    if fs::read_to_string(&marker)? != "the host's" || fs::read_dir(&outside)?.count() != 1 {
+        return Err("a guest has changed what lies outside its container".into());
+    }
+    Ok(())
+}
+
+pub(super) fn open_files_end_with_an_error_and_come_back(world: &World) -> Outcome {
+    attack(world, "descriptors")?.expect_code(MFILE)?;
+    Ok(())
+}
+
+pub(super) fn memory_ends_at_the_limit(world: &World) -> Outcome {
+    attack(world, "memory")?.expect_code(0)?;
+    Ok(())
+}
+
+pub(super) fn tables_end_at_the_limit(world: &World) -> Outcome {
+    attack(world, "tables")?.expect_code(0)?;
+    Ok(())
+}
+
+pub(super) fn endless_recursion_is_a_trap(world: &World) -> Outcome {
+    attack(world, "stack")?
+        .expect_code(134)?
+        .expect_stderr(&["used up its stack"])?;
+    Ok(())
+}
+
+pub(super) fn lengths_and_pointers_out_of_memory_are_errors(world: &World) -> Outcome {
+    attack(world, "numbers")?.expect_code(0)?;
+    Ok(())
+}
+
+/// Guards against a shim that buffers what nothing reads.
+pub(super) fn output_waits_for_a_slow_reader(world: &World) -> Outcome {
+    beside_a_neighbour(world, || {
+        let container = world.container(&image("flood"));
+        let reader = container.run_beside()?;
+        wait_for("the first output", || {
+            Ok((reader.written()? > 0).then_some(()))
+        })?;
+        let shim = container.shim()?;
+        let before = resident(shim)?;
+        reader.signal(Signal::SIGSTOP)?;
+        let guest = container.pid()?;
+        let mut last = None;
+        wait_for("the guest to wait for its reader", || {
+            let now = cpu_time(guest)?;
+            Ok((last.replace(now) == Some(now)).then_some(()))
+        })?;
+        let grown = resident(shim)?.saturating_sub(before);
+        reader.signal(Signal::SIGCONT)?;
+        let finished = reader.finish()?.expect_code(0)?;
+        if grown > 8 * MIB {
+            return Err(format!("the shim has grown by {grown} bytes").into());
+        }
+        let written = finished.stdout.len() as u64;
+        if written != 256 * MIB {
+            return Err(format!("{written} bytes of output have arrived").into());
+        }
+        Ok(())
+    })
+}
+
+/// An address as the guest `network` takes it: the bytes of a sockaddr.
+fn sockaddr(address: &str) -> String {
+    let address: SocketAddr = address.parse().expect("an address");
+    let port = address.port().to_be_bytes();
+    match address.ip() {
+        IpAddr::V4(ip) => hex(&[&[2, 0], &port[..], &ip.octets(), &[0; 8]].concat()),
+        IpAddr::V6(ip) => hex(&[&[10, 0], &port[..], &[0; 4], &ip.octets(), &[0; 4]].concat()),
+    }
+}
+
+fn unix(path: &str) -> String {
+    hex(&[&[1, 0], path.as_bytes(), &[0]].concat())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a socket in `directory`, whose path may be longer than a socket's.
+fn listener(directory: &Path, name: &str) -> Outcome<UnixListener> {
+    let directory = fs::File::open(directory)?;
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Names that mean special addresses, mapped addresses, symlinks to other sockets, abstract names, ports
+/// that the kernel chooses: nothing but what a rule says.
+pub(super) fn no_address_beyond_the_rules_is_reached(world: &World) -> Outcome {
+    const REFUSED: &str = "02";
+    let data = world.folder("sockets")?;
+    for name in ["own", "other"] {
+        fs::create_dir(data.join(name))?;
+    }
+    let own = listener(&data.join("own"), "real")?;
+    let other = listener(&data.join("other"), "admin")?;
+    symlink("../other/admin", data.join("own/link"))?;
+    symlink("../other", data.join("own/up"))?;
+    let etc = world.folder("etc")?;
+    fs::write(
+        etc.join("hosts"),
+        "127.0.0.1 evil\n::1 evil\n0.0.0.0 evil\n169.254.169.254 evil\n169.254.0.1 evil\n\
+         ::ffff:169.254.169.254 evil\nfd00:ec2::254 evil\n64:ff9b::a9fe:a9fe evil\n\
+         224.0.0.1 evil\n10.2.0.1 evil\n",
+    )?;
+    let granted = [
+        format!("c{}", sockaddr("10.2.0.1:80")),
+        format!("c{}", sockaddr("[::ffff:10.2.0.1]:80")),
+        format!("c{}", sockaddr("10.1.2.3:443")),
+        format!("m{}", sockaddr("10.1.2.3:53")),
+        format!("d{}", sockaddr("10.1.2.3:53")),
+        format!("l{}", sockaddr("0.0.0.0:8080")),
+        format!("u{}", sockaddr("0.0.0.0:5353")),
+        format!("u{}", sockaddr("0.0.0.0:0")),
+        format!("c{}", unix("/data/own/real")),
+        format!("l{}", unix("/data/own/new")),
+    ];
+    let refused = [
+        format!("c{}", sockaddr("127.0.0.1:80")),
+        format!("c{}", sockaddr("127.1.2.3:80")),
+        format!("c{}", sockaddr("0.0.0.0:80")),
+        format!("c{}", sockaddr("[::]:80")),
+        format!("c{}", sockaddr("[::1]:80")),
+        format!("c{}", sockaddr("[::ffff:127.0.0.1]:80")),
+        format!("c{}", sockaddr("[::ffff:0.0.0.0]:80")),
+        format!("c{}", sockaddr("169.254.169.254:80")),
+        format!("c{}", sockaddr("169.254.0.1:80")),
+        format!("c{}", sockaddr("[::ffff:169.254.169.254]:80")),
+        format!("c{}", sockaddr("[fd00:ec2::254]:80")),
+        format!("c{}", sockaddr("[64:ff9b::a9fe:a9fe]:80")),
+        format!("c{}", sockaddr("224.0.0.1:80")),
+        format!("c{}", sockaddr("10.2.0.1:81")),
+        format!("c{}", sockaddr("10.2.0.2:80")),
+        format!("c{}", sockaddr("10.1.2.3:444")),
+        format!("c{}", sockaddr("[::ffff:10.2.0.2]:443")),
+        format!("m{}", sockaddr("10.2.0.1:53")),
+        format!("m{}", sockaddr("[::ffff:10.2.0.1]:53")),
+        format!("m{}", sockaddr("10.1.2.3:54")),
+        format!("d{}", sockaddr("10.2.0.1:80")),
+        format!("l{}", sockaddr("0.0.0.0:8081")),
+        format!("l{}", sockaddr("0.0.0.0:0")),
+        format!("l{}", sockaddr("127.0.0.1:5353")),
+        format!("u{}", sockaddr("0.0.0.0:5354")),
+        format!("c{}", unix("/data/other/admin")),
+        format!("c{}", unix("/data/own/link")),
+        format!("c{}", unix("/data/own/up/admin")),
+        format!("c{}", unix("/data/own/../other/admin")),
+        format!("m{}", unix("/data/own/link")),
+        format!("l{}", unix("/data/other/new")),
+        format!("l{}", unix("/data/own/up/new")),
+        // An abstract name, and one that the kernel would choose.
+        format!("c{}", unix("\0name")),
+        format!("l{}", unix("\0name")),
+        format!("l{}", hex(&[1, 0])),
+    ];
+    let all: Vec<&str> = granted.iter().chain(&refused).map(String::as_str).collect();
+    beside_a_neighbour(world, || {
+        let finished = world
+            .container(&image("network"))
+            .mount(&data, "/data", "rbind:rw")
+            .mount(&etc.join("hosts"), "/etc/hosts", "rbind:ro")
+            .options(&[
+                "--annotation",
+                "wasm-interp.io/listen=tcp:8080, udp:5353, unix:/data/own/*",
+                "--annotation",
+                "wasm-interp.io/connect=tcp:evil:80, tcp:10.1.0.0/16:443, udp:10.1.0.0/16:53, \
+                 unix:/data/own/*",
+            ])
+            .arguments(&[&["/bin/guest.wasm"], &all[..]].concat())
+            .run()?
+            .expect_code(0)?
+            .expect_stderr(&[
+                "tcp:169.254.169.254:80",
+                "add \"tcp:localhost:80\" to the annotation wasm-interp.io/connect",
+                "add \"tcp:8081\" to the annotation wasm-interp.io/listen",
+                "add \"unix:/data/other/admin\" to the annotation wasm-interp.io/connect",
+            ])?;
+        let answers: Vec<&str> = finished.stdout.lines().collect();
+        if answers.len() != all.len() {
+            return Err(format!("{} answers to {} attempts", answers.len(), all.len()).into());
+        }
+        for (index, (attempt, answer)) in all.iter().zip(&answers).enumerate() {
+            if (*answer == REFUSED) != (index >= granted.len()) {
+                return Err(format!("attempt {index}, {attempt}, was answered {answer}").into());
+            }
+        }
+        Ok(())
+    })?;
+    own.accept()?;
+    match other.accept() {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        other => return Err(format!("a socket that no rule names was reached: {other:?}").into()),
+    }
+    for name in ["own/new", "other/new"] {
+        let is_there = data.join(name).exists();
+        if is_there != (name == "own/new") {
+            return Err(format!("{name}: {is_there}").into());
+        }
+    }
+    Ok(())
+}
+
+/// A symlink takes the place of a granted socket, and goes again, while a guest connects and writes.
+pub(super) fn no_byte_reaches_a_socket_that_is_swapped_in(world: &World) -> Outcome {
+    let data = world.folder("swapped")?;
+    for name in ["own", "other"] {
+        fs::create_dir(data.join(name))?;
+    }
+    let _own = listener(&data.join("other"), "granted")?;
+    let other = listener(&data.join("other"), "admin")?;
+    fs::hard_link(data.join("other/granted"), data.join("own/socket"))?;
+    let attempts = vec![format!("w{}", unix("/data/own/socket")); 100];
+    let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
+    let ended = AtomicBool::new(false);
+    let swaps = AtomicUsize::new(0);
+    let swap = || -> io::Result<()> {
+        while !ended.load(Ordering::Relaxed) {
+            symlink("../other/admin", data.join("own/next"))?;
+            fs::rename(data.join("own/next"), data.join("own/socket"))?;
+            fs::hard_link(data.join("other/granted"), data.join("own/next"))?;
+            fs::rename(data.join("own/next"), data.join("own/socket"))?;
+            swaps.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let attack = || {
+        beside_a_neighbour(world, || {
+            world
+                .container(&image("network"))
+                .mount(&data, "/data", "rbind:rw")
+                .options(&["--annotation", "wasm-interp.io/connect=unix:/data/own/*"])
+                .arguments(&[&["/bin/guest.wasm"], &attempts[..]].concat())
+                .run()?
+                .expect_code(0)?;
+            Ok(())
+        })
+    };
+    let (attacked, swapped) = thread::scope(|scope| {
+        let swapping = scope.spawn(swap);
+        let attacked = attack();
+        ended.store(true, Ordering::Relaxed);
+        (attacked, swapping.join().expect("no panic"))
+    });
+    attacked?;
+    swapped?;
+    if swaps.load(Ordering::Relaxed) == 0 {
+        return Err("nothing was swapped".into());
+    }
+    while let Ok((mut connection, _)) = other.accept() {
+        let mut bytes = Vec::new();
+        connection.set_nonblocking(false)?;
+        connection.read_to_end(&mut bytes)?;
+        if !bytes.is_empty() {
+            return Err("a byte has reached a socket that no rule names".into());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn sockets_end_with_an_error_and_come_back(world: &World) -> Outcome {
+    beside_a_neighbour(world, || {
+        world
+            .container(&image("sockets"))
+            .options(&[
+                "--annotation",
+                "wasm-interp.io/connect=tcp:10.255.0.0/16:80",
+            ])
+            .run()?
+            .expect_code(MFILE)?;
+        Ok(())
+    })
+}
+
+/// Bytes of memory that a process has.
+fn resident(pid: i32) -> Outcome<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages = text.split(' ').nth(1).ok_or("no size in statm")?;
+    Ok(pages.parse::<u64>()? * 4096)
+}
+
+/// Clock ticks that a process has computed.
+fn cpu_time(pid: i32) -> Outcome<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = text.rsplit_once(") ").ok_or("no name in stat")?;
+    let mut times = fields.split(' ').skip(11);
+    let mut next = || -> Outcome<u64> { Ok(times.next().ok_or("no time in stat")?.parse()?) };
+    Ok(next()? + next()?)
+}
+
+pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
+    let run = |module: &str| -> Outcome<Finished> {
+        let limit = (64 * MIB).to_string();
+        let program = format!("/bin/{module}.wasm");
+        world
+            .container(MODULES)
+            .options(&["--memory-limit", &limit])
+            .arguments(&[&program])
+            .run()
+    };
+    beside_a_neighbour(world, || {
+        for module in [
+            "cut-off",
+            "far-section",
+            "endless-number",
+            "many-functions",
+            "many-locals",
+        ] {
+            let path = format!("/bin/{module}.wasm");
+            run(module)?
+                .expect_failure()?
+                .expect_stderr(&[&path, "not a valid"])?;
+        }
+        for module in ["huge-memory", "huge-table"] {
+            run(module)?
+                .expect_code(125)?
+                .expect_stderr(&["could not be started", "raise the limit"])?;
+        }
+        run("far-data")?
+            .expect_code(134)?
+            .expect_stderr(&["out of bounds"])?;
+        // Unusual, but valid.
+        run("deep-nesting")?.expect_code(0)?;
+        Ok(())
+    })
+}
+
+pub(super) fn a_file_without_end_is_no_module(world: &World) -> Outcome {
+    let folder = world.folder("endless")?;
+    let file = fs::File::create(folder.join("module.wasm"))?;
+    std::io::Write::write_all(&mut &file, b"\0asm\x01\0\0\0")?;
+    file.set_len(1 << 40)?;
+    beside_a_neighbour(world, || {
+        world
+            .container(MODULES)
+            .mount(&folder, "/data", "rbind:ro")
+            .arguments(&["/data/module.wasm"])
+            .run()?
+            .expect_failure()?
+            .expect_stderr(&["/data/module.wasm", "compiles modules of up to"])?;
+        Ok(())
+    })
+}

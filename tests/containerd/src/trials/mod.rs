@@ -1,0 +1,163 @@
+//! The trials, by what they are about. Each is a function; [`ALL`] and [`LANGUAGES`] list them.
+
+mod by_hand;
+mod c_programs;
+mod cgroups;
+mod exec;
+mod failures;
+mod hostile;
+mod hostile_inputs;
+mod lifecycle;
+mod native;
+mod prewarm;
+mod python;
+mod run;
+mod sharing;
+mod signals;
+mod sockets;
+mod survival;
+mod terminals;
+mod verbs;
+
+use crate::Outcome;
+use crate::run::Concurrency;
+use crate::world::World;
+
+/// One trial.
+pub(crate) struct Trial {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Concurrency,
+    pub(crate) run: fn(&World) -> Outcome,
+}
+
+macro_rules! trials {
+    ($($kind:ident $module:ident::$name:ident),* $(,)?) => {
+        &[$(Trial {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            kind: Concurrency::$kind,
+            run: $module::$name,
+        }),*]
+    };
+}
+
+/// Every trial of the runtime, in the order in which they are started.
+pub(crate) const ALL: &[Trial] = trials![
+    // Before anything has started a container of that image.
+    Alone sharing::fifty_containers_of_a_new_image_compile_it_once,
+    Shared run::hello_prints,
+    Shared run::mounts_have_the_rights_of_their_options,
+    Shared run::the_library_and_packages_are_files_of_the_image,
+    Shared run::environment_reaches_the_script,
+    Shared run::a_read_only_root_cannot_be_written,
+    Shared run::memory_limit_is_a_memory_error,
+    Shared run::files_are_made_as_the_user,
+    Shared run::relative_scripts_work_from_the_cwd,
+    Shared run::exit_codes_come_through,
+    Shared run::standard_input_is_read_to_its_end,
+    Shared run::output_without_a_reader_is_no_error,
+    Shared run::nothing_of_the_host_is_seen,
+    Shared c_programs::attributes_of_files_are_the_kernels,
+    Shared c_programs::set_id_bits_are_refused,
+    Shared c_programs::paths_start_at_the_working_directory,
+    Shared c_programs::questions_of_the_wasi_suite_have_linux_answers,
+    Shared c_programs::locks_of_one_process_are_the_kernels,
+    Shared c_programs::locks_hold_between_containers,
+    Shared c_programs::term_ends_a_guest_that_waits_for_a_lock,
+    Shared c_programs::process_clocks_count_seconds_of_cpu,
+    Shared c_programs::local_time_follows_tz,
+    Shared c_programs::users_and_groups_are_the_images,
+    Shared c_programs::signals_are_those_of_a_native_program,
+    Shared c_programs::term_ends_a_program_by_its_handler,
+    Shared c_programs::example_image_shows_its_container,
+    Shared sockets::descriptors_are_shared_as_by_the_kernel,
+    Shared sockets::sockets_are_the_kernels,
+    Shared sockets::names_are_looked_up_in_the_containers_files,
+    Shared sockets::one_poll_loop_serves_a_thousand_connections_of_all_kinds,
+    Shared sockets::a_client_finds_a_server_by_name,
+    Shared sockets::term_ends_a_server_after_its_answers,
+    Shared sockets::what_is_not_granted_is_refused_and_said,
+    Shared sockets::the_command_line_grants_sockets,
+    Shared by_hand::run_does_what_the_shim_does,
+    Shared by_hand::inspect_says_what_run_would_do,
+    Alone by_hand::an_archive_brings_its_configuration_and_is_unpacked_once,
+    Alone prewarm::the_first_container_of_a_prewarmed_image_compiles_nothing,
+    Alone prewarm::a_prewarm_that_is_killed_leaves_nothing_in_containerd,
+    Shared prewarm::a_failed_prewarm_is_reported_and_the_others_go_on,
+    Shared failures::a_trap_is_not_a_kill,
+    Shared failures::a_missing_interpreter_is_named,
+    Shared failures::a_missing_script_is_named,
+    Shared failures::a_broken_module_is_named,
+    Shared failures::a_precompiled_file_is_refused,
+    Shared failures::unknown_imports_are_listed,
+    Shared native::the_lifecycle_matches_runc,
+    Shared native::process_and_files_match_runc,
+    Shared native::exit_codes_and_signals_match_runc,
+    Shared native::a_missing_program_fails_as_under_runc,
+    Shared native::an_unknown_capability_is_one_warning,
+    Shared native::stdio_and_processes_work,
+    Shared native::the_out_of_memory_event_precedes_the_exit,
+    Alone native::the_policy_can_forbid_native_programs,
+    Shared native::the_command_line_runs_native_programs,
+    Shared exec::python_runs_beside_the_script,
+    Shared exec::many_run_at_once,
+    Shared exec::a_missing_program_is_named_with_what_there_is,
+    Shared exec::answers_match_runc,
+    Alone exec::the_policy_can_forbid_native_execs,
+    Shared failures::a_failed_create_leaves_its_id_free,
+    Shared hostile::no_path_leads_out_of_the_container,
+    Shared hostile::no_address_beyond_the_rules_is_reached,
+    Shared hostile::no_byte_reaches_a_socket_that_is_swapped_in,
+    Shared hostile::sockets_end_with_an_error_and_come_back,
+    Shared hostile::open_files_end_with_an_error_and_come_back,
+    Shared hostile::memory_ends_at_the_limit,
+    Shared hostile::tables_end_at_the_limit,
+    Shared hostile::endless_recursion_is_a_trap,
+    Shared hostile::lengths_and_pointers_out_of_memory_are_errors,
+    Shared hostile::output_waits_for_a_slow_reader,
+    Shared hostile::hostile_modules_are_refused_in_words,
+    Shared hostile::a_file_without_end_is_no_module,
+    Shared hostile_inputs::specs_are_refused_in_words,
+    Shared hostile_inputs::paths_of_a_spec_stay_in_the_container,
+    Shared hostile_inputs::links_of_an_image_stay_in_the_container,
+    Shared hostile_inputs::layouts_are_refused_in_words,
+    Shared signals::term_ends_an_idle_guest,
+    Shared signals::term_ends_a_tight_loop,
+    Shared signals::kill_is_137,
+    Shared lifecycle::responses_match_runc,
+    Shared lifecycle::events_come_in_order,
+    Shared verbs::pause_and_resume_match_runc,
+    Shared verbs::update_matches_runc,
+    Shared verbs::memory_error_comes_at_the_updated_limit,
+    Shared verbs::metrics_have_the_fields_of_runcs,
+    Shared terminals::native_program_on_a_terminal_matches_runc,
+    Shared terminals::python_is_usable_by_hand,
+    Shared terminals::client_that_leaves_hangs_nothing_up,
+    Shared cgroups::limits_hold_and_metrics_report_them,
+    Shared cgroups::an_out_of_memory_kill_is_reported,
+    Shared cgroups::a_killed_container_frees_its_id_and_cgroup,
+    Shared sharing::a_container_has_its_own_cgroup_and_no_stray_descriptors,
+    Alone sharing::a_full_cache_disk_is_survived_and_reported,
+    Alone sharing::a_read_only_cache_is_survived_and_reported,
+    Alone survival::a_container_outlives_containerd,
+    Alone survival::a_killed_shim_leaves_its_id_free,
+    Alone survival::a_killed_shim_takes_its_pod_along,
+];
+
+/// Those of the images that `make languages` builds: in a run of their own.
+pub(crate) const LANGUAGES: &[Trial] = trials![
+    Shared python::paths_are_those_of_the_official_image,
+    Shared python::every_module_of_the_library_is_imported,
+    Shared python::modules_in_c_do_their_work,
+    Shared python::files_have_modes_owners_and_locks,
+    Shared python::clocks_and_local_time_are_right,
+    Shared python::deep_recursion_is_an_error_and_no_trap,
+    Shared python::exits_are_those_of_a_native_python,
+    Shared python::waits_end_without_threads,
+    Shared python::handler_of_term_runs_and_ends_a_wait,
+    Shared python::handler_runs_while_a_loop_computes,
+    Shared python::handler_of_a_loop_of_asyncio_runs,
+    Shared python::pipes_and_sockets_are_the_kernels,
+    Shared python::processes_are_refused_with_what_to_do_instead,
+    Shared python::memory_limit_is_a_memory_error_in_3_13,
+    Shared python::bill_of_materials_and_licences_are_in_the_image,
+];

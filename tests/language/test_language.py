@@ -1,0 +1,198 @@
+"""Tests of scripts/language: what it reads, and what it makes of it. No build: tests/containerd runs what it built."""
+
+import importlib.machinery
+import importlib.util
+import json
+import pathlib
+import sys
+import tempfile
+import unittest
+
+REPO = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def load():
+    loader = importlib.machinery.SourceFileLoader("language", str(REPO / "scripts/language"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("language", loader))
+    sys.modules["language"] = module
+    loader.exec_module(module)
+    return module
+
+
+language = load()
+
+INDEX = """Package: zlib
+Format: 3.0 (quilt)
+Binary: zlib1g, zlib1g-dev
+Version: 1:1.3-1
+Checksums-Sha1:
+ 11 1 zlib_1.3-1.dsc
+Checksums-Sha256:
+ aa 2793 zlib_1.3-1.dsc
+ bb 1325737 zlib_1.3.orig.tar.gz
+Directory: pool/main/z/zlib
+
+Package: zlib
+Version: 1:1.3-1+deb13u1
+Checksums-Sha256:
+ cc 2793 zlib_1.3-1+deb13u1.dsc
+ bb 1325737 zlib_1.3.orig.tar.gz
+
+Package: zlib
+Version: 1:1.3-1+deb13u1
+Checksums-Sha256:
+ cc 2793 zlib_1.3-1+deb13u1.dsc
+ bb 1325737 zlib_1.3.orig.tar.gz
+"""
+
+RECIPE = """
+name = "lang"
+version = "1.0"
+tools = ["make"]
+[[part]]
+package = "library"
+licence = "Zlib"
+steps = ["make"]
+[[part]]
+package = "lang1"
+licence = "MIT AND LicenseRef-own"
+needs = ["library"]
+steps = ["sh /recipe/install"]
+[[part.patch]]
+file = "patches/a.patch"
+reason = "because"
+upstream = "sent"
+"""
+
+
+class Recipes(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = pathlib.Path(temporary.name)
+        (self.folder / "patches").mkdir()
+        (self.folder / "patches/a.patch").write_text("a patch")
+        (self.folder / "install").write_text("make install")
+
+    def read(self, text):
+        (self.folder / "recipe.toml").write_text(text)
+        return language.read_recipe(self.folder)
+
+    def assert_refused(self, text, message):
+        with self.assertRaisesRegex(language.Failed, message):
+            self.read(text)
+
+    def steps(self, recipe, version="1", tools="make 4"):
+        sources = [source(part.package, version if part.package == "library" else "1") for part in recipe.parts]
+        return language.part_steps(recipe, language.Tools(pathlib.Path("/opt/sdk"), (), tools), sources)
+
+    def keys(self, *arguments, **named):
+        return {package: steps[-1].key for package, steps in self.steps(*arguments, **named).items()}
+
+    def test_recipe_is_read_with_its_parts_in_order(self):
+        recipe = self.read(RECIPE)
+        self.assertEqual([part.package for part in recipe.parts], ["library", "lang1"])
+        self.assertEqual(recipe.parts[1].patches, ("patches/a.patch",))
+
+    def test_recipe_with_a_mistake_is_refused_with_its_place(self):
+        self.assert_refused(RECIPE.replace("needs =", "need ="), "part lang1: unknown name need; known are")
+        self.assert_refused(RECIPE.replace('licence = "Zlib"', ""), "part library: licence is missing")
+        self.assert_refused(RECIPE.replace('["library"]', '["libary"]'), "needs libary, which is no part before it")
+        self.assert_refused(RECIPE.replace('reason = "because"', ""), "patch: reason is missing")
+        self.assert_refused(RECIPE.replace("patches/a.patch", "patches/b.patch"), "patches/b.patch is no file")
+        self.assert_refused(RECIPE.replace('["make"]', '"make"'), "tools has to be a list")
+        self.assert_refused("name = ", "cannot read")
+
+    def test_recipes_of_the_repository_are_read_and_use_every_patch_in_their_folder(self):
+        recipes = sorted((REPO / "images/languages").iterdir())
+        self.assertTrue(recipes)
+        for folder in recipes:
+            recipe = language.read_recipe(folder)
+            used = {patch for part in recipe.parts for patch in part.patches}
+            self.assertEqual(used, {f"patches/{path.name}" for path in (folder / "patches").iterdir()})
+
+    def test_key_of_a_part_depends_on_everything_that_its_bytes_depend_on(self):
+        recipe = self.read(RECIPE)
+        keys = self.keys(recipe)
+        self.assertEqual(keys, self.keys(recipe))
+        # A part depends on those that it needs, with their versions.
+        newer = self.keys(recipe, version="2")
+        self.assertNotEqual(keys["library"], newer["library"])
+        self.assertNotEqual(keys["lang1"], newer["lang1"])
+        self.assertNotEqual(keys["library"], self.keys(recipe, tools="make 5")["library"])
+        (self.folder / "patches/a.patch").write_text("another patch")
+        self.assertEqual(keys["library"], self.keys(recipe)["library"])
+        self.assertNotEqual(keys["lang1"], self.keys(recipe)["lang1"])
+        (self.folder / "patches/a.patch").write_text("a patch")
+        (self.folder / "install").write_text("make installed")
+        self.assertNotEqual(keys["lang1"], self.keys(recipe)["lang1"])
+
+    def test_key_of_an_image_depends_on_what_is_copied_into_it(self):
+        recipe = self.read(RECIPE)
+        more = self.read('copied = { tzdata = "LicenseRef-public-domain" }' + RECIPE)
+        steps = self.steps(recipe)
+        self.assertNotEqual(language.image_key(recipe, steps), language.image_key(more, steps))
+
+    def test_key_of_a_step_depends_on_no_file_that_only_a_later_step_names(self):
+        recipe = self.read(RECIPE)
+        before = self.steps(recipe)["lang1"]
+        (self.folder / "install").write_text("make installed")
+        after = self.steps(recipe)["lang1"]
+        self.assertEqual([first.key == second.key for first, second in zip(before, after)], [True, False])
+
+
+def source(package, version="1"):
+    return language.Source(package, version, {f"{package}_{version}.dsc": "00", f"{package}.orig.tar.gz": "11"})
+
+
+class Sources(unittest.TestCase):
+    def test_versions_are_listed_once_the_newest_first(self):
+        sources = language.read_index(INDEX)
+        self.assertEqual([each.version for each in sources], ["1:1.3-1+deb13u1", "1:1.3-1"])
+        self.assertEqual(sources[1].files, {"zlib_1.3-1.dsc": "aa", "zlib_1.3.orig.tar.gz": "bb"})
+        self.assertEqual(sources[1].description, "zlib_1.3-1.dsc")
+
+    def test_file_with_another_content_than_the_index_names_is_removed(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            (folder / "a.dsc").write_bytes(b"")
+            empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+            self.assertTrue(language.whole(folder, language.Source("a", "1", {"a.dsc": empty})))
+            self.assertFalse(language.whole(folder, language.Source("a", "1", {"a.dsc": "aa"})))
+            self.assertFalse((folder / "a.dsc").exists())
+
+
+class BillOfMaterials(unittest.TestCase):
+    def test_every_source_is_in_it_with_version_checksum_and_licence(self):
+        parts = [
+            language.Part("library", "Zlib", (), {}, (), ()),
+            language.Part("lang1", "MIT AND LicenseRef-own", ("library",), {"debian.diff": "x"}, ("patches/a.patch",), ()),
+        ]
+        recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, tuple(parts))
+        tools = language.Tools(pathlib.Path("/opt/sdk"), (), "wasi-libc 1\nlibclang-rt-22-dev-wasm32 2\n")
+        bill = language.bill_of_materials(recipe, tools, [source("library", "1:2+b"), source("lang1")], "key")
+        bill = json.loads(json.dumps(bill))
+        by_name = {each["name"]: each for each in bill["packages"]}
+        self.assertEqual(by_name["library"]["versionInfo"], "1:2+b")
+        self.assertEqual(by_name["library"]["licenseDeclared"], "Zlib")
+        self.assertEqual(
+            by_name["library"]["externalRefs"][0]["referenceLocator"],
+            "pkg:deb/debian/library@1%3A2%2Bb?arch=source&distro=trixie",
+        )
+        self.assertIn("without Debian's debian.diff; with patches/a.patch", by_name["lang1"]["comment"])
+        self.assertEqual(by_name["wasi-libc"]["versionInfo"], "1")
+        # What SPDX 2.3 demands of a document.
+        identifiers = [each["SPDXID"] for each in bill["packages"]]
+        self.assertEqual(len(identifiers), len(set(identifiers)))
+        for identifier in identifiers:
+            self.assertRegex(identifier, r"^SPDXRef-[A-Za-z0-9.-]+$")
+        known = {*identifiers, "SPDXRef-DOCUMENT"}
+        for each in bill["relationships"]:
+            self.assertLessEqual({each["spdxElementId"], each["relatedSpdxElement"]}, known)
+        self.assertEqual([each["licenseId"] for each in bill["hasExtractedLicensingInfos"]], ["LicenseRef-own"])
+        for name in ("spdxVersion", "dataLicense", "SPDXID", "name", "documentNamespace", "creationInfo"):
+            self.assertIn(name, bill)
+
+
+if __name__ == "__main__":
+    unittest.main()

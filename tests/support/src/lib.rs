@@ -1,0 +1,22 @@
+//! What the tests on real containerds (`tests/containerd`), nodes (`tests/node`) and clusters (`tests/cluster`)
+//! share: commands with a time limit, images and the guests in them, nodes, and the search for what a run leaves
+//! behind. Knows nothing of Kubernetes, and of a containerd only that its clients pull images.
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod command;
+pub mod guests;
+pub mod hostile;
+pub mod image;
+pub mod leftovers;
+pub mod registry;
+pub mod run;
+pub mod signals;
+
+/// What a trial, or a part of one, comes to.
+pub type Outcome<T = ()> = Result<T, libtest_mimic::Failed>;
+
+/// Path of the repository, from whatever folder Cargo runs a test.
+pub fn repository() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
