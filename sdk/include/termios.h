@@ -127,9 +127,23 @@ struct termios {
 #define TCSADRAIN 1
 #define TCSAFLUSH 2
 
+// tcflush
+#define TCIFLUSH 0
+#define TCOFLUSH 1
+#define TCIOFLUSH 2
+
+// tcflow
+#define TCOOFF 0
+#define TCOON 1
+#define TCIOFF 2
+#define TCION 3
+
 int tcgetattr(int, struct termios *);
 int tcsetattr(int, int, const struct termios *);
 int tcdrain(int);
+int tcflush(int, int);
+int tcflow(int, int);
+int tcsendbreak(int, int);
 
 struct winsize;
 int tcgetwinsize(int, struct winsize *);

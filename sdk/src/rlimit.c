@@ -14,3 +14,16 @@ int getrlimit(int resource, struct rlimit *limit) {
     *limit = (struct rlimit){.rlim_cur = rlimit.cur, .rlim_max = rlimit.max};
     return 0;
 }
+
+// Sets what is set already; anything else is EPERM, where Linux would allow to lower a limit.
+int setrlimit(int resource, const struct rlimit *limit) {
+    struct rlimit now;
+    if (getrlimit(resource, &now)) return -1;
+    if (limit->rlim_cur > limit->rlim_max) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (limit->rlim_cur == now.rlim_cur && limit->rlim_max == now.rlim_max) return 0;
+    errno = EPERM;
+    return -1;
+}

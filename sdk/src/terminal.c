@@ -52,6 +52,34 @@ int tcdrain(int fd) {
     return tcgetattr(fd, &now) ? -1 : set(fd, V1_TERMIOS_DRAIN, &now);
 }
 
+// Input goes with TCSAFLUSH. Output is with the terminal as soon as a write returns.
+int tcflush(int fd, int queue) {
+    struct termios now;
+    if (queue != TCIFLUSH && queue != TCOFLUSH && queue != TCIOFLUSH) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (tcgetattr(fd, &now)) return -1;
+    if (queue != TCIFLUSH) {
+        errno = ENOTSUP;
+        return -1;
+    }
+    return set(fd, V1_TERMIOS_FLUSH, &now);
+}
+
+int tcflow(int fd, int action) {
+    struct termios now;
+    if (tcgetattr(fd, &now)) return -1;
+    errno = action < TCOOFF || action > TCION ? EINVAL : ENOTSUP;
+    return -1;
+}
+
+// A pseudoterminal has no line to break, so what is left is to wait for output, as on Linux.
+int tcsendbreak(int fd, int duration) {
+    (void)duration;
+    return tcdrain(fd);
+}
+
 void cfmakeraw(struct termios *termios) {
     termios->c_iflag &= ~(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
     termios->c_oflag &= ~OPOST;

@@ -42,6 +42,14 @@ int main(void) {
     MUST(getrlimit(RLIMIT_STACK, &limit));
     SAY("limit of the stack", "%d", limit.rlim_cur >= 1 << 20);
     TRY(getrlimit(1000, &limit));
+    // What is set already may be set, and more than the most may not. A guest may not lower a limit either.
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    TRY(setrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_max++;
+    TRY(setrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max + 1;
+    TRY(setrlimit(RLIMIT_NOFILE, &limit));
+    TRY(setrlimit(1000, &limit));
 
     user("root", getpwnam("root"));
     user("none", getpwnam("none"));

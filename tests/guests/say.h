@@ -28,7 +28,8 @@ static inline const char *error_name(int error) {
         {ECONNRESET, "ECONNRESET"}, {EADDRINUSE, "EADDRINUSE"}, {EADDRNOTAVAIL, "EADDRNOTAVAIL"},
         {EAFNOSUPPORT, "EAFNOSUPPORT"}, {EDESTADDRREQ, "EDESTADDRREQ"}, {EMSGSIZE, "EMSGSIZE"},
         {ENOPROTOOPT, "ENOPROTOOPT"}, {EPROTONOSUPPORT, "EPROTONOSUPPORT"}, {EPROTOTYPE, "EPROTOTYPE"},
-        {EMFILE, "EMFILE"}, {ETIMEDOUT, "ETIMEDOUT"}, {ENOSPC, "ENOSPC"},
+        {EMFILE, "EMFILE"}, {ETIMEDOUT, "ETIMEDOUT"}, {ENOSPC, "ENOSPC"}, {ENOMEM, "ENOMEM"},
+        {ENODEV, "ENODEV"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].number == error) return names[i].name;

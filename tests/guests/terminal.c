@@ -26,6 +26,8 @@ int main(int count, char **words) {
     TRY(tcgetattr(0, &old));
     TRY(tcgetattr(1, &now));
     TRY(ioctl(0, 0x9999, &now));
+    TRY(tcflush(0, TCIFLUSH));
+    TRY(tcsendbreak(0, 0));
     if (!isatty(0)) return 0;
     SAY("modes", "%o %o %o %o", old.c_iflag, old.c_oflag, old.c_cflag, old.c_lflag);
     SAY("characters", "%d %d %d %d", old.c_cc[VINTR], old.c_cc[VEOF], old.c_cc[VMIN], old.c_cc[VERASE]);
@@ -41,6 +43,8 @@ int main(int count, char **words) {
     char key = 0;
     if (read(0, &key, 1) == 1) SAY("key", "%c", key);
     TRY(tcdrain(0));
+    TRY(tcflush(0, 99));
+    TRY(tcflow(0, 99));
     TRY(tcsetattr(0, TCSADRAIN, &old));
     TRY(tcsetattr(0, 99, &old));
     MUST(tcgetattr(0, &now));

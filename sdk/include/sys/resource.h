@@ -37,6 +37,7 @@ struct rlimit {
     rlim_t rlim_max;
 };
 int getrlimit(int, struct rlimit *);
+int setrlimit(int, const struct rlimit *);
 
 #ifdef __cplusplus
 }
@@ -53,6 +54,14 @@ int getrlimit(int, struct rlimit *);
 #define RLIMIT_NOFILE 7
 #define RLIMIT_MEMLOCK 8
 #define RLIMIT_AS 9
+#define RLIMIT_LOCKS 10
+#define RLIMIT_SIGPENDING 11
+#define RLIMIT_MSGQUEUE 12
+#define RLIMIT_NICE 13
+#define RLIMIT_RTPRIO 14
+#define RLIMIT_RTTIME 15
+#define RLIMIT_NLIMITS 16
+#define RLIM_NLIMITS RLIMIT_NLIMITS
 
 #undef RUSAGE_SELF
 #undef RUSAGE_CHILDREN

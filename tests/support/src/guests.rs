@@ -254,11 +254,13 @@ const C_PROGRAM_NAMES: &[&str] = &[
     "http",
     "identity",
     "locks",
+    "mappings",
     "names",
     "paths",
     "questions",
     "signals",
     "sockets",
+    "syslog",
     "talk",
     "zones",
 ];

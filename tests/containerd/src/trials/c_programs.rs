@@ -238,6 +238,20 @@ pub(super) fn users_and_groups_are_the_images(world: &World) -> Outcome {
     same_as_user(world, "identity", &[], &[])
 }
 
+pub(super) fn mappings_are_memory_and_copies_of_files(world: &World) -> Outcome {
+    same(world, "mappings", &["/data"], &[])
+}
+
+pub(super) fn system_log_gets_what_a_native_program_sends(world: &World) -> Outcome {
+    let options = [
+        "--annotation",
+        "wasm-interp.io/listen=unix:/dev/log",
+        "--annotation",
+        "wasm-interp.io/connect=unix:/dev/log",
+    ];
+    same(world, "syslog", &[], &options)
+}
+
 pub(super) fn example_image_shows_its_container(world: &World) -> Outcome {
     let finished = world.container(POSIX).run()?.expect_code(0)?;
     for text in [

@@ -68,6 +68,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared c_programs::users_and_groups_are_the_images,
     Shared c_programs::signals_are_those_of_a_native_program,
     Shared c_programs::term_ends_a_program_by_its_handler,
+    Shared c_programs::mappings_are_memory_and_copies_of_files,
+    Shared c_programs::system_log_gets_what_a_native_program_sends,
     Shared c_programs::example_image_shows_its_container,
     Shared sockets::descriptors_are_shared_as_by_the_kernel,
     Shared sockets::sockets_are_the_kernels,
