@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{AddressBlock, AddressClass};
-use crate::rule::Transport;
+use crate::transport::Transport;
 use crate::unix;
 use crate::{CONNECT_ANNOTATION, LISTEN_ANNOTATION};
 

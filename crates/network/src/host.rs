@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{self, AddressBlock, AddressClass};
-use crate::rule::RuleProblem;
+use crate::problem::RuleProblem;
 
 /// Which hosts a connect rule reaches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

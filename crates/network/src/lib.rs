@@ -22,10 +22,12 @@ mod ceiling;
 mod host;
 mod network;
 mod ports;
+mod problem;
 mod rule;
 mod rules;
 #[cfg(test)]
 mod soundness_tests;
+mod transport;
 mod unix;
 
 pub use address::{AddressBlock, AddressClass};
@@ -34,10 +36,12 @@ pub use ceiling::CeilingError;
 pub use host::HostPattern;
 pub use network::{NamedAddresses, Network, NetworkNeeds};
 pub use ports::{PortRange, PortSet};
-pub use rule::{ConnectRule, ListenRule, RuleError, RuleProblem, Transport};
+pub use problem::RuleProblem;
+pub use rule::{ConnectRule, ListenRule, RuleError};
 pub use rules::{
     MAX_RULES, NetworkMode, NetworkRules, RuleListError, parse_connect, parse_listen, parse_mode,
 };
+pub use transport::Transport;
 pub use unix::UnixPattern;
 
 /// The annotation that lists what a container may listen on.

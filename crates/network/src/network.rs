@@ -9,8 +9,9 @@ use crate::attempt::NetworkAttempt;
 use crate::ceiling::CeilingError;
 use crate::host::{self, HostPattern};
 use crate::ports::{PortRange, PortSet};
-use crate::rule::{ConnectRule, ListenRule, Transport};
+use crate::rule::{ConnectRule, ListenRule};
 use crate::rules::{NetworkMode, NetworkRules};
+use crate::transport::Transport;
 
 /// What one container may reach. A field of its plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
