@@ -18,9 +18,9 @@ use std::{
 
 use crate::{
     abi::types::Fd,
-    directories::Listing,
     errno::{Errno, Result},
     limits,
+    listing::Listing,
     sockets::Socket,
     sys::{self, Standard},
 };

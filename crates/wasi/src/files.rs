@@ -21,7 +21,8 @@ use crate::{
     paths::{self, Follow, LateMounts},
     stat,
     sys::{self, At},
-    wait::{Direction, PIPE_BUF, transfer, uninterrupted},
+    transfer::{Direction, PIPE_BUF, transfer},
+    wait::uninterrupted,
 };
 
 /// The mode of a new file, less the container's umask: preview 1 has none of its own.
@@ -117,7 +118,7 @@ impl Guest {
         let flags = open.flags()?;
         let directory = Arc::clone(self.descriptors.get(directory)?);
         let directory = directory.as_ref().as_fd();
-        match self.open(directory, &path, flags, mode) {
+        match self.paths.open(directory, &path, flags, mode) {
             Ok(fd) => self.descriptors.insert(Description::new(fd)),
             Err(error) => {
                 let follow = if flags.contains(OFlags::NOFOLLOW) {
@@ -295,12 +296,12 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.get(directory)?;
         let follow = follow(lookup);
-        Ok(match self.late_mounts {
+        Ok(match self.paths.late_mounts() {
             LateMounts::Impossible => utimensat(directory, &path, times, paths::flags(follow)),
             // The kernel does not look for a file that it has nothing to set of.
             LateMounts::Checked(_) if stat::sets_nothing(times) => Ok(()),
             LateMounts::Checked(_) => {
-                let found = self.name(directory.as_ref().as_fd(), &path, follow)?;
+                let found = self.paths.name(directory.as_ref().as_fd(), &path, follow)?;
                 utimensat(found, c"", times, rustix::fs::AtFlags::EMPTY_PATH)
             }
         }?)
@@ -316,7 +317,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
-        match self.metadata(directory, &path, follow) {
+        match self.paths.metadata(directory, &path, follow) {
             Ok(stat) => Ok(stat::filestat(&stat)),
             Err(error) => {
                 let stream = self.stream_behind(error, directory, &path, follow);

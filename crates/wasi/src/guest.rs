@@ -11,9 +11,9 @@ use crate::{
     clocks::Resolutions,
     descriptors::Table,
     errno::{Errno, Result},
+    ids::GuestIds,
     limits,
-    paths::{LateMounts, OpenBy},
-    posix::GuestIds,
+    paths::{LateMounts, Paths},
     signals::Registration,
     sockets::{NetworkGrants, Resolver},
 };
@@ -64,10 +64,8 @@ pub struct Guest {
     pub(crate) environment: Vec<CString>,
     /// The guest's descriptors. A host function of another namespace shares them.
     pub descriptors: Table,
-    /// Where absolute symbolic links lead: the root directory of this process.
-    pub(crate) root: Arc<OwnedFd>,
-    pub(crate) late_mounts: LateMounts,
-    pub(crate) open_by: OpenBy,
+    /// How its paths are resolved. A host function of another namespace resolves them by it too.
+    pub paths: Paths,
     pub(crate) ids: GuestIds,
     pub(crate) resolutions: Resolutions,
     pub(crate) grants: NetworkGrants,
@@ -101,24 +99,23 @@ impl Guest {
             usize::try_from(limit).unwrap_or(limits::DESCRIPTORS)
         });
         let root = Arc::new(root);
+        let paths = Paths::new(Arc::clone(&root), late_mounts);
         let guest = Self {
             arguments: strings(arguments.into_iter())?,
             environment: strings(variables)?,
-            open_by: OpenBy::probe(&root),
-            descriptors: Table::new(Arc::clone(&root), limit),
-            root,
-            late_mounts,
+            descriptors: Table::new(root, limit),
             ids: GuestIds::of_this_process(),
             resolutions: Resolutions::of_kernel(),
             grants: NetworkGrants::new(network, refusals),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(paths.clone()),
+            paths,
             memory: None,
             memory_stays: false,
             signals: Registration::default(),
         };
         // What a rule's name means is not the guest's to say.
         if guest.grants.needs().dns {
-            guest.read_resolver_files();
+            guest.resolver.read_files();
         }
         Ok(guest)
     }

@@ -8,6 +8,9 @@
 //! guest's ([`descriptors`]), that a path never leads to the runner ([`paths`]), where a socket may listen
 //! and connect (`sockets`), and bounds on what a guest's numbers make the host allocate ([`limits`]).
 //!
+//! What a guest has ([`descriptors`], [`paths`], `sockets`, [`signals`]) knows no guest. [`Guest`] holds it, and the
+//! host functions are methods of [`Guest`]: those of `preview1` and `posix`, in the files that these name.
+//!
 //! The runner makes a [`Guest`] from its plan and calls [`add_to_linker`]. The compiler's check and
 //! `inspect` use [`imports`] alone, without the feature `host`. This crate knows neither plans nor
 //! specs nor containers.
@@ -47,13 +50,19 @@ mod directories;
 #[cfg(feature = "host")]
 pub mod errno;
 #[cfg(feature = "host")]
+mod fdstat;
+#[cfg(feature = "host")]
 mod files;
 #[cfg(feature = "host")]
 mod guest;
 #[cfg(feature = "host")]
+mod ids;
+#[cfg(feature = "host")]
 pub mod limits;
 #[cfg(feature = "host")]
 mod link;
+#[cfg(feature = "host")]
+mod listing;
 #[cfg(feature = "host")]
 pub mod memory;
 #[cfg(feature = "host")]
@@ -78,6 +87,8 @@ mod streams;
 mod sys;
 #[cfg(feature = "host")]
 mod terminals;
+#[cfg(feature = "host")]
+mod transfer;
 #[cfg(feature = "host")]
 pub mod wait;
 

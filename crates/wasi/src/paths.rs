@@ -9,13 +9,14 @@
 //! (a volume with `HostToContainer`). Where that can happen, [`LateMounts::Checked`], each operation first
 //! opens what it acts on, looks at the type of its file system, and acts by that descriptor.
 //!
-//! A host function takes its path by [`argument`], and then uses [`Guest::open`],
-//! [`Guest::metadata`] or [`Guest::place`] and nothing else.
+//! A host function takes its path by [`argument`], and then uses [`Paths::open`],
+//! [`Paths::metadata`] or [`Paths::place`] and nothing else.
 #![forbid(unsafe_code)]
 
 use std::{
     ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use rustix::{
@@ -29,7 +30,6 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use crate::{
     errno::{Errno, Result},
-    guest::Guest,
     limits, memory,
     wait::interruptible,
 };
@@ -55,7 +55,7 @@ pub enum Follow {
 
 /// The call that opens files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenBy {
+enum OpenBy {
     Openat2,
     /// The container's seccomp profile is older than openat2(2). There are no magic links to be
     /// refused where nothing is mounted, and elsewhere the directory of each is checked.
@@ -64,7 +64,7 @@ pub(crate) enum OpenBy {
 
 impl OpenBy {
     /// Looks whether openat2(2) can be used. A profile may refuse it with any error.
-    pub(crate) fn probe(root: &OwnedFd) -> Self {
+    fn probe(root: &OwnedFd) -> Self {
         if openat2(root, c".", NAME, Mode::empty(), RESOLVE).is_err()
             && openat(root, c".", NAME, Mode::empty()).is_ok()
         {
@@ -124,7 +124,34 @@ pub fn text(memory: &GuestMemory<'_>, text: GuestPtr<str>) -> Result<CString> {
     CString::new(memory::slice(memory, text.as_bytes())?).map_err(|_| Errno::Inval)
 }
 
-impl Guest {
+/// What paths of a guest are resolved by.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: Arc<OwnedFd>,
+    late_mounts: LateMounts,
+    open_by: OpenBy,
+}
+
+impl Paths {
+    /// `root` is the root directory of this process, opened with `O_PATH`.
+    pub(crate) fn new(root: Arc<OwnedFd>, late_mounts: LateMounts) -> Self {
+        let open_by = OpenBy::probe(&root);
+        Self {
+            root,
+            late_mounts,
+            open_by,
+        }
+    }
+
+    /// Where absolute symbolic links lead.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    pub(crate) fn late_mounts(&self) -> LateMounts {
+        self.late_mounts
+    }
+
     /// Opens a file for the guest. `flags` are open(2)'s; the mode of a new file is `mode` without
     /// the process's umask.
     pub fn open(
@@ -199,7 +226,7 @@ impl Guest {
         }
     }
 
-    /// As [`Guest::place`], for a call that follows the last link of a name and takes no descriptor in its
+    /// As [`Paths::place`], for a call that follows the last link of a name and takes no descriptor in its
     /// stead.
     pub fn place_of_target<'a>(
         &self,

@@ -8,6 +8,7 @@ use crate::{
     abi::{types, wasi_snapshot_preview1::WasiSnapshotPreview1},
     clocks,
     errno::{Errno, Result},
+    fdstat::fdstat,
     files::Open,
     guest::Guest,
     memory, process, stat,
@@ -93,7 +94,7 @@ impl WasiSnapshotPreview1 for Guest {
     }
 
     fn fd_fdstat_get(&mut self, _: &mut Memory<'_>, fd: types::Fd) -> Result<types::Fdstat> {
-        stat::fdstat(self.descriptors.get(fd)?)
+        fdstat(self.descriptors.get(fd)?)
     }
 
     fn fd_fdstat_set_flags(

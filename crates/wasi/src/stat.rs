@@ -1,17 +1,15 @@
-//! What preview 1 says of a file: type, identity, size, times, and which rights a descriptor has.
+//! What preview 1 says of a file: type, identity, size and times.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 
 use rustix::{
-    fs::{FileType, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fcntl_getfl, fstat},
+    fs::{FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fstat},
     net::{SocketType, sockopt::socket_type},
-    termios::isatty,
 };
 
 use crate::{
     abi::types,
-    descriptors::Description,
     errno::{Errno, Result},
 };
 
@@ -30,7 +28,7 @@ pub fn filetype(mode: u32) -> types::Filetype {
 }
 
 /// As [`filetype`], of what is open: a socket can be asked for more.
-fn filetype_of(file: impl AsFd, mode: u32) -> types::Filetype {
+pub(crate) fn filetype_of(file: impl AsFd, mode: u32) -> types::Filetype {
     let socket = FileType::from_raw_mode(mode) == FileType::Socket;
     if socket && socket_type(file) == Ok(SocketType::DGRAM) {
         types::Filetype::SocketDgram
@@ -66,8 +64,8 @@ pub fn filestat(stat: &Stat) -> types::Filestat {
 }
 
 /// [`filestat`] of an open file.
-pub(crate) fn of_open(file: &Description) -> Result<types::Filestat> {
-    let stat = fstat(file)?;
+pub(crate) fn of_open(file: impl AsFd) -> Result<types::Filestat> {
+    let stat = fstat(&file)?;
     Ok(types::Filestat {
         filetype: filetype_of(file, stat.st_mode),
         ..filestat(&stat)
@@ -112,71 +110,6 @@ pub(crate) fn timespec(nanoseconds: u64) -> Timespec {
         tv_sec: (nanoseconds / 1_000_000_000).cast_signed(),
         tv_nsec: (nanoseconds % 1_000_000_000).cast_signed(),
     }
-}
-
-/// Flags and rights of a descriptor. The rights say how it was opened, which is what the C library
-/// makes of them; the mounts and the kernel enforce what may be done.
-pub(crate) fn fdstat(file: &Description) -> Result<types::Fdstat> {
-    let (mode, open) = if file.is_preopen() {
-        // The C library asks at each open of a path. The answer never changes.
-        (FileType::Directory.as_raw_mode(), OFlags::PATH)
-    } else {
-        (fstat(file)?.st_mode, fcntl_getfl(file)?)
-    };
-    let fs_filetype = filetype_of(file, mode);
-    let directory = fs_filetype == types::Filetype::Directory;
-    Ok(types::Fdstat {
-        fs_filetype,
-        fs_flags: fdflags(file, open),
-        fs_rights_base: rights(file, fs_filetype, open),
-        fs_rights_inheriting: if directory {
-            types::Rights::all()
-        } else {
-            types::Rights::empty()
-        },
-    })
-}
-
-fn fdflags(file: &Description, open: OFlags) -> types::Fdflags {
-    use types::Fdflags as F;
-    let nonblocking = file
-        .stream_is_nonblocking()
-        .unwrap_or(open.contains(OFlags::NONBLOCK));
-    let mut flags = F::empty();
-    flags.set(F::APPEND, open.contains(OFlags::APPEND));
-    flags.set(F::NONBLOCK, nonblocking);
-    flags.set(F::DSYNC, open.contains(OFlags::DSYNC));
-    flags.set(F::SYNC | F::RSYNC, open.contains(OFlags::SYNC));
-    flags
-}
-
-fn rights(file: &Description, kind: types::Filetype, open: OFlags) -> types::Rights {
-    use types::{Filetype, Rights as R};
-    let reads = R::FD_READ | R::FD_READDIR;
-    let writes = R::FD_WRITE | R::FD_ALLOCATE | R::FD_FILESTAT_SET_SIZE | R::FD_DATASYNC;
-    let mut rights = R::all() - reads - writes;
-    match open & OFlags::ACCMODE {
-        // Only a name, but a directory can be listed by it.
-        _ if open.contains(OFlags::PATH) => {
-            rights.set(R::FD_READDIR, kind == Filetype::Directory);
-        }
-        OFlags::WRONLY => rights |= writes,
-        OFlags::RDWR => rights |= reads | writes,
-        _ => rights |= reads,
-    }
-    // The C library tells a terminal from other character devices by their lack.
-    let no_position = match kind {
-        Filetype::SocketStream | Filetype::SocketDgram => true,
-        Filetype::CharacterDevice => isatty(file),
-        _ => false,
-    };
-    if no_position {
-        rights -= R::FD_SEEK | R::FD_TELL;
-    }
-    if kind != Filetype::Directory {
-        rights -= R::FD_READDIR;
-    }
-    rights
 }
 
 #[cfg(test)]

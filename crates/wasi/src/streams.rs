@@ -9,7 +9,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
 };
 
 use rustix::{fs::readlinkat, io::Errno as Kernel};
@@ -40,7 +40,7 @@ impl Guest {
         let mut from = directory;
         let mut path = path.to_bytes().to_vec();
         // A name from the root directory, as links have it.
-        if from.as_raw_fd() == self.root.as_raw_fd() {
+        if from.as_raw_fd() == self.paths.root().as_raw_fd() {
             path.insert(0, b'/');
         }
         for _ in 0..limits::LINKS {
@@ -48,7 +48,7 @@ impl Guest {
                 if let Some(fd) = descriptor(&path) {
                     return Some(fd);
                 }
-                from = self.root.as_fd();
+                from = self.paths.root();
             }
             path = self.linked(from, &path)?;
         }
@@ -73,7 +73,7 @@ impl Guest {
 
     /// What a link holds.
     fn target(&self, from: BorrowedFd<'_>, path: &[u8]) -> Option<CString> {
-        let place = self.place(from, &CString::new(path).ok()?).ok()?;
+        let place = self.paths.place(from, &CString::new(path).ok()?).ok()?;
         readlinkat(&place, place.name(), Vec::new()).ok()
     }
 }

@@ -13,7 +13,7 @@ use rustix::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::without_set_id;
+use super::modes::without_set_id;
 use crate::{
     abi::types,
     descriptors::Description,
@@ -142,7 +142,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
-        let error = match self.metadata(directory, &path, follow) {
+        let error = match self.paths.metadata(directory, &path, follow) {
             Ok(stat) => return Ok(whole(&stat)),
             Err(error) => error,
         };
@@ -169,12 +169,12 @@ impl Guest {
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
         if follow(lookup) == Follow::No {
             // Linux keeps no mode of a link.
-            let found = self.metadata(directory, &path, Follow::No)?;
+            let found = self.paths.metadata(directory, &path, Follow::No)?;
             if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
                 return Err(Errno::Notsup);
             }
         }
-        let place = self.place_of_target(directory, &path)?;
+        let place = self.paths.place_of_target(directory, &path)?;
         let mode = without_set_id(mode)?;
         Ok(chmodat(&place, place.name(), mode, AtFlags::empty())?)
     }
@@ -201,10 +201,10 @@ impl Guest {
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
         let (uid, gid) = owner.ids();
-        Ok(match self.late_mounts {
+        Ok(match self.paths.late_mounts() {
             LateMounts::Impossible => chownat(directory, &path, uid, gid, paths::flags(follow)),
             LateMounts::Checked(_) => {
-                let found = self.name(directory, &path, follow)?;
+                let found = self.paths.name(directory, &path, follow)?;
                 chownat(found, c"", uid, gid, AtFlags::EMPTY_PATH)
             }
         }?)
@@ -240,11 +240,11 @@ impl Guest {
             AtFlags::EACCESS,
             flags.contains(types::Accessflags::EFFECTIVE),
         );
-        let answer = match self.late_mounts {
+        let answer = match self.paths.late_mounts() {
             LateMounts::Impossible => {
                 sys::access(directory, &path, wanted, kernel | paths::flags(follow))
             }
-            LateMounts::Checked(_) => self.name(directory, &path, follow).and_then(|found| {
+            LateMounts::Checked(_) => self.paths.name(directory, &path, follow).and_then(|found| {
                 sys::access(found.as_fd(), c"", wanted, kernel | AtFlags::EMPTY_PATH)
             }),
         };
@@ -284,7 +284,7 @@ impl Guest {
     ) -> Result<types::Statvfs> {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
-        let found = self.name(directory, &path, Follow::Yes)?;
+        let found = self.paths.name(directory, &path, Follow::Yes)?;
         Ok(file_system(&fstatvfs(found)?))
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{FileType, Mode, mkdirat, mknodat};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::without_set_id;
+use super::modes::without_set_id;
 use crate::{abi::types, errno::Result, files::Open, guest::Guest, paths};
 
 /// What preview 1 calls an access mode.
@@ -53,7 +53,7 @@ impl Guest {
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
-        let place = self.place(directory, &path)?;
+        let place = self.paths.place(directory, &path)?;
         // As mkdir(2), which ignores set-id bits.
         let mode = Mode::from_raw_mode(mode & 0o1777);
         Ok(mkdirat(&place, place.name(), mode)?)
@@ -69,7 +69,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let mode = without_set_id(mode)?;
         let directory = self.descriptors.get(directory)?.as_ref().as_fd();
-        let place = self.place(directory, &path)?;
+        let place = self.paths.place(directory, &path)?;
         Ok(mknodat(&place, place.name(), FileType::Fifo, mode, 0)?)
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::sockets::nonblock;
 use crate::{
     abi::types,
     descriptors::Description,
     errno::{Errno, Result},
     guest::Guest,
-    sockets::nonblock,
 };
 
 impl Guest {

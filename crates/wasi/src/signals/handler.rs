@@ -12,8 +12,11 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::SeqCst},
 };
 
-use super::{DefaultAction, SignalSet, default_action};
+use super::default_action::{DefaultAction, default_action};
 use crate::{abi::types::SignalDisposition, sys};
+
+/// Signal *n* is bit *n* - 1.
+type SignalSet = u32;
 
 /// What the kernel may send to a guest that can handle it.
 const HANDLED: [i32; 9] = [
@@ -64,7 +67,7 @@ fn words() -> Option<(&'static AtomicU32, &'static AtomicU32)> {
 
 /// Takes words in `memory`, which must stay where it is until [`forget`]. `None` if they are not
 /// aligned or not within it.
-pub(super) fn register(memory: &mut [u8], pending: usize, mask: usize) -> Option<()> {
+pub(crate) fn register(memory: &mut [u8], pending: usize, mask: usize) -> Option<()> {
     let length = memory.len();
     let base = memory.as_mut_ptr();
     let word = |at: usize| -> Option<*mut AtomicU32> {
@@ -80,7 +83,7 @@ pub(super) fn register(memory: &mut [u8], pending: usize, mask: usize) -> Option
 }
 
 /// Forgets the words and all that the guest has said. From here on signals do what they do by default.
-pub(super) fn forget() {
+pub(crate) fn forget() {
     PENDING.store(null_mut(), SeqCst);
     MASK.store(null_mut(), SeqCst);
     for set in [&CAUGHT, &IGNORED, &AWAITED] {
@@ -89,7 +92,7 @@ pub(super) fn forget() {
     BLOCKING.store(false, SeqCst);
 }
 
-pub(super) fn set_action(signal: i32, action: SignalDisposition) {
+pub(crate) fn set_action(signal: i32, action: SignalDisposition) {
     let bit = bit(signal);
     let put = |set: &AtomicU32, on: bool| {
         if on {
@@ -109,7 +112,7 @@ pub(super) fn set_action(signal: i32, action: SignalDisposition) {
 }
 
 /// Removes those of `set` that are pending, and returns them.
-pub(super) fn take(set: SignalSet) -> SignalSet {
+pub(crate) fn take(set: SignalSet) -> SignalSet {
     words().map_or(0, |(pending, _)| pending.fetch_and(!set, SeqCst) & set)
 }
 
@@ -124,10 +127,10 @@ fn is_pending(pending: &AtomicU32, mask: &AtomicU32) -> bool {
 
 /// While it lives, the guest waits for the signals of a set.
 #[derive(Debug)]
-pub(super) struct Awaiting;
+pub(crate) struct Awaiting;
 
 impl Awaiting {
-    pub(super) fn set(set: SignalSet) -> Self {
+    pub(crate) fn set(set: SignalSet) -> Self {
         AWAITED.store(set, SeqCst);
         Self
     }
@@ -171,7 +174,7 @@ impl Drop for Interruptible {
 }
 
 /// What has to be done about a signal to the process itself that has come or that the guest raises.
-pub(super) fn arrive(signal: i32) -> Option<DefaultAction> {
+pub(crate) fn arrive(signal: i32) -> Option<DefaultAction> {
     let bit = bit(signal);
     if let Some((pending, mask)) = words() {
         let masked = mask.load(SeqCst) & bit != 0;
@@ -308,7 +311,7 @@ fn kick() {
 }
 
 /// Has SIGALRM come, as [`set_timer`]. ENOSYS in a process that does not handle signals.
-pub(super) fn set_alarm(value: u64, interval: u64) -> rustix::io::Result<()> {
+pub(crate) fn set_alarm(value: u64, interval: u64) -> rustix::io::Result<()> {
     match ALARM_TIMER.load(SeqCst) {
         NO_TIMER => Err(rustix::io::Errno::NOSYS),
         timer => set_timer(timer, value, interval),
@@ -316,6 +319,6 @@ pub(super) fn set_alarm(value: u64, interval: u64) -> rustix::io::Result<()> {
 }
 
 /// Whether this process handles signals for a guest.
-pub(super) fn is_prepared() -> bool {
+pub(crate) fn is_prepared() -> bool {
     KICK_TIMER.load(SeqCst) != NO_TIMER
 }

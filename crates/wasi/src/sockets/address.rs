@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// The longest path of a socket that the kernel takes, without its final zero.
-pub(super) const SUN_PATH: usize = 107;
+pub(crate) const SUN_PATH: usize = 107;
 /// The bytes before a path.
 const FAMILY: usize = 2;
 
 /// Where a socket is, or shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SocketAddress {
+pub(crate) enum SocketAddress {
     /// Family 0: of no socket.
     Unspecified,
     Inet(SocketAddr),
@@ -35,27 +35,27 @@ pub(super) enum SocketAddress {
 
 /// An address as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KernelAddress {
+pub(crate) struct KernelAddress {
     bytes: [u8; Self::ROOM],
     length: usize,
 }
 
 impl KernelAddress {
     /// `sockaddr_storage`.
-    pub(super) const ROOM: usize = 128;
+    pub(crate) const ROOM: usize = 128;
 
     /// Of what the kernel has written, which may have been longer.
-    pub(super) fn new(bytes: [u8; Self::ROOM], length: usize) -> Self {
+    pub(crate) fn new(bytes: [u8; Self::ROOM], length: usize) -> Self {
         let length = length.min(Self::ROOM);
         Self { bytes, length }
     }
 
     /// No address.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self::new([0; Self::ROOM], 0)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
@@ -70,7 +70,7 @@ impl KernelAddress {
     }
 
     /// `path` has at most [`SUN_PATH`] bytes.
-    pub(super) fn unix(path: &[u8]) -> Option<Self> {
+    pub(crate) fn unix(path: &[u8]) -> Option<Self> {
         let family = family(libc::AF_UNIX);
         (path.len() <= SUN_PATH).then(|| Self::of(&[&family, path, &[0]]))
     }
@@ -81,7 +81,7 @@ fn family(number: i32) -> [u8; FAMILY] {
     (number as u16).to_ne_bytes()
 }
 
-pub(super) fn family_of(address: IpAddr) -> AddressFamily {
+pub(crate) fn family_of(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -112,8 +112,8 @@ impl From<SocketAddr> for KernelAddress {
 
 impl SocketAddress {
     /// What a guest passes.
-    pub(super) fn read(memory: &GuestMemory<'_>, bytes: GuestPtr<[u8]>) -> Result<Self> {
-        // A path may be longer than the kernel's structure has room for: see `unix.rs`.
+    pub(crate) fn read(memory: &GuestMemory<'_>, bytes: GuestPtr<[u8]>) -> Result<Self> {
+        // A path may be longer than the kernel's structure has room for: see `posix::sockets::unix`.
         if bytes.len() > limits::PATH + 3 {
             return Err(Errno::Inval);
         }
@@ -121,7 +121,7 @@ impl SocketAddress {
     }
 
     /// Of bytes in Linux's layout.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let number = u16::from_ne_bytes(part(bytes, 0)?);
         Ok(match i32::from(number) {
             libc::AF_UNSPEC => Self::Unspecified,
@@ -165,7 +165,7 @@ fn port(bytes: &[u8]) -> Result<u16> {
 }
 
 /// Writes as much of an address as there is room for, and returns its length.
-pub(super) fn write(
+pub(crate) fn write(
     memory: &mut GuestMemory<'_>,
     room: GuestPtr<[u8]>,
     bytes: &[u8],
@@ -177,12 +177,12 @@ pub(super) fn write(
 }
 
 /// The bytes of a Unix socket's address, whose path may be of any length.
-pub(super) fn unix_bytes(path: &[u8]) -> Vec<u8> {
+pub(crate) fn unix_bytes(path: &[u8]) -> Vec<u8> {
     [&family(libc::AF_UNIX), path, &[0]].concat()
 }
 
 /// An IPv4 address in the guise of an IPv6 one is the IPv4 address: the kernel sends to that.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(ip) => (ip, address.port()).into(),

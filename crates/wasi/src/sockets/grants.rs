@@ -69,7 +69,7 @@ impl NetworkGrants {
 
     /// Whether the kernel makes such a socket. Where nothing of the kind is granted, the filter of a
     /// running guest does not let it.
-    pub(super) fn made(&self, family: Family, kind: SocketKind) -> SocketOrigin {
+    pub(crate) fn made(&self, family: Family, kind: SocketKind) -> SocketOrigin {
         let granted = match family {
             Family::Inet | Family::Inet6 => self.needs.uses(kind.transport()),
             Family::Unix => self.needs.unix,
@@ -81,7 +81,7 @@ impl NetworkGrants {
         }
     }
 
-    pub(super) fn bind(&self, transport: Transport, address: SocketAddr) -> Result<()> {
+    pub(crate) fn bind(&self, transport: Transport, address: SocketAddr) -> Result<()> {
         let address = canonical(address);
         self.decide(
             self.network.may_bind(transport, address),
@@ -90,11 +90,11 @@ impl NetworkGrants {
     }
 
     /// Whether it may, without a word: for what only depends on it.
-    pub(super) fn may_listen(&self, transport: Transport, address: SocketAddr) -> bool {
+    pub(crate) fn may_listen(&self, transport: Transport, address: SocketAddr) -> bool {
         self.network.may_listen(transport, canonical(address))
     }
 
-    pub(super) fn listen(&self, transport: Transport, address: SocketAddr) -> Result<()> {
+    pub(crate) fn listen(&self, transport: Transport, address: SocketAddr) -> Result<()> {
         self.decide(
             self.may_listen(transport, address),
             &NetworkAttempt::Listen(transport, canonical(address)),
@@ -116,7 +116,7 @@ impl NetworkGrants {
     }
 
     /// To connect, or to send a message there. A UDP listener may answer those that it has heard.
-    pub(super) fn reach(
+    pub(crate) fn reach(
         &self,
         socket: &Socket,
         address: SocketAddr,
@@ -131,14 +131,14 @@ impl NetworkGrants {
         self.connect(socket.kind.transport(), address, names)
     }
 
-    pub(super) fn listen_unix(&self, path: &[u8]) -> Result<()> {
+    pub(crate) fn listen_unix(&self, path: &[u8]) -> Result<()> {
         self.decide(
             self.network.may_listen_unix(path),
             &NetworkAttempt::ListenUnix(path),
         )
     }
 
-    pub(super) fn connect_unix(&self, path: &[u8]) -> Result<()> {
+    pub(crate) fn connect_unix(&self, path: &[u8]) -> Result<()> {
         self.decide(
             self.network.may_connect_unix(path),
             &NetworkAttempt::ConnectUnix(path),
@@ -146,7 +146,7 @@ impl NetworkGrants {
     }
 
     /// Whether nameservers may be asked for `name`.
-    pub(super) fn resolve(&self, name: &str) -> Result<()> {
+    pub(crate) fn resolve(&self, name: &str) -> Result<()> {
         self.decide(
             self.network.may_resolve(name),
             &NetworkAttempt::Resolve(name),
@@ -154,7 +154,7 @@ impl NetworkGrants {
     }
 
     /// Refuses, and says so.
-    pub(super) fn refuse<T>(&self, attempt: &NetworkAttempt<'_>) -> Result<T> {
+    pub(crate) fn refuse<T>(&self, attempt: &NetworkAttempt<'_>) -> Result<T> {
         let line = format!(
             "wasm-interp: the guest may not {attempt}; {}\n",
             self.network.annotation_for(attempt)

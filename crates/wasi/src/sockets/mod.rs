@@ -1,67 +1,16 @@
-//! Sockets, by one file per subject: [`create`], [`ends`] (bind, listen, connect, names), [`messages`],
-//! [`options`]. [`grants`] decides what is allowed, [`address`] reads and writes addresses, [`unix`] finds
-//! sockets by their paths, [`resolver`] addresses by their names.
+//! What is known of a guest's sockets, and what may be reached by them: [`state`] of one, [`grants`], which
+//! decide, [`address`], which reads and writes addresses, [`resolver`], which finds addresses by names.
 //!
-//! The kernel's sockets, called one by one. What is added is what no part of the kernel can hold for us:
-//! - Families, types, options and flags are lists; what is not in them is an error.
-//! - Each address is copied from the guest once, checked, and given to the kernel as it was checked.
-//! - No ancillary data enters or leaves: no call has room for it, so no descriptor is passed either way.
-//! - What no grant asks for has no socket of the kernel's, since the guest's filter refuses the call.
-//!
-//! Called by `posix` and `preview1`. The descriptors are those of files, in the one table.
+//! Knows no guest. The functions that a guest calls are in `posix`.
 
-mod address;
-mod create;
-mod ends;
+pub(crate) mod address;
 mod grants;
-mod messages;
-mod options;
 mod resolver;
 mod state;
-mod sys;
-mod unix;
+pub(crate) mod sys;
 
-use std::sync::Arc;
-
-use rustix::net::{Shutdown, shutdown};
-
-use crate::{
-    abi::types,
-    descriptors::Description,
-    errno::{Errno, Result},
-    guest::Guest,
+pub(crate) use self::{
+    grants::NetworkGrants,
+    resolver::{NamedHost, Resolver, RuleNames, by_reach, reverse},
+    state::{Family, Heard, Socket, SocketKind, SocketOrigin},
 };
-
-use self::state::SocketOrigin;
-pub(crate) use self::{create::nonblock, grants::NetworkGrants, resolver::Resolver, state::Socket};
-
-impl Guest {
-    /// A socket that was made for the guest, by the kernel or in name.
-    fn socket(&self, fd: types::Fd) -> Result<(&Arc<Description>, &Socket)> {
-        let file = self.descriptors.get(fd)?;
-        let socket = file.as_socket().ok_or(Errno::Notsock)?;
-        Ok((file, socket))
-    }
-
-    /// What may be a socket of the kernel's: the guest's own, or a stream of the container.
-    fn socket_or_stream(&self, fd: types::Fd) -> Result<&Arc<Description>> {
-        let file = self.descriptors.get(fd)?;
-        match file.as_socket().map(|socket| socket.made) {
-            // It was refused what it was for.
-            Some(SocketOrigin::InName) => Err(Errno::Acces),
-            Some(SocketOrigin::ByKernel) | None => Ok(file),
-        }
-    }
-
-    pub(crate) fn shut_down(&self, fd: types::Fd, how: types::Sdflags) -> Result<()> {
-        use types::Sdflags as F;
-        let socket = self.socket_or_stream(fd)?;
-        let how = match (how.contains(F::RD), how.contains(F::WR)) {
-            (true, true) => Shutdown::Both,
-            (true, false) => Shutdown::Read,
-            (false, true) => Shutdown::Write,
-            (false, false) => return Err(Errno::Inval),
-        };
-        Ok(shutdown(socket, how)?)
-    }
-}

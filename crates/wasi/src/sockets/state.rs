@@ -27,7 +27,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(super) fn new(number: types::AddressFamily) -> Result<Self> {
+    pub(crate) fn new(number: types::AddressFamily) -> Result<Self> {
         match i32::from(number) {
             libc::AF_INET => Ok(Self::Inet),
             libc::AF_INET6 => Ok(Self::Inet6),
@@ -36,7 +36,7 @@ impl Family {
         }
     }
 
-    pub(super) fn of_kernel(self) -> AddressFamily {
+    pub(crate) fn of_kernel(self) -> AddressFamily {
         match self {
             Self::Inet => AddressFamily::INET,
             Self::Inet6 => AddressFamily::INET6,
@@ -53,7 +53,7 @@ pub(crate) enum SocketKind {
 }
 
 impl SocketKind {
-    pub(super) fn new(number: types::SocketType) -> Result<Self> {
+    pub(crate) fn new(number: types::SocketType) -> Result<Self> {
         match i32::try_from(number) {
             Ok(libc::SOCK_STREAM) => Ok(Self::Stream),
             Ok(libc::SOCK_DGRAM) => Ok(Self::Datagram),
@@ -61,7 +61,7 @@ impl SocketKind {
         }
     }
 
-    pub(super) fn of_kernel(self) -> SocketType {
+    pub(crate) fn of_kernel(self) -> SocketType {
         match self {
             Self::Stream => SocketType::STREAM,
             Self::Datagram => SocketType::DGRAM,
@@ -69,7 +69,7 @@ impl SocketKind {
     }
 
     /// Of an Internet address.
-    pub(super) fn transport(self) -> Transport {
+    pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Stream => Transport::Tcp,
             Self::Datagram => Transport::Udp,
@@ -89,22 +89,22 @@ pub(crate) enum SocketOrigin {
 /// A socket that was made for the guest.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(super) family: Family,
-    pub(super) kind: SocketKind,
-    pub(super) made: SocketOrigin,
+    pub(crate) family: Family,
+    pub(crate) kind: SocketKind,
+    pub(crate) made: SocketOrigin,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Where it is bound, for a Unix socket.
-    pub(super) path: Option<Vec<u8>>,
+    pub(crate) path: Option<Vec<u8>>,
     /// Of a UDP socket that is bound where it may listen: from where datagrams have come.
-    pub(super) heard: Option<Heard>,
+    pub(crate) heard: Option<Heard>,
 }
 
 impl Socket {
-    pub(super) fn new(family: Family, kind: SocketKind, made: SocketOrigin) -> Self {
+    pub(crate) fn new(family: Family, kind: SocketKind, made: SocketOrigin) -> Self {
         let state = Mutex::default();
         Self {
             family,
@@ -115,21 +115,21 @@ impl Socket {
     }
 
     /// Held for a moment, never while a call may block.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The last senders that a UDP listener has heard, which it may answer.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     senders: HashSet<SocketAddr>,
     /// The oldest one first.
     order: VecDeque<SocketAddr>,
 }
 
 impl Heard {
-    pub(super) fn add(&mut self, sender: SocketAddr) {
+    pub(crate) fn add(&mut self, sender: SocketAddr) {
         if !self.senders.insert(sender) {
             return;
         }
@@ -141,7 +141,7 @@ impl Heard {
         }
     }
 
-    pub(super) fn contains(&self, sender: &SocketAddr) -> bool {
+    pub(crate) fn contains(&self, sender: &SocketAddr) -> bool {
         self.senders.contains(sender)
     }
 }

@@ -16,14 +16,14 @@ fn length(bytes: &[u8]) -> libc::socklen_t {
 }
 
 /// bind(2).
-pub(super) fn bind(fd: BorrowedFd<'_>, address: &KernelAddress) -> Result<()> {
+pub(crate) fn bind(fd: BorrowedFd<'_>, address: &KernelAddress) -> Result<()> {
     let bytes = address.bytes();
     // SAFETY: pointer and length are those of `bytes`, which the kernel reads.
     checked(unsafe { libc::bind(fd.as_raw_fd(), bytes.as_ptr().cast(), length(bytes)) }).map(drop)
 }
 
 /// connect(2).
-pub(super) fn connect(fd: BorrowedFd<'_>, address: &KernelAddress) -> Result<()> {
+pub(crate) fn connect(fd: BorrowedFd<'_>, address: &KernelAddress) -> Result<()> {
     let bytes = address.bytes();
     // SAFETY: pointer and length are those of `bytes`, which the kernel reads.
     checked(unsafe { libc::connect(fd.as_raw_fd(), bytes.as_ptr().cast(), length(bytes)) })
@@ -42,7 +42,7 @@ fn ask(
 }
 
 /// getsockname(2).
-pub(super) fn local(fd: BorrowedFd<'_>) -> Result<KernelAddress> {
+pub(crate) fn local(fd: BorrowedFd<'_>) -> Result<KernelAddress> {
     // SAFETY: the kernel writes at most `size` bytes to `room`, which `ask` has made that long, and then
     // the length to `size`.
     ask(|room, size| unsafe { libc::getsockname(fd.as_raw_fd(), room, size) })
@@ -50,14 +50,14 @@ pub(super) fn local(fd: BorrowedFd<'_>) -> Result<KernelAddress> {
 }
 
 /// getpeername(2).
-pub(super) fn peer(fd: BorrowedFd<'_>) -> Result<KernelAddress> {
+pub(crate) fn peer(fd: BorrowedFd<'_>) -> Result<KernelAddress> {
     // SAFETY: as in `local`.
     ask(|room, size| unsafe { libc::getpeername(fd.as_raw_fd(), room, size) })
         .map(|(_, address)| address)
 }
 
 /// accept4(2).
-pub(super) fn accept(fd: BorrowedFd<'_>, flags: libc::c_int) -> Result<(OwnedFd, KernelAddress)> {
+pub(crate) fn accept(fd: BorrowedFd<'_>, flags: libc::c_int) -> Result<(OwnedFd, KernelAddress)> {
     let flags = flags | libc::SOCK_CLOEXEC;
     // SAFETY: as in `local`.
     let (accepted, peer) =
@@ -68,7 +68,7 @@ pub(super) fn accept(fd: BorrowedFd<'_>, flags: libc::c_int) -> Result<(OwnedFd,
 }
 
 /// getsockopt(2): the value's length.
-pub(super) fn option(
+pub(crate) fn option(
     fd: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,
@@ -89,7 +89,7 @@ pub(super) fn option(
 }
 
 /// setsockopt(2).
-pub(super) fn set_option(
+pub(crate) fn set_option(
     fd: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,

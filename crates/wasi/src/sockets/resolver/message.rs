@@ -85,7 +85,7 @@ pub(super) fn is_host(name: &str) -> bool {
 }
 
 /// The name that the domain of reverse look-ups has for an address.
-pub(super) fn reverse(address: IpAddr) -> String {
+pub(crate) fn reverse(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();

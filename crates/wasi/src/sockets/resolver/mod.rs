@@ -20,8 +20,8 @@ use std::{
     ffi::CStr,
     fs::File,
     io::Read as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd as _, OwnedFd},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -31,29 +31,26 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use wasm_interp_network::NamedAddresses;
-use wiggle::{GuestMemory, GuestPtr};
 
 use self::{
     config::{Hosts, ResolverConfig},
     message::{NameQuestion, RecordKind, Reply, can_be_asked, is_host},
 };
-use super::address::{KernelAddress, SocketAddress};
+pub(crate) use self::{message::reverse, order::by_reach};
 use crate::{
-    abi::types,
     errno::{Errno, Result},
-    guest::Guest,
-    limits, memory,
+    limits,
+    paths::Paths,
 };
 
-/// The bytes of an address in the answer of `getaddrinfo`.
-const ENTRY: usize = 32;
 /// Records are kept at least so long: a program looks a name up, and then connects.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The resolver of one guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Resolver {
+    paths: Paths,
     files: OnceLock<Files>,
     kept: Mutex<HashMap<String, Kept>>,
     /// Which nameserver is the next look-up's first.
@@ -77,21 +74,24 @@ struct Kept {
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct NamedHost {
-    addresses: Vec<IpAddr>,
-    canonical: String,
+pub(crate) struct NamedHost {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) canonical: String,
 }
 
 /// The addresses of the names in rules, as the resolver has them now.
-pub(super) struct RuleNames<'a> {
-    guest: &'a Guest,
+pub(crate) struct RuleNames<'a> {
+    resolver: &'a Resolver,
     interrupted: Cell<bool>,
 }
 
 impl<'a> RuleNames<'a> {
-    pub(super) fn of(guest: &'a Guest) -> Self {
+    pub(crate) fn of(resolver: &'a Resolver) -> Self {
         let interrupted = Cell::new(false);
-        Self { guest, interrupted }
+        Self {
+            resolver,
+            interrupted,
+        }
     }
 
     /// Whether a look-up has ended for a signal of the guest's: then what was decided by it is not.
@@ -102,7 +102,7 @@ impl<'a> RuleNames<'a> {
 
 impl NamedAddresses for RuleNames<'_> {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        match self.guest.kept(name) {
+        match self.resolver.kept(name) {
             Ok(host) => host.addresses,
             Err(error) => {
                 self.interrupted
@@ -113,24 +113,35 @@ impl NamedAddresses for RuleNames<'_> {
     }
 }
 
-impl Guest {
-    /// Reads the files of the resolver, if that has not been done.
-    pub(crate) fn read_resolver_files(&self) {
-        self.resolver_files();
+impl Resolver {
+    /// A resolver that finds its files by `paths`.
+    pub(crate) fn new(paths: Paths) -> Self {
+        Self {
+            paths,
+            files: OnceLock::new(),
+            kept: Mutex::default(),
+            turn: AtomicUsize::default(),
+        }
     }
 
-    fn resolver_files(&self) -> &Files {
-        self.resolver.files.get_or_init(|| Files {
-            config: ResolverConfig::parse(&self.file_of_resolver(c"etc/resolv.conf")),
-            hosts: Hosts::parse(&self.file_of_resolver(c"etc/hosts")),
+    /// Reads its files, if that has not been done.
+    pub(crate) fn read_files(&self) {
+        self.files();
+    }
+
+    fn files(&self) -> &Files {
+        self.files.get_or_init(|| Files {
+            config: ResolverConfig::parse(&self.text(c"etc/resolv.conf")),
+            hosts: Hosts::parse(&self.text(c"etc/hosts")),
         })
     }
 
     /// The text of a file; nothing if there is none.
-    fn file_of_resolver(&self, path: &CStr) -> String {
+    fn text(&self, path: &CStr) -> String {
         // A FIFO there must not stop us.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let open = self.open(self.root.as_fd(), path, flags, Mode::empty());
+        let root = self.paths.root();
+        let open = self.paths.open(root, path, flags, Mode::empty());
         let regular = open.ok().filter(|file: &OwnedFd| {
             fstat(file)
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
@@ -149,26 +160,22 @@ impl Guest {
         if let Some(host) = self.without_asking(name) {
             return Ok(host);
         }
-        let kept = self.resolver.get(name);
+        let kept = self.get(name);
         kept.map_or_else(|| self.ask_and_keep(name), |kept| kept.outcome)
     }
 
-    /// For a guest: failures are not kept.
-    fn look_up(&self, name: &str) -> LookUpOutcome {
-        if let Some(host) = self.without_asking(name) {
-            return Ok(host);
-        }
-        self.grants.resolve(name)?;
-        match self.resolver.get(&key(name)) {
+    /// For a name that a guest passes: failures are not kept.
+    pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
+        match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
             _ => self.ask_and_keep(&key(name)),
         }
     }
 
     /// What needs no nameserver: `/etc/hosts`, and this machine.
-    fn without_asking(&self, name: &str) -> Option<NamedHost> {
+    pub(crate) fn without_asking(&self, name: &str) -> Option<NamedHost> {
         let plain = name.strip_suffix('.').unwrap_or(name);
-        if let Some((addresses, canonical)) = self.resolver_files().hosts.addresses(plain) {
+        if let Some((addresses, canonical)) = self.files().hosts.addresses(plain) {
             return Some(NamedHost {
                 addresses,
                 canonical,
@@ -194,7 +201,7 @@ impl Guest {
             outcome: outcome.clone(),
             until,
         };
-        self.resolver.keep(name.to_owned(), kept);
+        self.keep(name.to_owned(), kept);
         outcome
     }
 
@@ -203,7 +210,7 @@ impl Guest {
         if !can_be_asked(name) {
             return Err(Errno::Noent);
         }
-        let config = &self.resolver_files().config;
+        let config = &self.files().config;
         if config.nameservers.is_empty() {
             return Err(Errno::Io);
         }
@@ -246,84 +253,26 @@ impl Guest {
         if !config.no_aaaa {
             questions.push(question(RecordKind::Ipv6));
         }
-        let replies = exchange::ask(config, self.resolver.first(config), &questions)?;
+        let replies = exchange::ask(config, self.first(config), &questions)?;
         Ok(replies.into_iter().reduce(merge).flatten())
     }
 
-    pub(crate) fn addresses_of_name(
-        &self,
-        memory: &mut GuestMemory<'_>,
-        name: GuestPtr<str>,
-        family: types::AddressFamily,
-        flags: types::LookupFlags,
-        (room, canonical): (GuestPtr<[u8]>, GuestPtr<[u8]>),
-    ) -> Result<(types::Size, types::Size)> {
-        let wanted = |address: &IpAddr| match i32::from(family) {
-            libc::AF_UNSPEC => Ok(true),
-            libc::AF_INET => Ok(address.is_ipv4()),
-            libc::AF_INET6 => Ok(address.is_ipv6()),
-            _ => Err(Errno::Afnosupport),
-        };
-        wanted(&Ipv4Addr::UNSPECIFIED.into())?;
-        let name = text(memory, name)?;
-        let mut host = match name.parse::<IpAddr>() {
-            Ok(address) => NamedHost {
-                addresses: vec![address],
-                canonical: name,
-            },
-            Err(_) if flags.contains(types::LookupFlags::NUMERICHOST) => return Err(Errno::Noent),
-            Err(_) => self.look_up(&name)?,
-        };
-        host.addresses.retain(|address| wanted(address) == Ok(true));
-        if host.addresses.is_empty() {
-            return Err(Errno::Nomsg);
-        }
-        if host.addresses.len() > 1 && !self.grants.needs().is_none() {
-            let only_reachable = flags.contains(types::LookupFlags::ADDRCONFIG);
-            host.addresses = order::by_reach(host.addresses, only_reachable)?;
-        }
-        host.addresses.truncate(limits::ADDRESSES);
-        let entries = memory::slice_mut(memory, room)?;
-        for (entry, address) in entries.chunks_exact_mut(ENTRY).zip(&host.addresses) {
-            let address = KernelAddress::from(SocketAddr::from((*address, 0)));
-            entry.fill(0);
-            entry[..address.bytes().len()].copy_from_slice(address.bytes());
-        }
-        let length = write_name(memory, canonical, &host.canonical)?;
-        let count = types::Size::try_from(host.addresses.len()).map_err(|_| Errno::Overflow)?;
-        Ok((count, length))
+    /// The name that `/etc/hosts` has for an address.
+    pub(crate) fn name_without_asking(&self, address: IpAddr) -> Option<&str> {
+        self.files().hosts.name(address)
     }
 
-    pub(crate) fn name_of_address(
-        &self,
-        memory: &mut GuestMemory<'_>,
-        address: GuestPtr<[u8]>,
-        room: GuestPtr<[u8]>,
-    ) -> Result<types::Size> {
-        let address = match SocketAddress::read(memory, address)? {
-            SocketAddress::Inet(address) => address.ip().to_canonical(),
-            SocketAddress::Unix(_) | SocketAddress::Abstract | SocketAddress::Unspecified => {
-                return Err(Errno::Afnosupport);
-            }
-        };
-        let files = self.resolver_files();
-        let name = match files.hosts.name(address) {
-            Some(name) => name.to_owned(),
-            None => self.ask_for_name(&files.config, address)?,
-        };
-        write_name(memory, room, &name)
-    }
-
-    fn ask_for_name(&self, config: &ResolverConfig, address: IpAddr) -> Result<String> {
+    /// Asks nameservers for the name of an address; `name` is what [`reverse`] makes of it.
+    pub(crate) fn ask_for_name(&self, name: String) -> Result<String> {
         let question = NameQuestion {
-            name: message::reverse(address),
+            name,
             kind: RecordKind::Pointer,
         };
-        self.grants.resolve(&question.name)?;
+        let config = &self.files().config;
         if config.nameservers.is_empty() {
             return Err(Errno::Io);
         }
-        let first = self.resolver.first(config);
+        let first = self.first(config);
         let replies = exchange::ask(config, first, std::slice::from_ref(&question))?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
@@ -334,9 +283,7 @@ impl Guest {
             Some(Reply::Failed | Reply::Truncated) | None => Err(Errno::Again),
         }
     }
-}
 
-impl Resolver {
     fn first(&self, config: &ResolverConfig) -> usize {
         if config.rotate {
             self.turn.fetch_add(1, Ordering::Relaxed)
@@ -406,31 +353,12 @@ fn merge(one: Option<Reply>, other: Option<Reply>) -> Option<Reply> {
     }
 }
 
-/// A name that the guest passes; one that is no text is no name.
-fn text(memory: &GuestMemory<'_>, name: GuestPtr<str>) -> Result<String> {
-    if name.len() > limits::PATH {
-        return Err(Errno::Noent);
-    }
-    let bytes = memory::slice(memory, name.as_bytes())?;
-    let name = std::str::from_utf8(bytes).map_err(|_| Errno::Noent)?;
-    Ok(name.to_owned())
-}
-
-/// Writes a name if there is room for all of it, and returns its length.
-fn write_name(
-    memory: &mut GuestMemory<'_>,
-    room: GuestPtr<[u8]>,
-    name: &str,
-) -> Result<types::Size> {
-    if let Some(room) = memory::slice_mut(memory, room)?.get_mut(..name.len()) {
-        room.copy_from_slice(name.as_bytes());
-    }
-    types::Size::try_from(name.len()).map_err(|_| Errno::Overflow)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::paths::{self, LateMounts};
 
     fn config(ndots: usize) -> ResolverConfig {
         ResolverConfig {
@@ -485,7 +413,8 @@ mod tests {
 
     #[test]
     fn names_are_kept_for_a_while_and_not_without_bound() {
-        let resolver = Resolver::default();
+        let root = Arc::new(paths::root().expect("the root directory"));
+        let resolver = Resolver::new(Paths::new(root, LateMounts::Impossible));
         let kept = |valid: Duration| Kept {
             outcome: Err(Errno::Noent),
             until: Instant::now() + valid,

@@ -34,7 +34,7 @@ struct Rank {
 
 /// Sorts; addresses of equal rank stay in the order of the reply. Leaves those out that cannot be
 /// reached, if any can and that is asked for.
-pub(super) fn by_reach(addresses: Vec<IpAddr>, only_reachable: bool) -> Result<Vec<IpAddr>> {
+pub(crate) fn by_reach(addresses: Vec<IpAddr>, only_reachable: bool) -> Result<Vec<IpAddr>> {
     let mut ranked = Vec::with_capacity(addresses.len());
     for address in addresses {
         ranked.push((rank(address, source(address)?), address));

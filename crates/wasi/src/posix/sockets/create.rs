@@ -9,18 +9,18 @@ use rustix::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{
-    address::{self, KernelAddress},
-    state::{Family, Socket, SocketKind, SocketOrigin},
-    sys,
-};
 use crate::{
     abi::types,
     descriptors::Description,
     errno::{Errno, Result},
     guest::Guest,
     memory,
-    wait::{Direction, transfer},
+    sockets::{
+        Family, Socket, SocketKind, SocketOrigin,
+        address::{self, KernelAddress},
+        sys,
+    },
+    transfer::{Direction, transfer},
 };
 
 /// The flags of a new descriptor that POSIX has.

@@ -10,16 +10,15 @@ use rustix::{
 use wasm_interp_network::NetworkAttempt;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{
-    address::{self, KernelAddress, SocketAddress},
-    resolver::RuleNames,
-    state::{Family, Heard, Socket, SocketKind, SocketOrigin},
-    sys,
-};
 use crate::{
     abi::types,
     errno::{Errno, Result},
     guest::Guest,
+    sockets::{
+        Family, Heard, RuleNames, Socket, SocketKind, SocketOrigin,
+        address::{self, KernelAddress, SocketAddress},
+        sys,
+    },
     wait::{once, poll_until, uninterrupted},
 };
 
@@ -96,7 +95,8 @@ impl Guest {
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
                 internet(socket)?;
-                self.grants.reach(socket, address, &RuleNames::of(self))?;
+                self.grants
+                    .reach(socket, address, &RuleNames::of(&self.resolver))?;
                 made(socket)?;
                 let address = KernelAddress::from(address);
                 Ok(connected(fd, || sys::connect(fd, &address))?)

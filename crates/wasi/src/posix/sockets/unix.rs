@@ -25,17 +25,13 @@ use rustix::{
     process::fchdir,
 };
 
-use super::{
-    address::KernelAddress,
-    ends::{connected, made},
-    state::{Socket, SocketKind},
-    sys,
-};
+use super::ends::{connected, made};
 use crate::{
     errno::{Errno, Result},
     guest::Guest,
     limits,
     paths::Follow,
+    sockets::{Socket, SocketKind, address::KernelAddress, sys},
     wait::once,
 };
 
@@ -133,7 +129,7 @@ impl Guest {
         place
             .directory
             .as_ref()
-            .map_or(self.root.as_fd(), |directory| directory.as_fd())
+            .map_or(self.paths.root(), |directory| directory.as_fd())
     }
 
     fn is_socket(&self, place: &SocketPlace) -> Result<bool> {
@@ -145,7 +141,7 @@ impl Guest {
     fn within<T>(&self, place: &SocketPlace, call: impl FnOnce() -> Result<T>) -> Result<T> {
         fchdir(self.at(place))?;
         let answer = call();
-        fchdir(&*self.root)?;
+        fchdir(self.paths.root())?;
         answer
     }
 
@@ -193,8 +189,10 @@ impl Guest {
             }
             let from = steps
                 .last()
-                .map_or(self.root.as_fd(), |step| step.directory.as_fd());
-            let found = self.open(from, &name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+                .map_or(self.paths.root(), |step| step.directory.as_fd());
+            let found =
+                self.paths
+                    .open(from, &name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
             match FileType::from_raw_mode(fstat(&found)?.st_mode) {
                 FileType::Symlink => {
                     links += 1;

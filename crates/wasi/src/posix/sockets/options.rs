@@ -6,12 +6,12 @@ use std::os::fd::AsFd as _;
 use rustix::io::Errno as Kernel;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{state::SocketOrigin, sys};
 use crate::{
     abi::types,
     errno::{Errno, Result},
     guest::Guest,
     memory,
+    sockets::{SocketOrigin, sys},
 };
 
 /// How the value of an option looks to a guest: as to any program of a 64-bit Linux.

@@ -9,20 +9,19 @@ use std::os::fd::AsFd as _;
 use wasm_interp_network::NetworkAttempt;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{
-    address::{self, KernelAddress, SocketAddress, canonical},
-    ends::{internet, made, unix},
-    resolver::RuleNames,
-    state::Socket,
-};
+use super::ends::{internet, made, unix};
 use crate::{
     abi::types,
     descriptors::Description,
     errno::{Errno, Result},
     guest::Guest,
     memory::{self, Vectors},
+    sockets::{
+        RuleNames, Socket,
+        address::{self, KernelAddress, SocketAddress, canonical},
+    },
     sys,
-    wait::{Direction, transfer},
+    transfer::{Direction, transfer},
 };
 
 const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -59,7 +58,8 @@ impl Guest {
         match to {
             SocketAddress::Inet(address) => {
                 internet(socket)?;
-                self.grants.reach(socket, address, &RuleNames::of(self))?;
+                self.grants
+                    .reach(socket, address, &RuleNames::of(&self.resolver))?;
                 made(socket)?;
                 let address = KernelAddress::from(address);
                 send(file, bytes, &vectors, flags, address.bytes())
