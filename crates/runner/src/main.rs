@@ -24,6 +24,7 @@ mod namespaces;
 mod native;
 mod pause;
 mod privileges;
+mod report;
 mod rootfs;
 mod seccomp;
 mod spec;

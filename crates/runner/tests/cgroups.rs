@@ -17,7 +17,10 @@ use std::{
 
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{TestContainer, cgroup_file, cgroups_named};
+use support::{
+    TestContainer,
+    cgroups::{cgroup_file, cgroups_named},
+};
 use tempfile::TempDir;
 
 /// A cgroup of a hierarchy that no runtime manages, as containerd's is in `/system.slice/containerd.service` of
@@ -301,7 +304,7 @@ fn value(container: &TestContainer, file: &str) -> String {
 
 /// The names of version 1 and version 2.
 fn on_either(v1: &'static str, v2: &'static str) -> &'static str {
-    if support::unified() { v2 } else { v1 }
+    if support::cgroups::unified() { v2 } else { v1 }
 }
 
 #[test]
@@ -329,7 +332,7 @@ fn update_sets_what_it_names_and_leaves_the_rest() {
     assert_eq!(value(&container, reservation), (32 * MIB).to_string());
     assert_eq!(value(&container, "pids.max"), "30");
     let bandwidth = |container: &TestContainer| {
-        if support::unified() {
+        if support::cgroups::unified() {
             value(container, "cpu.max")
         } else {
             let quota = value(container, "cpu.cfs_quota_us");
@@ -396,7 +399,7 @@ fn update_that_fails_changes_nothing() {
         "pids": {"limit": 50}, "hugepageLimits": [{"pageSize": "3MB", "limit": 0}],
     }));
     assert!(error.contains("no file hugetlb.3MB"), "{error}");
-    if !support::unified() {
+    if !support::cgroups::unified() {
         let error = refused(json!({"pids": {"limit": 50}, "unified": {"pids.max": "3"}}));
         assert!(error.contains("cgroup v2"), "{error}");
         // The kernel cannot take away what is used.

@@ -286,7 +286,7 @@ fn guest_runs_under_a_limit_of_one_task() {
         .count();
     assert_eq!(threads, 1);
     assert_eq!(
-        support::cgroup_file(&container.id, "pids.max").as_deref(),
+        support::cgroups::cgroup_file(&container.id, "pids.max").as_deref(),
         Some("1")
     );
 }
@@ -441,7 +441,7 @@ fn each_form_of_cgroups_path_leads_to_its_cgroup() {
         container.spec["linux"]["cgroupsPath"] = json!(path);
         let pid = container.create().expect("create");
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
-        if support::unified() {
+        if support::cgroups::unified() {
             assert_eq!(memberships, format!("0::{expected}\n"), "{path}");
         } else {
             for controller in ["memory", "cpu", "cpuset", "pids", "devices", "freezer"] {
@@ -478,7 +478,7 @@ fn limits_are_in_force_in_each_form_of_cgroup() {
             "pids": { "limit": 7 },
         });
         container.create().expect("create");
-        let expected: &[(&str, &str)] = if support::unified() {
+        let expected: &[(&str, &str)] = if support::cgroups::unified() {
             &[
                 ("memory.max", "67108864"),
                 ("memory.low", "33554432"),
@@ -502,7 +502,7 @@ fn limits_are_in_force_in_each_form_of_cgroup() {
         };
         for (file, value) in expected {
             assert_eq!(
-                support::cgroup_file(&container.id, file).as_deref(),
+                support::cgroups::cgroup_file(&container.id, file).as_deref(),
                 Some(*value),
                 "{file} of {path}"
             );
@@ -515,7 +515,7 @@ fn limits_are_in_force_in_each_form_of_cgroup() {
 /// The kubelet sets `memory.oom.group`, for which systemd has no property.
 #[test]
 fn files_of_cgroup_v2_that_the_spec_names_are_written() {
-    if !support::unified() {
+    if !support::cgroups::unified() {
         return;
     }
     for form in 0..4 {
@@ -532,7 +532,7 @@ fn files_of_cgroup_v2_that_the_spec_names_are_written() {
         container.create().expect("create");
         for (file, value) in files {
             assert_eq!(
-                support::cgroup_file(&container.id, file).as_deref(),
+                support::cgroups::cgroup_file(&container.id, file).as_deref(),
                 Some(value),
                 "{file} of {path}"
             );
@@ -849,7 +849,7 @@ fn container_of_a_killed_test_process_is_removed() {
     support::wait_until("everything of it is removed", || {
         !caller.state.exists()
             && cgroups_named(&caller.id).is_empty()
-            && (support::unified() || cgroups_named(&parent).is_empty())
+            && (support::cgroups::unified() || cgroups_named(&parent).is_empty())
     });
 }
 

@@ -608,7 +608,7 @@ fn read_only_cgroup_mount_cannot_be_written() {
     );
     let (_, output) = container.run();
     assert_eq!(seen(&output, "/sys/fs/cgroup").options[0], "ro");
-    if !support::unified() {
+    if !support::cgroups::unified() {
         let own = seen(&output, "/sys/fs/cgroup/pids");
         assert_eq!(own.options, ["ro", "nosuid", "nodev", "noexec", "relatime"]);
         assert!(output.contains("pids/x': Read-only"), "{output}");

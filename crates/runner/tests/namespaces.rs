@@ -274,7 +274,7 @@ fn a_cgroup_namespace_shows_the_containers_cgroup_as_the_root() {
     let (_, output) = container.run();
     assert!(output.contains(":/\n"), "{output}");
     assert!(!output.contains(&id), "{output}");
-    if !support::unified() {
+    if !support::cgroups::unified() {
         assert!(output.contains("cgroup.procs"), "{output}");
     }
 }

@@ -8,10 +8,8 @@ use libcontainer::process::channel::{
     ChannelError, InitReceiver, InitSender, MainReceiver, MainSender, init_channel, main_channel,
 };
 
-use super::{
-    error::{InitError, failed, of_libcontainer},
-    report::{self, ReportReceiver, Reporter},
-};
+use super::error::{InitError, failed, of_libcontainer};
+use crate::report::{self, ReportReceiver, Reporter};
 
 /// The runner's ends.
 pub(super) struct RunnerEnds {

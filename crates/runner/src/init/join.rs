@@ -32,7 +32,6 @@ use super::{
     error::{InitError, failed, of_libcontainer},
     finish, fork_stage,
     process::ProcessStep,
-    report::{Report, Reporter},
     stage,
 };
 use crate::{
@@ -40,6 +39,7 @@ use crate::{
     cgroup,
     executor::{Failures, InitProcess},
     keyring,
+    report::{Report, Reporter},
     sys::{self, OnlyThread, Parent},
     target::{Target, Whereabouts},
     user_namespace::become_root,

@@ -12,7 +12,6 @@ mod error;
 mod join;
 mod process;
 mod ready;
-mod report;
 mod stage;
 
 use std::{collections::HashMap, fs::File, os::fd::AsRawFd};
@@ -41,9 +40,11 @@ use self::{
 pub(crate) use self::{
     join::{FurtherProcess, join},
     ready::NewContainer,
-    report::{Report, Reporter},
 };
-use crate::sys::{self, Parent};
+use crate::{
+    report::Report,
+    sys::{self, Parent},
+};
 
 /// Makes the container and its init process, which then waits for `start`.
 pub(crate) fn create(request: NewContainer<'_>) -> Result<Pid, InitError> {

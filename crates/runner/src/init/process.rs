@@ -27,13 +27,11 @@ use rustix::system::{setdomainname, sethostname};
 use wasm_interp_runner_client::SessionKeyring;
 use wasm_interp_workload::with_causes;
 
-use super::{
-    ready::ReadyContainer,
-    report::{Report, Reporter},
-};
+use super::ready::ReadyContainer;
 use crate::{
     executor::InitProcess,
     keyring::{self, Searcher},
+    report::{Report, Reporter},
     rootfs::{Arrivals, EnteredRootfs, RootAccess, Rootfs, cgroup_mount::OwnCgroup, parameters},
     sys, terminal,
 };

@@ -18,11 +18,11 @@ use super::{
     channels::{ChildEnds, RunnerEnds},
     process,
     ready::ReadyContainer,
-    report::{Report, Reporter},
 };
 use crate::{
     cgroup,
     namespaces::IfForbidden,
+    report::{Report, Reporter},
     rootfs::cgroup_mount::OwnCgroup,
     sys::{self, OnlyThread, Parent},
     user_namespace::become_root,
@@ -165,7 +165,7 @@ mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::*;
-    use crate::init::report;
+    use crate::report;
 
     /// With a copy of the socket, an init process that waits for the runner would keep the runner waiting for
     /// the report of a stage that was killed.

@@ -73,8 +73,8 @@ fn delete_containers_of_an_ended_process() {
         }
     }
     for (id, (state, directory)) in containers {
-        let deleted = super::runner().delete(&id, &state, true);
-        super::remove_parents(&id);
+        let deleted = super::programs::runner().delete(&id, &state, true);
+        super::cgroups::remove_parents(&id);
         fs::remove_dir_all(&directory).expect("remove the directory");
         deleted.expect("delete");
     }

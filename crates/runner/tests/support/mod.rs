@@ -3,7 +3,9 @@
 //! The test process is a subreaper, as the shim is, and so gets the exit status of every container
 //! that it makes.
 
+pub(crate) mod cgroups;
 mod guard;
+mod programs;
 mod terminal;
 
 use std::{
@@ -12,7 +14,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock,
+        PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -30,7 +32,6 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-pub(crate) use terminal::TestTerminal;
 use wasm_interp_runner_client::{
     Creation, Execution, InitRef, InitRuns, Lifetime, Runner, RunnerError, SessionKeyring,
     SharedCeiling, Workload,
@@ -40,11 +41,17 @@ use wasm_interp_workload::{
     PLAN_VERSION, Plan, exec_spec,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use self::{
+    cgroups::{PARENTS, parent},
+    programs::busybox,
+};
+pub(crate) use self::{
+    cgroups::{cgroups_named, remove_parents},
+    programs::runner,
+    terminal::TestTerminal,
+};
 
-/// Written to while the parents of cgroups are removed: libcontainer does not make a cgroup whose parent
-/// vanishes meanwhile.
-static PARENTS: RwLock<()> = RwLock::new(());
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether a container is removed if the test process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,62 +435,6 @@ impl Drop for TestContainer {
     }
 }
 
-/// Removes the cgroups above that of the container. The runner leaves them, as every runtime does: its
-/// caller has named them. On version 2 the slices are systemd's, which removes them once they are empty.
-pub(crate) fn remove_parents(id: &str) {
-    let _no_test_creates_one = PARENTS.write().unwrap_or_else(PoisonError::into_inner);
-    let hierarchies: Vec<PathBuf> = if unified() {
-        vec!["/sys/fs/cgroup".into()]
-    } else {
-        fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect()
-    };
-    let parent = parent(id);
-    for hierarchy in hierarchies {
-        for directory in [
-            format!("{parent}.slice/{parent}-pod1.slice"),
-            format!("{parent}.slice"),
-            parent.clone(),
-            // Made by a test where no systemd is; where it is, it is never empty.
-            "system.slice".to_owned(),
-        ] {
-            let _ = fs::remove_dir(hierarchy.join(directory));
-        }
-    }
-}
-
-fn parent(id: &str) -> String {
-    id.replace('-', "")
-}
-
-/// What `scripts/bootstrap busybox` has unpacked, or the environment names.
-fn busybox() -> PathBuf {
-    let cache = || {
-        std::env::var_os("XDG_CACHE_HOME").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"),
-            PathBuf::from,
-        )
-    };
-    let path = std::env::var_os("WASM_INTERP_TEST_BUSYBOX").map_or_else(
-        || cache().join("wasm-interp/busybox/bin/busybox"),
-        PathBuf::from,
-    );
-    assert!(
-        path.exists(),
-        "no {}: run scripts/bootstrap busybox",
-        path.display()
-    );
-    path
-}
-
-pub(crate) fn runner() -> Runner {
-    Runner::new(env!("CARGO_BIN_EXE_wasm-interp-runner"))
-}
-
 /// Waits until `is_done`, but not for ever.
 pub(crate) fn wait_until(what: &str, is_done: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -532,39 +483,6 @@ pub(crate) fn own_memory(pid: i32) -> u64 {
         }
     }
     kib
-}
-
-/// Whether this machine has the unified hierarchy.
-pub(crate) fn unified() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
-
-/// What a file of a container's cgroup says, whichever hierarchy has it.
-pub(crate) fn cgroup_file(id: &str, file: &str) -> Option<String> {
-    cgroups_named(id)
-        .into_iter()
-        .find_map(|cgroup| fs::read_to_string(cgroup.join(file)).ok())
-        .map(|text| text.trim().to_owned())
-}
-
-/// Every directory in the host's cgroup hierarchies whose path holds `name`.
-pub(crate) fn cgroups_named(name: &str) -> Vec<PathBuf> {
-    fn walk(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if !entry.file_type().is_ok_and(|t| t.is_dir()) {
-                continue;
-            }
-            if entry.file_name().to_string_lossy().contains(name) {
-                found.push(path);
-            } else {
-                walk(&path, name, found);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), name, &mut found);
-    found
 }
 
 pub(crate) fn grant(path: &str, kind: GrantKind, access: MountAccess) -> Grant {

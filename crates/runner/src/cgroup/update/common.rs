@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxCpu, LinuxPids, LinuxResources};
 
-use super::{LimitChange, UpdateStep, set};
+use super::change::{LimitChange, UpdateStep, set};
 
 /// -1 stands for no limit.
 pub(super) fn or_max(limit: i64) -> String {

@@ -8,6 +8,7 @@
 //! devices are never changed.
 #![forbid(unsafe_code)]
 
+mod change;
 mod common;
 mod v1;
 mod v2;
@@ -20,110 +21,11 @@ use std::{
 
 use oci_spec::runtime::LinuxResources;
 
+pub(crate) use self::change::UpdateError;
+pub(super) use self::change::{CgroupFiles, set};
+use self::change::{IfAbsent, LimitChange, LimitFileKind, UpdateStep};
 pub(in crate::cgroup) use self::v2::bandwidth;
 use super::version::Version;
-
-/// Why limits cannot be updated.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpdateError {
-    #[error("{0}")]
-    Value(String),
-    #[error(
-        "the container's cgroup has no file {file}: this kernel has no such limit, or the \
-         controller is off there; leave out the limit, or enable the controller"
-    )]
-    Absent { file: String },
-    #[error("cannot write {value:?} to {path}: {source}{hint}")]
-    Write {
-        value: String,
-        path: PathBuf,
-        source: io::Error,
-        hint: String,
-    },
-    #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{cause}; and the old value of {file} cannot be set again: {reason}")]
-    NotUndone {
-        cause: Box<UpdateError>,
-        file: String,
-        reason: String,
-    },
-}
-
-/// What to do if a file does not exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IfAbsent {
-    Fail,
-    Skip,
-}
-
-/// What a file keeps of what is written to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum LimitFileKind {
-    /// One value.
-    Single,
-    /// A line per device or the like, which the first word names. The words after that name mean no limit.
-    Keyed { unlimited: &'static str },
-}
-
-/// A value for a file of the cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct LimitChange {
-    file: String,
-    value: String,
-    absent: IfAbsent,
-    kind: LimitFileKind,
-}
-
-impl LimitChange {
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "mostly a number or a literal"
-    )]
-    fn new(file: impl Into<String>, value: impl ToString) -> Self {
-        Self {
-            file: file.into(),
-            value: value.to_string(),
-            absent: IfAbsent::Fail,
-            kind: LimitFileKind::Single,
-        }
-    }
-
-    fn or_skip(mut self) -> Self {
-        self.absent = IfAbsent::Skip;
-        self
-    }
-
-    fn keyed(mut self, unlimited: &'static str) -> Self {
-        self.kind = LimitFileKind::Keyed { unlimited };
-        self
-    }
-}
-
-/// Changes that are written in this order, unless the kernel refuses one (EINVAL) because another still has
-/// its old value: the refused change is tried again after the others. So a limit and the limit above it can both go up
-/// and down.
-type UpdateStep = Vec<LimitChange>;
-
-/// The cgroup's directories: one on version 2, one per hierarchy on version 1.
-pub(super) struct CgroupFiles<'a>(pub(super) &'a [PathBuf]);
-
-impl CgroupFiles<'_> {
-    fn find(&self, file: &str) -> Option<PathBuf> {
-        let mut paths = self.0.iter().map(|directory| directory.join(file));
-        paths.find(|path| path.exists())
-    }
-
-    /// `None`: there is no such file.
-    pub(super) fn read(&self, file: &str) -> Result<Option<String>, UpdateError> {
-        let Some(path) = self.find(file) else {
-            return Ok(None);
-        };
-        fs::read_to_string(&path)
-            .map(Some)
-            .map_err(|source| UpdateError::Read { path, source })
-    }
-}
 
 /// Gives the cgroup in `directories` the limits of `resources`. What it returns can undo that.
 pub(crate) fn update(
@@ -282,16 +184,6 @@ fn hint(path: &Path, error: &io::Error) -> String {
         _ if error.kind() == ErrorKind::NotFound => "; the container has ended".to_owned(),
         _ => String::new(),
     }
-}
-
-/// A number that is set: 0 means that it is not.
-pub(super) fn set<T: PartialEq + From<u8>>(value: Option<T>) -> Option<T> {
-    value.filter(|value| *value != T::from(0))
-}
-
-/// A device as the kernel's files name it.
-fn device(major: i64, minor: i64) -> String {
-    format!("{major}:{minor}")
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::{
-    CgroupFiles, LimitChange, UpdateError, UpdateStep,
+    change::{CgroupFiles, LimitChange, UpdateError, UpdateStep, device, set},
     common::{huge_pages, pids, sets},
-    device, set,
 };
 
 pub(super) fn steps(

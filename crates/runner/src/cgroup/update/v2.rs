@@ -5,9 +5,8 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::{
-    CgroupFiles, LimitChange, UpdateError, UpdateStep,
+    change::{CgroupFiles, LimitChange, UpdateError, UpdateStep, device, set},
     common::{huge_pages, or_max, pids, sets},
-    device, set,
 };
 
 const CPU_MAX: &str = "cpu.max";

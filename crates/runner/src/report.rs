@@ -24,20 +24,20 @@ pub(crate) enum Report {
 }
 
 /// The runner's end.
-pub(super) struct ReportReceiver(BufReader<UnixStream>);
+pub(crate) struct ReportReceiver(BufReader<UnixStream>);
 
 /// The other end.
 pub(crate) struct Reporter(UnixStream);
 
 /// Both ends; the second goes to the new process, by a fork.
-pub(super) fn pair() -> std::io::Result<(ReportReceiver, Reporter)> {
+pub(crate) fn pair() -> std::io::Result<(ReportReceiver, Reporter)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((ReportReceiver(BufReader::new(ours)), Reporter(theirs)))
 }
 
 impl ReportReceiver {
     /// The next report; `None` once every sender has ended.
-    pub(super) fn next(&mut self) -> std::io::Result<Option<Report>> {
+    pub(crate) fn next(&mut self) -> std::io::Result<Option<Report>> {
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {
             return Ok(None);
@@ -46,7 +46,7 @@ impl ReportReceiver {
     }
 
     /// Lets the process that reported go on.
-    pub(super) fn go_on(&mut self) -> std::io::Result<()> {
+    pub(crate) fn go_on(&mut self) -> std::io::Result<()> {
         self.0.get_mut().write_all(b"\n")
     }
 }
