@@ -7,7 +7,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, Mount};
+use oci_spec::runtime::{LinuxDevice, Mount, Spec};
 use thiserror::Error;
 
 use crate::mounts::{self, MountSource};
@@ -106,6 +106,15 @@ pub(crate) fn words(mount: &Mount) -> String {
             }
         }
     }
+}
+
+/// `linux.devices`.
+#[must_use]
+pub fn devices(spec: &Spec) -> &[LinuxDevice] {
+    let linux = spec.linux().as_ref();
+    linux
+        .and_then(|linux| linux.devices().as_deref())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

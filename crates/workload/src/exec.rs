@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::causes::with_causes;
 use crate::error::PlanError;
+use crate::in_image::modules_in_image;
 use crate::plan::Planned;
-use crate::program::modules_in_image;
 use crate::spec::{SpecParseError, SpecWarning, spec_of};
 use crate::view::{View, ViewError};
 use crate::{INTERPRETER_ANNOTATION, annotations, decide};

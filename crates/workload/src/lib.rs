@@ -28,6 +28,7 @@ pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 mod grants;
+mod in_image;
 mod mounts;
 mod plan;
 mod program;
@@ -36,23 +37,23 @@ mod resolve;
 mod spec;
 mod view;
 
-use oci_spec::runtime::{LinuxDevice, Spec};
-
 pub use annotations::{CRI_CONTAINER_NAME, INTERPRETER_ANNOTATION};
 pub use causes::{printable, shortened, with_causes};
 pub use container_kind::{ContainerKind, container_kind};
 pub use container_spec::{container_spec, native_spec, sandbox_spec, with_home};
-pub use dev::{DevMountError, check_dev};
+pub use dev::{DevMountError, check_dev, devices};
 pub use error::PlanError;
 pub use error_kind::ErrorKind;
 pub use exec::{ExecPlanError, decide_exec, exec_spec};
 pub use explain::{explain, explain_native, explain_network, explain_network_rules};
 pub use grants::{GUEST_CAPABILITIES, cut_capabilities};
+pub use in_image::{ImageModule, ImageModulesError, modules_in_image};
 pub use plan::{
     FoundBy, Grant, GrantKind, GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION,
     Plan, Planned, Tmp, Withheld, Withholding,
 };
-pub use program::{DEFAULT_PATH, ImageModule, ImageModulesError, modules_in_image};
+pub use program::DEFAULT_PATH;
+pub use resolve::{decide, network_of};
 pub use spec::{SpecParseError, SpecWarning, parse_resources, parse_spec};
 pub use view::{
     FileKind, HostNetwork, KernelFs, MountContent, MountPoint, MountRefusal, Resolved, RootfsView,
@@ -63,54 +64,3 @@ pub use wasm_interp_policy::{
     CachePolicy, GuestNetworkPolicy, MemoryPolicy, NativePolicy, ParseSizeError, Policy,
     PolicyError, parse_size, policy_file,
 };
-
-/// Decides what the container that `spec` describes does. If its interpreter is Wasm, this opens it, and
-/// callers identify, compile and run that open file: its path may lead to another file later.
-///
-/// # Errors
-/// If the spec is invalid, requests what this version or this node does not allow, or names a file that
-/// `view` does not have. [`PlanError::kind`] tells these apart.
-pub fn decide<V: View>(
-    spec: &Spec,
-    policy: &Policy,
-    view: &V,
-) -> Result<Planned<V::File>, PlanError> {
-    let planned = request::ContainerRequest::parse(spec)?.resolve(policy, view)?;
-    let mounts = spec.mounts().iter().flatten().zip(view.mounts());
-    match &planned {
-        // Only what the guest gets counts: other mounts and devices are not made.
-        Planned::Wasm(..) => check_dev(
-            mounts
-                .filter(|(_, point)| !matches!(point.content, MountContent::Refused(_)))
-                .map(|(mount, point)| (mount, point.path.as_path())),
-            &[],
-        ),
-        Planned::Native(_) => check_dev(
-            mounts.map(|(mount, point)| (mount, point.path.as_path())),
-            devices(spec),
-        ),
-    }?;
-    Ok(planned)
-}
-
-/// What a guest with the annotations of `spec` gets of the network, and what of the node's default it does not get.
-///
-/// # Errors
-/// If an annotation cannot be read, or asks for more than `policy` allows.
-pub fn network_of(
-    spec: &Spec,
-    policy: &Policy,
-    host: HostNetwork,
-) -> Result<(Network, Vec<Withheld>), PlanError> {
-    grants::NetworkRequest::parse(&annotations::Annotations::of(spec))?
-        .resolve(&policy.network, host)
-}
-
-/// `linux.devices`.
-#[must_use]
-pub fn devices(spec: &Spec) -> &[LinuxDevice] {
-    let linux = spec.linux().as_ref();
-    linux
-        .and_then(|linux| linux.devices().as_deref())
-        .unwrap_or_default()
-}

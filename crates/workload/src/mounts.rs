@@ -8,6 +8,16 @@ use oci_spec::runtime::Mount;
 
 use crate::plan::MountAccess;
 
+/// One of the spec's mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MountRequest {
+    /// Absolute, as the spec writes it.
+    pub(crate) destination: PathBuf,
+    pub(crate) access: MountAccess,
+    /// Its source, in words.
+    pub(crate) source: String,
+}
+
 /// Whether a bind mount includes the mounts beneath its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BindDepth {

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxCapabilities, LinuxResources, Mount, Process, Spec};
 
-use crate::annotations::Annotations;
-use crate::dev;
+use crate::annotations::{Annotations, INTERPRETER_ANNOTATION};
+use crate::dev::{self, devices};
 use crate::error::PlanError;
 use crate::grants::NetworkRequest;
-use crate::mounts;
+use crate::mounts::{self, MountRequest};
 use crate::plan::MountAccess;
-use crate::{INTERPRETER_ANNOTATION, devices};
 
 /// The parts of a container's spec that a plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,16 +32,6 @@ pub(crate) struct ContainerRequest {
     pub(crate) capabilities: Option<LinuxCapabilities>,
     /// Memory limit of the container's cgroup in bytes.
     pub(crate) memory_limit: Option<u64>,
-}
-
-/// One of the spec's mounts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MountRequest {
-    /// Absolute, as the spec writes it.
-    pub(crate) destination: PathBuf,
-    pub(crate) access: MountAccess,
-    /// Its source, in words.
-    pub(crate) source: String,
 }
 
 impl ContainerRequest {

@@ -4,14 +4,19 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
+
+use crate::annotations::Annotations;
+use crate::dev::{check_dev, devices};
 use crate::error::PlanError;
-use crate::grants::Grants;
+use crate::grants::{Grants, NetworkRequest};
 use crate::plan::{
-    GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION, Plan, Planned, Tmp,
+    GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION, Plan, Planned, Tmp, Withheld,
 };
 use crate::program::{AnyProgram, DEFAULT_PATH, NativeProgram, ProgramSearch, WasmProgram, text};
 use crate::request::{ContainerRequest, set};
-use crate::view::{FileKind, View, ViewError};
+use crate::view::{FileKind, HostNetwork, MountContent, View, ViewError};
+use wasm_interp_network::Network;
 use wasm_interp_policy::{NativePolicy, Policy};
 
 /// The directory of temporary files.
@@ -19,6 +24,47 @@ const TMP: &str = "/tmp";
 
 /// To find HOME, an /etc/passwd of up to this many bytes is read.
 const MAX_PASSWD: u64 = 1 << 20;
+
+/// Decides what the container that `spec` describes does. If its interpreter is Wasm, this opens it, and
+/// callers identify, compile and run that open file: its path may lead to another file later.
+///
+/// # Errors
+/// If the spec is invalid, requests what this version or this node does not allow, or names a file that
+/// `view` does not have. [`PlanError::kind`] tells these apart.
+pub fn decide<V: View>(
+    spec: &Spec,
+    policy: &Policy,
+    view: &V,
+) -> Result<Planned<V::File>, PlanError> {
+    let planned = ContainerRequest::parse(spec)?.resolve(policy, view)?;
+    let mounts = spec.mounts().iter().flatten().zip(view.mounts());
+    match &planned {
+        // Only what the guest gets counts: other mounts and devices are not made.
+        Planned::Wasm(..) => check_dev(
+            mounts
+                .filter(|(_, point)| !matches!(point.content, MountContent::Refused(_)))
+                .map(|(mount, point)| (mount, point.path.as_path())),
+            &[],
+        ),
+        Planned::Native(_) => check_dev(
+            mounts.map(|(mount, point)| (mount, point.path.as_path())),
+            devices(spec),
+        ),
+    }?;
+    Ok(planned)
+}
+
+/// What a guest with the annotations of `spec` gets of the network, and what of the node's default it does not get.
+///
+/// # Errors
+/// If an annotation cannot be read, or asks for more than `policy` allows.
+pub fn network_of(
+    spec: &Spec,
+    policy: &Policy,
+    host: HostNetwork,
+) -> Result<(Network, Vec<Withheld>), PlanError> {
+    NetworkRequest::parse(&Annotations::of(spec))?.resolve(&policy.network, host)
+}
 
 impl ContainerRequest {
     /// Decides everything that the request leaves open.

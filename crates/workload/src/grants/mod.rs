@@ -14,9 +14,9 @@ pub use self::capabilities::{GUEST_CAPABILITIES, cut_capabilities};
 pub(crate) use self::devices::is_common_device;
 pub(crate) use self::network::NetworkRequest;
 use crate::error::PlanError;
+use crate::mounts::MountRequest;
 use crate::plan::{Grant, GrantKind, MountAccess, Tmp, Withheld, Withholding};
 use crate::program::text;
-use crate::request::MountRequest;
 use crate::view::{MountContent, MountPoint, MountRefusal};
 
 /// Grants and refusals so far.

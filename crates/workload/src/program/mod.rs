@@ -2,14 +2,12 @@
 //! native program of the container. If the container has both, Wasm wins. Called by [`crate::resolve`];
 //! reads files through the view only.
 
-mod in_image;
 mod languages;
 pub(crate) mod magic;
 pub(crate) mod shebang;
 
 use std::path::{Component, Path, PathBuf};
 
-pub use self::in_image::{ImageModule, ImageModulesError, modules_in_image};
 use self::languages::{extension, interpreters};
 use self::magic::FileFormat;
 use self::shebang::Shebang;

@@ -4,7 +4,8 @@
 use oci_spec::runtime::{LinuxSchedulerFlag, Spec};
 use serde_json::{Value, json};
 
-use super::{MOST_WARNINGS, SpecWarning, parse_resources, parse_spec};
+use super::warning::MOST_WARNINGS;
+use super::{SpecWarning, parse_resources, parse_spec};
 
 /// A spec that contains this.
 fn spec(part: Value) -> Value {

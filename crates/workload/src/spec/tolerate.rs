@@ -7,7 +7,8 @@ use oci_spec::runtime::{Arch, Capability, LinuxSchedulerFlag};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{LONGEST_NAME, SpecParseError, SpecWarning, Warnings};
+use super::error::SpecParseError;
+use super::warning::{LONGEST_NAME, SpecWarning, Warnings};
 use crate::annotations;
 use crate::causes::shortened;
 

@@ -5,7 +5,8 @@
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
-use super::{LONGEST_NAME, SpecParseError, SpecWarning, Warnings};
+use super::error::SpecParseError;
+use super::warning::{LONGEST_NAME, SpecWarning, Warnings};
 use crate::causes::shortened;
 
 /// The fields of all objects of the runtime spec. Programs in Go, for example runc, ignore the case of

@@ -7,11 +7,12 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use thiserror::Error;
 
-use super::magic::{self, FileFormat};
-use super::{DEFAULT_PATH, text};
 use crate::causes::with_causes;
 use crate::error::PlanError;
 use crate::plan::Planned;
+use crate::program::magic::{self, FileFormat};
+use crate::program::{DEFAULT_PATH, text};
+use crate::resolve::decide;
 use crate::view::{View, ViewError};
 use wasm_interp_policy::Policy;
 
@@ -70,7 +71,7 @@ pub fn modules_in_image<V: View>(
     spec: &Spec,
     view: &V,
 ) -> Result<Vec<ImageModule<V::File>>, ImageModulesError> {
-    let command = match crate::decide(spec, &Policy::default(), view) {
+    let command = match decide(spec, &Policy::default(), view) {
         Ok(Planned::Wasm(plan, file)) => {
             let path = plan.interpreter.path;
             return Ok(vec![ImageModule { path, file }]);
