@@ -210,8 +210,7 @@ impl<J: NodeJobs> Agent<J> {
         let Some(lease) = self.acquire_lease(node, None).await? else {
             return Ok(Duration::ZERO);
         };
-        let installed = self.install_with(lease).await?;
-        self.finish_install(installed).await
+        self.install_with(lease).await
     }
 
     /// Whether the runtime does not work, is that of another release, or has left an unused release on the node.
@@ -222,20 +221,17 @@ impl<J: NodeJobs> Agent<J> {
         !report.succeeded() || !(self.installed || runs_ours) || has_unused_release
     }
 
-    /// Runs the job that installs, and releases the Lease in any case.
-    async fn install_with(
-        &self,
-        lease: HeldLease,
-    ) -> Result<Result<JobReport, NodeJobError>, KubeApiError> {
+    /// Runs the job that installs, releases the Lease in any case, and reports what came of it.
+    async fn install_with(&mut self, lease: HeldLease) -> Result<Duration, KubeApiError> {
         let message = "a job configures containerd, and restarts it if necessary";
         let state = NodeState::new(Phase::Installing, message);
-        let reported = self.report_current(&state, LabelChange::Keep).await;
-        let result = match reported {
-            Ok(()) => Ok(self.run_job(JobAction::Install).await),
-            Err(error) => Err(error),
-        };
+        if let Err(error) = self.report_current(&state, LabelChange::Keep).await {
+            lease.release().await;
+            return Err(error);
+        }
+        let job = self.run_job(JobAction::Install).await;
         lease.release().await;
-        Ok(result?.map(|job| job.report))
+        self.finish_install(job.map(|job| job.report)).await
     }
 
     async fn finish_install(

@@ -3,10 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
-
-use crate::Cli;
 
 /// Print completions for a shell.
 ///
@@ -22,9 +19,11 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the completions.
-pub(crate) fn completions(args: &CompletionsArgs) -> io::Result<ExitCode> {
-    let mut command = Cli::command();
+/// Prints the completions of `command`.
+pub(crate) fn completions(
+    args: &CompletionsArgs,
+    mut command: clap::Command,
+) -> io::Result<ExitCode> {
     let name = command.get_name().to_owned();
     // Into memory first, because the generator panics if the reader closes the pipe early.
     let mut script = Vec::new();

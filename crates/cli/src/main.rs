@@ -18,7 +18,7 @@ mod run;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Run interpreters compiled to WebAssembly as containers.
 #[derive(Parser)]
@@ -80,7 +80,9 @@ fn main() -> ExitCode {
         Command::Cache(args) => cache::cache(&args).map_err(Into::into),
         Command::Node(args) => node::node(&args).map_err(Into::into),
         Command::Policy(args) => policy::policy(&args).map_err(Into::into),
-        Command::Completions(args) => completions::completions(&args).map_err(Into::into),
+        Command::Completions(args) => {
+            completions::completions(&args, Cli::command()).map_err(Into::into)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!(

@@ -42,7 +42,7 @@ pub fn main(limits: CompilerLimits) -> ExitCode {
 fn compile() -> Result<(), CompileFailure> {
     let read = |error: &io::Error| CompileFailure::system("cannot read the module", error);
     let wasm = read_whole(&stdin().map_err(|error| read(&error))?).map_err(|error| read(&error))?;
-    let code = crate::compile(&wasm)?;
+    let code = crate::precompile::compile(&wasm)?;
     let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
     out.and_then(|mut out| out.write_all(&code))
         .map_err(|error| CompileFailure::system("cannot write the native code", &error))

@@ -8,14 +8,15 @@
 //! no client of containerd or systemd, and nothing of the installer.
 
 pub mod confined;
+mod precompile;
 mod seccomp;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use wasm_interp_artifact::{CompileFailure, CompilerStage, ModuleRefusal, engine, publisher};
-use wasm_interp_module::check;
-use wasmtime::Engine;
+use wasm_interp_artifact::{CompilerStage, publisher};
+
+pub use self::precompile::compile;
 
 /// Runs the stage that the arguments (without the program's name) name, until the process exits.
 #[must_use]
@@ -28,28 +29,4 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Compiles a module to native code with [`wasm_interp_artifact::recipe::SETTINGS`].
-///
-/// # Errors
-/// [`CompileFailure::Refused`] if [`wasm_interp_module::check()`] refuses the module or it is not valid,
-/// [`CompileFailure::Compiler`] if the compiler fails on a valid one.
-pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileFailure> {
-    check(wasm).map_err(|refusal| CompileFailure::Refused { refusal })?;
-    let failed = |error: &wasmtime::Error| CompileFailure::Compiler {
-        reason: format!("{error:#}"),
-    };
-    let engine = Engine::new(&engine::config()).map_err(|error| failed(&error))?;
-    engine.precompile_module(wasm).map_err(|error| {
-        // If the engine's validator and `check` differ, the engine decides.
-        match error.downcast_ref::<wasmparser::BinaryReaderError>() {
-            Some(invalid) => CompileFailure::Refused {
-                refusal: ModuleRefusal::Invalid {
-                    reason: invalid.to_string(),
-                },
-            },
-            None => failed(&error),
-        }
-    })
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, ConfigVersion, ShimLocation};
-use crate::{HANDLER, RUNTIME_TYPE};
+use crate::error::ConfigError;
+use crate::runtime::{HANDLER, RUNTIME_TYPE, ShimLocation};
+use crate::version::ConfigVersion;
 
 /// The effective configuration of a file with everything that it imports, and containerd's defaults.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 
-use super::{ConfigError, ConfigVersion, ShimLocation, lines};
-use crate::{ANNOTATIONS, HANDLER, RUNTIME_TYPE};
+use crate::error::ConfigError;
+use crate::lines;
+use crate::runtime::{ANNOTATIONS, HANDLER, RUNTIME_TYPE, ShimLocation};
+use crate::version::ConfigVersion;
 
 pub(crate) const COMMENT: &str =
     "# Added by `wasm-interp node install`; `wasm-interp node uninstall` takes it out.";

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, Item, value};
 
-use super::ConfigError;
-use super::edit::parse;
+use crate::edit::parse;
+use crate::error::ConfigError;
 
 /// The folders from which the file imports every `*.toml`, in the order of the file.
 ///

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::DocumentMut;
 
-use super::{ConfigVersion, ShimLocation, edit};
-use crate::HANDLER;
+use crate::edit;
+use crate::runtime::{HANDLER, ShimLocation};
+use crate::version::ConfigVersion;
 
 const FIRST: &str =
     "# >>> wasm-interp: by `wasm-interp node install`; `wasm-interp node uninstall` takes it out";

@@ -6,7 +6,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -14,19 +13,10 @@ use oci_spec::runtime::Spec;
 use wasm_interp_artifact::{Artifact, CodeRequest, CompileProgress};
 use wasm_interp_policy::Policy;
 use wasm_interp_runner_client::{
-    CreatedContainer, Execution, InitRef, InitRuns, ModuleStamp, PlannedModule, PlannedProcess,
-    Workload,
+    CreatedContainer, Execution, InitRef, InitRuns, PlannedModule, PlannedProcess, Workload,
 };
 
-use crate::{LaunchError, Pipeline, uncached};
-
-/// The module of a container's init process, with its native code: a further process of the container that
-/// runs the same module needs neither the store nor a compile.
-#[derive(Debug)]
-pub struct KeptModule {
-    pub(crate) stamp: ModuleStamp,
-    pub(crate) code: File,
-}
+use crate::{KeptModule, LaunchError, Pipeline, uncached};
 
 /// A running container, in which a further process is to run.
 #[derive(Clone, Copy, Debug)]

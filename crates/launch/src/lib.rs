@@ -36,7 +36,7 @@ use wasm_interp_workload::{
     ViewError,
 };
 
-pub use self::exec::{KeptModule, PreparedProcess, RunningContainer};
+pub use self::exec::{PreparedProcess, RunningContainer};
 
 /// The runner's spec, in the bundle that the runner is given.
 const CONFIG: &str = "config.json";
@@ -137,6 +137,14 @@ pub struct PreparedContainer {
     artifact: Option<Artifact>,
     /// Which file the interpreter is. `None` if it is native, or its file system does not say.
     module: Option<ModuleStamp>,
+}
+
+/// The module of a container's init process, with its native code: a further process of the container that
+/// runs the same module needs neither the store nor a compile.
+#[derive(Debug)]
+pub struct KeptModule {
+    stamp: ModuleStamp,
+    code: File,
 }
 
 impl PreparedContainer {

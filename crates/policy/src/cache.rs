@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, MIB};
+use crate::bound::{Bound, MIB};
 
 /// Bounds of the cache and of a compile: `cache` in the policy file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! the code that plans containers.
 #![forbid(unsafe_code)]
 
+mod bound;
 mod cache;
 mod memory;
 mod native;
@@ -15,7 +16,6 @@ mod size;
 use std::env;
 use std::fs;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub use native::NativePolicy;
 pub use network::GuestNetworkPolicy;
 pub use size::{ParseSizeError, parse_size};
 
-const MIB: u64 = 1 << 20;
+use bound::{Bound, MIB};
 
 /// The environment variable that names another policy file than [`policy_file`]'s default.
 const POLICY_ENV: &str = "WASM_INTERP_POLICY";
@@ -63,15 +63,6 @@ pub struct Policy {
     pub network: GuestNetworkPolicy,
     /// The node's cache of native code.
     pub cache: CachePolicy,
-}
-
-/// A setting's value and range.
-struct Bound {
-    name: &'static str,
-    value: u64,
-    range: RangeInclusive<u64>,
-    /// The range for an error.
-    words: &'static str,
 }
 
 impl Default for Policy {

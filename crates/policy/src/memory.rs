@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MIB;
+use crate::bound::MIB;
 
 /// How a guest's linear memory is bounded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

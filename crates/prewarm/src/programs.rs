@@ -12,7 +12,7 @@ use wasm_interp_image::{args, cwd};
 use wasm_interp_mounts::{Mount, mount_all};
 use wasm_interp_workload::{ImageModule, RootfsView, modules_in_image};
 
-use crate::PrewarmError;
+use crate::result::PrewarmError;
 
 /// Finds the image's Wasm programs beneath these mounts. The programs stay open after the files are unmounted.
 pub(crate) fn find(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasm_interp_containerd::ContainerdError;
 
-use crate::{CompiledInterpreter, ImageResult, PrewarmError};
+use crate::result::{CompiledInterpreter, ImageResult, PrewarmError};
 
 /// The longest time of one image, its pull included.
 const LONGEST: Duration = Duration::from_secs(1800);

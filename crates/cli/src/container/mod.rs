@@ -12,11 +12,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxMemory, LinuxResources, Mount, Spec};
 use thiserror::Error;
 use wasm_interp_image::{Archive, UnpackedImage};
 use wasm_interp_launch::HostNetworkCeiling;
-use wasm_interp_workload::{SpecParseError, SpecWarning, parse_spec};
+use wasm_interp_workload::{INTERPRETER_ANNOTATION, SpecParseError, SpecWarning, parse_spec};
 
 pub(crate) use self::image::ImageError;
 pub(crate) use self::network::{NetworkArgs, separate_network, share_network};
@@ -186,7 +186,7 @@ impl ContainerArgs {
                 target: self.target.clone(),
             });
         }
-        spec::change(&mut spec, self);
+        self.change(&mut spec);
         if shape == Shape::Rootfs && self.network.is_some() {
             share_network(&mut spec);
         }
@@ -198,6 +198,50 @@ impl ContainerArgs {
             _image: image,
             warnings,
         })
+    }
+
+    /// Applies the options to `spec`.
+    fn change(&self, spec: &mut Spec) {
+        let mut process = spec.process().clone().unwrap_or_default();
+        if !self.args.is_empty() {
+            process.set_args(Some(self.args.clone()));
+        }
+        let mut env = process.env().clone().unwrap_or_default();
+        for variable in &self.env {
+            env.retain(|entry| entry.split('=').next() != Some(&variable.name));
+            env.push(format!("{}={}", variable.name, variable.value));
+        }
+        process.set_env(Some(env));
+        if let Some(cwd) = &self.workdir {
+            process.set_cwd(cwd.clone());
+        }
+        if let Some(user) = self.user {
+            let mut changed = process.user().clone();
+            changed
+                .set_uid(user.uid)
+                .set_gid(user.gid)
+                .set_additional_gids(None);
+            process.set_user(changed);
+        }
+        spec.set_process(Some(process));
+
+        let mut mounts = spec.mounts().clone().unwrap_or_default();
+        mounts.extend(self.mounts.iter().cloned());
+        spec.set_mounts(Some(mounts));
+
+        if let Some(interpreter) = &self.interpreter {
+            spec::annotate(spec, INTERPRETER_ANNOTATION, interpreter);
+        }
+        self.network.annotate(spec);
+        if let Some(bytes) = self.memory {
+            let mut linux = spec.linux().clone().unwrap_or_default();
+            let mut resources: LinuxResources = linux.resources().clone().unwrap_or_default();
+            let mut memory: LinuxMemory = resources.memory().unwrap_or_default();
+            memory.set_limit(Some(bytes.0));
+            resources.set_memory(Some(memory));
+            linux.set_resources(Some(resources));
+            spec.set_linux(Some(linux));
+        }
     }
 }
 

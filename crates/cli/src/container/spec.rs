@@ -1,15 +1,12 @@
-//! Makes the OCI spec of a container from a directory and a command line. The defaults are those of
+//! Makes the OCI spec of a container from a directory, and changes specs. The defaults are those of
 //! containerd, without what a Wasm guest does not need.
 
 use std::path::Path;
 
 use oci_spec::runtime::{
-    Linux, LinuxCapabilities, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxResources,
-    Mount, Process, Root, Spec,
+    Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, Mount, Process, Root, Spec,
 };
-use wasm_interp_workload::{CRI_CONTAINER_NAME, INTERPRETER_ANNOTATION};
-
-use super::ContainerArgs;
+use wasm_interp_workload::CRI_CONTAINER_NAME;
 
 /// Namespaces of the container: it shares none with the host.
 const NAMESPACES: [LinuxNamespaceType; 5] = [
@@ -120,50 +117,6 @@ pub(super) fn mount(typ: &str, destination: &str, options: &[&str]) -> Mount {
             options.iter().map(|&option| option.to_owned()).collect(),
         ));
     mount
-}
-
-/// Applies the options of the command line to `spec`.
-pub(super) fn change(spec: &mut Spec, args: &ContainerArgs) {
-    let mut process = spec.process().clone().unwrap_or_default();
-    if !args.args.is_empty() {
-        process.set_args(Some(args.args.clone()));
-    }
-    let mut env = process.env().clone().unwrap_or_default();
-    for variable in &args.env {
-        env.retain(|entry| entry.split('=').next() != Some(&variable.name));
-        env.push(format!("{}={}", variable.name, variable.value));
-    }
-    process.set_env(Some(env));
-    if let Some(cwd) = &args.workdir {
-        process.set_cwd(cwd.clone());
-    }
-    if let Some(user) = args.user {
-        let mut changed = process.user().clone();
-        changed
-            .set_uid(user.uid)
-            .set_gid(user.gid)
-            .set_additional_gids(None);
-        process.set_user(changed);
-    }
-    spec.set_process(Some(process));
-
-    let mut mounts = spec.mounts().clone().unwrap_or_default();
-    mounts.extend(args.mounts.iter().cloned());
-    spec.set_mounts(Some(mounts));
-
-    if let Some(interpreter) = &args.interpreter {
-        annotate(spec, INTERPRETER_ANNOTATION, interpreter);
-    }
-    args.network.annotate(spec);
-    if let Some(bytes) = args.memory {
-        let mut linux = spec.linux().clone().unwrap_or_default();
-        let mut resources: LinuxResources = linux.resources().clone().unwrap_or_default();
-        let mut memory: LinuxMemory = resources.memory().unwrap_or_default();
-        memory.set_limit(Some(bytes.0));
-        resources.set_memory(Some(memory));
-        linux.set_resources(Some(resources));
-        spec.set_linux(Some(linux));
-    }
 }
 
 /// Sets an annotation, also where the spec has a value for this container of a pod alone.

@@ -3,7 +3,7 @@
 
 mod print;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -224,7 +224,7 @@ pub(crate) fn node(args: &NodeArgs) -> Result<ExitCode, NodeCommandError> {
         Err(error) => return Err(error),
     };
     if options.json {
-        print::json(&report)?;
+        writeln!(io::stdout(), "{}", print::json(&report)?)?;
     } else {
         print::lines(&report)?;
     }

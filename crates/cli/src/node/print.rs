@@ -5,9 +5,8 @@ use std::io::{self, Write};
 use wasm_interp_node::{JobReport, NodeStatus};
 
 /// The whole report as JSON.
-pub(super) fn json(report: &JobReport) -> Result<(), super::NodeCommandError> {
-    let text = serde_json::to_string_pretty(report)?;
-    Ok(writeln!(io::stdout(), "{text}")?)
+pub(super) fn json(report: &JobReport) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(report)
 }
 
 /// The steps, the state of the node for `status`, and then the message, on stderr if the job failed.

@@ -4,16 +4,15 @@
 //! message of which no file exists is absent, as in containerd's shim for runc. It knows no task.
 #![forbid(unsafe_code)]
 
+mod files;
 mod v1;
 mod v2;
-
-use std::fs;
-use std::path::Path;
 
 use containerd_shim_protos::protobuf;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
-use crate::cgroup::{Cgroup, flat_value};
+use self::files::Dir;
+use crate::cgroup::Cgroup;
 use crate::typeurl::any;
 
 /// Metrics of the cgroup as a typed message.
@@ -34,61 +33,11 @@ pub(crate) fn collect(cgroup: &Cgroup) -> protobuf::Result<Any> {
     }
 }
 
-/// A directory of the cgroup.
-struct Dir<'a>(&'a Path);
-
-impl Dir<'_> {
-    fn text(&self, file: &str) -> String {
-        self.existing(file).unwrap_or_default()
-    }
-
-    fn existing(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.0.join(file)).ok()
-    }
-
-    /// A single number; `max` is the largest.
-    fn number(&self, file: &str) -> u64 {
-        number(self.text(file).trim())
-    }
-
-    /// The value of a key in a file of `key value` lines.
-    fn value(&self, file: &str, key: &str) -> u64 {
-        flat_value(&self.text(file), key).unwrap_or(0)
-    }
-
-    /// The sizes of huge pages (`2MB`) for which there is a file `hugetlb.SIZE.LAST`.
-    fn huge_page_sizes(&self, last: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.0).into_iter().flatten().flatten();
-        let mut sizes: Vec<_> = entries
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
-                let size = name.strip_prefix("hugetlb.")?.strip_suffix(last)?;
-                let size = size.strip_suffix('.')?;
-                // What is reserved has files of its own: `hugetlb.2MB.rsvd.current`.
-                (!size.contains('.')).then(|| size.to_owned())
-            })
-            .collect();
-        sizes.sort();
-        sizes
-    }
-}
-
-fn number(text: &str) -> u64 {
-    match text {
-        "max" => u64::MAX,
-        text => text.parse().unwrap_or(0),
-    }
-}
-
-/// The numbers of a block device: `8:16`.
-fn device(text: &str) -> Option<(u64, u64)> {
-    let (major, minor) = text.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
 
     use containerd_shim_protos::cgroups::metrics as v1;
     use containerd_shim_protos::cgroups_v2::metrics as v2;

@@ -10,7 +10,7 @@ use std::fs;
 use containerd_shim_protos::cgroups::metrics as v1;
 use containerd_shim_protos::protobuf::MessageField;
 
-use super::{Dir, device};
+use super::files::{Dir, device};
 use crate::cgroup::flat_value;
 
 /// A tick of `cpuacct.stat` (USER_HZ): 100 per second on every architecture that containerd runs on.

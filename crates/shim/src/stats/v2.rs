@@ -4,7 +4,7 @@
 use containerd_shim_protos::cgroups_v2::metrics as v2;
 use containerd_shim_protos::protobuf::MessageField;
 
-use super::{Dir, device, number};
+use super::files::{Dir, device, number};
 use crate::cgroup::flat_value;
 
 pub(super) fn metrics(dir: &Dir<'_>) -> v2::Metrics {
