@@ -13,37 +13,12 @@ use nix::mount::{MsFlags, mount};
 use wasm_interp_test_support::boot::of_the_distribution;
 
 use crate::Outcome;
+use crate::addresses::{BRIDGE, GATEWAY, REGISTRY, SERVER, SERVICES};
 use crate::command::{self, wait_for};
-use crate::node::{ClusterNode, NodePlan, Series};
+use crate::node::{ClusterNode, NODES};
 use crate::pki::Authority;
 use crate::settings::ClusterSettings;
-use crate::{images, provision, registry};
-
-/// The bridge of nodes and control plane; the control plane's address on it.
-pub(crate) const BRIDGE: &str = "e2e";
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
-/// Addresses of all pods, of services, and of a name server that does not exist.
-pub(crate) const PODS: &str = "10.214.0.0/16";
-const SERVICES: &str = "10.215.0.0/16";
-pub(crate) const CLUSTER_DNS: &str = "10.215.0.10";
-/// Where the images' registry listens.
-pub(crate) const REGISTRY: &str = "10.213.0.1:5000";
-pub(crate) const PRIVATE_REGISTRY: &str = "10.213.0.1:5001";
-const SERVER: &str = "https://10.213.0.1:6443";
-
-/// The nodes; the second joins when a trial asks for it.
-pub(crate) const NODES: [NodePlan; 2] = [
-    NodePlan {
-        name: "first",
-        series: Series::Distribution,
-        number: 1,
-    },
-    NodePlan {
-        name: "second",
-        series: Series::Newest,
-        number: 2,
-    },
-];
+use crate::{images, registry};
 
 /// A cluster of our own.
 pub(crate) struct Cluster {
@@ -53,12 +28,17 @@ pub(crate) struct Cluster {
     authority: Authority,
     nodes: [OnceLock<ClusterNode>; 2],
     joining: Mutex<()>,
+    /// Puts this project onto a node.
+    provision: fn(&Self, &ClusterNode) -> Outcome,
 }
 
 impl Cluster {
-    /// Brings up the control plane and the first node. A node is ready when the kubelet says so; what
-    /// runs on it is provisioned.
-    pub(crate) fn start(settings: &ClusterSettings) -> Outcome<Self> {
+    /// Brings up the control plane and the first node. A node is ready when the kubelet says so;
+    /// `provision` then puts this project onto it.
+    pub(crate) fn start(
+        settings: &ClusterSettings,
+        provision: fn(&Self, &ClusterNode) -> Outcome,
+    ) -> Outcome<Self> {
         let folder = settings.run.folder();
         fs::create_dir_all(folder.join("logs"))?;
         network()?;
@@ -80,6 +60,7 @@ impl Cluster {
             authority,
             nodes: Default::default(),
             joining: Mutex::new(()),
+            provision,
         };
         // A benchmark boots the node that it measures, without this project on it.
         if settings.bench.is_none() {
@@ -94,7 +75,7 @@ impl Cluster {
 
     /// The node of that number. The first call boots and provisions it.
     pub(crate) fn node(&self, number: usize) -> Outcome<&ClusterNode> {
-        self.join(number, |node| provision::provision(self, node))
+        self.join(number, |node| (self.provision)(self, node))
     }
 
     /// The same, with nothing of this project on it.

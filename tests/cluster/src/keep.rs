@@ -52,7 +52,7 @@ yours onto a node, or into the cluster's registry (which speaks plain HTTP):
 nothing of this machine's network is touched",
         bin = bin.display(),
         kubeconfig = kubeconfig(settings).display(),
-        registry = crate::cluster::REGISTRY,
+        registry = crate::addresses::REGISTRY,
     );
     loop {
         thread::park();

@@ -6,6 +6,7 @@
 //! without the trials, for people, and `make bench-cluster` measures there ([`bench`]).
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bench;
 mod cluster;
 mod images;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use wasm_interp_test_support::{Outcome, command, guests, image, leftovers, run};
+use wasm_interp_test_support::{Outcome, command, expect, guests, image, leftovers, run};
 
 use crate::settings::ClusterChoice;
 use crate::trials::Needs;
@@ -79,7 +80,11 @@ fn run(arguments: &Arguments, world: Outcome<TestCluster>) -> ExitCode {
             println!("{}: skipped, it needs access to the nodes", trial.name);
         }
         let world = Arc::clone(&world);
-        Trial::test(trial.name, move || world.run_trial(trial)).with_ignored_flag(beyond_reach)
+        let run = move || {
+            println!("{}: {}", trial.name, trial.about);
+            world.run_trial(trial.name, trial.kind, trial.run)
+        };
+        Trial::test(trial.name, run).with_ignored_flag(beyond_reach)
     });
     libtest_mimic::run(arguments, trials.collect()).exit_code()
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use wasm_interp_test_support::boot::{BootedNode, NodeRoot};
 
 use crate::Outcome;
-use crate::cluster::{self, BRIDGE, CLUSTER_DNS};
+use crate::addresses::{self, BRIDGE, CLUSTER_DNS};
 use crate::pki::Authority;
 use crate::settings::ClusterSettings;
 
@@ -56,6 +56,20 @@ impl NodePlan {
         format!("10.214.{}", self.number)
     }
 }
+
+/// The nodes; the second joins when a trial asks for it.
+pub(crate) const NODES: [NodePlan; 2] = [
+    NodePlan {
+        name: "first",
+        series: Series::Distribution,
+        number: 1,
+    },
+    NodePlan {
+        name: "second",
+        series: Series::Newest,
+        number: 2,
+    },
+];
 
 /// Where a node sees the archives of the images.
 const IMAGES: &str = "/opt/e2e/images";
@@ -153,7 +167,7 @@ fn write_files(
     )?;
     put(
         "etc/kubernetes/kube-proxy.yaml",
-        &KUBE_PROXY.replace("@PODS@", cluster::PODS),
+        &KUBE_PROXY.replace("@PODS@", addresses::PODS),
     )?;
     put(
         "etc/cni/net.d/10-e2e.conflist",
@@ -200,7 +214,7 @@ fn write_files(
             )?;
         }
     }
-    for registry in [cluster::REGISTRY, cluster::PRIVATE_REGISTRY] {
+    for registry in [addresses::REGISTRY, addresses::PRIVATE_REGISTRY] {
         put(
             &format!("etc/containerd/certs.d/{registry}/hosts.toml"),
             &format!(
@@ -255,12 +269,9 @@ ip route add default via {gateway}
 echo 1 >/proc/sys/net/ipv4/ip_forward
 mkdir -p /run/e2e /etc/kubernetes/manifests
 ",
-        gateway = cluster::GATEWAY
+        gateway = addresses::GATEWAY
     );
-    for other in cluster::NODES
-        .iter()
-        .filter(|other| other.number != plan.number)
-    {
+    for other in NODES.iter().filter(|other| other.number != plan.number) {
         script += &format!(
             "ip route add {}.0/24 via {}\n",
             other.pods(),

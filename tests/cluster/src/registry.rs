@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::Outcome;
-use crate::cluster::{PRIVATE_REGISTRY, REGISTRY};
+use crate::addresses::{PRIVATE_REGISTRY, REGISTRY};
 use crate::command::{self, Finished, wait_for};
 use crate::images;
 use crate::settings::ClusterSettings;

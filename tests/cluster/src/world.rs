@@ -19,9 +19,9 @@ use tokio::runtime::Runtime;
 use crate::Outcome;
 use crate::cluster::Cluster;
 use crate::command::{self, Finished, Running, wait_for};
-use crate::run::Turns;
+use crate::provision;
+use crate::run::{Concurrency, Turns};
 use crate::settings::ClusterSettings;
-use crate::trials::ClusterTrial;
 
 /// The context of a cluster of our own.
 pub(crate) const CONTEXT: &str = "e2e";
@@ -44,7 +44,7 @@ pub(crate) struct TestCluster {
 impl TestCluster {
     /// A cluster of our own, brought up now.
     pub(crate) fn own(settings: &ClusterSettings) -> Outcome<Self> {
-        let cluster = Cluster::start(settings).inspect_err(|_| {
+        let cluster = Cluster::start(settings, provision::provision).inspect_err(|_| {
             keep(&settings.run.folder().join("logs"), &settings.logs);
         })?;
         let kubeconfig = cluster.kubeconfig.clone();
@@ -112,14 +112,18 @@ impl TestCluster {
     }
 
     /// Runs one trial, beside others or alone; what the nodes logged meanwhile is kept if it fails.
-    pub(crate) fn run_trial(&self, trial: &ClusterTrial) -> Outcome {
-        println!("{}: {}", trial.name, trial.about);
+    pub(crate) fn run_trial(
+        &self,
+        name: &str,
+        kind: Concurrency,
+        trial: fn(&Self) -> Outcome,
+    ) -> Outcome {
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let outcome = self.turns.take(trial.kind, || (trial.run)(self));
+        let outcome = self.turns.take(kind, || trial(self));
         if outcome.is_err()
             && let Some(cluster) = &self.cluster
         {
-            let folder = cluster.settings.logs.join(trial.name.replace("::", "-"));
+            let folder = cluster.settings.logs.join(name.replace("::", "-"));
             keep(&cluster.settings.run.folder().join("logs"), &folder);
             for node in cluster.nodes() {
                 let journal = node.journal(began).unwrap_or_else(|error| {
@@ -130,11 +134,7 @@ impl TestCluster {
                     journal,
                 ));
             }
-            println!(
-                "{}: logs of the nodes are kept in {}",
-                trial.name,
-                folder.display()
-            );
+            println!("{name}: logs of the nodes are kept in {}", folder.display());
         }
         outcome
     }

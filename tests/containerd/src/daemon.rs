@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::Outcome;
 use crate::command::{self, Finished, wait_for};
-use crate::world::Settings;
+use crate::settings::Settings;
 
 /// A containerd and its folder.
 pub(crate) struct Daemon {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod settings;
 mod trials;
 mod world;
 
@@ -15,12 +16,11 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use wasm_interp_test_support::signals::clean_up_on_signal;
-use wasm_interp_test_support::{
-    Outcome, command, guests, hostile, image, leftovers, repository, run,
-};
+use wasm_interp_test_support::{Outcome, command, guests, hostile, image, leftovers, run};
 
 use crate::leftovers::Leftovers;
-use crate::world::{Settings, World};
+use crate::settings::Settings;
+use crate::world::World;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -48,9 +48,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = settings.trials().iter().map(|trial| {
+    let all = if settings.languages {
+        trials::LANGUAGES
+    } else {
+        trials::ALL
+    };
+    let trials = all.iter().map(|trial| {
         let world = Arc::clone(&world);
-        Trial::test(trial.name, move || world.run_trial(trial))
+        Trial::test(trial.name, move || world.run_trial(trial.kind, trial.run))
     });
     let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
     if failed {

@@ -1,6 +1,5 @@
 //! What a trial works with: a containerd with the images in it, and containers that go away.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,63 +12,14 @@ use serde_json::Value;
 
 use crate::command::{self, Finished, Running, wait_for};
 use crate::daemon::Daemon;
-use crate::run::{Run, Turns};
-use crate::trials::{self, Trial};
-use crate::{Outcome, guests, repository};
+use crate::run::{Concurrency, Turns};
+use crate::settings::Settings;
+use crate::{Outcome, guests};
 
 /// The runtime under test.
 pub(crate) const OURS: &str = "io.containerd.wasm-interp.v1";
 /// The one whose answers ours are compared with.
 pub(crate) const RUNC: &str = "io.containerd.runc.v2";
-
-/// What the environment says, and where this run lives.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    /// Folder with containerd, ctr and runc's shim.
-    pub(crate) programs: PathBuf,
-    dist: PathBuf,
-    busybox: PathBuf,
-    guests: PathBuf,
-    /// Whether this run is about the images of `make languages`.
-    languages: bool,
-    run: Run,
-}
-
-impl Settings {
-    /// `None` unless the environment names a containerd.
-    pub(crate) fn from_env() -> Option<Self> {
-        let programs = PathBuf::from(env::var_os("WASM_INTERP_TEST_PROGRAMS")?);
-        let path =
-            |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
-        Some(Self {
-            programs,
-            dist: path("WASM_INTERP_TEST_DIST", repository().join("dist")),
-            busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
-            guests: path("WASM_INTERP_TEST_GUESTS", "guests".into()),
-            languages: env::var_os("WASM_INTERP_TEST_LANGUAGES").is_some(),
-            // Also containerd's namespace, and so in the path of every cgroup.
-            run: Run::new(format!("wasm-interp-test-{}", std::process::id())),
-        })
-    }
-
-    pub(crate) fn run(&self) -> &Run {
-        &self.run
-    }
-
-    /// What this run tries.
-    pub(crate) fn trials(&self) -> &'static [Trial] {
-        if self.languages {
-            trials::LANGUAGES
-        } else {
-            trials::ALL
-        }
-    }
-
-    /// The executables under test, where their path tells whose they are.
-    pub(crate) fn bin(&self) -> PathBuf {
-        self.run.folder().join("bin")
-    }
-}
 
 /// A containerd with images, shared by all trials.
 pub(crate) struct World {
@@ -119,8 +69,8 @@ impl World {
     }
 
     /// Runs one trial, beside others or alone.
-    pub(crate) fn run_trial(&self, trial: &Trial) -> Outcome {
-        self.turns.take(trial.kind, || (trial.run)(self))
+    pub(crate) fn run_trial(&self, kind: Concurrency, trial: fn(&Self) -> Outcome) -> Outcome {
+        self.turns.take(kind, || trial(self))
     }
 
     /// Of the run: in the path of everything that it makes.

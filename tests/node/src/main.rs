@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let world = Arc::new(SharedNode::new(settings.clone()));
     let trials = trials::ALL.iter().map(|trial| {
         let world = Arc::clone(&world);
-        Trial::test(trial.name, move || world.run_trial(trial))
+        Trial::test(trial.name, move || world.run_trial(trial.run))
     });
     let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
 

@@ -12,8 +12,6 @@ use wasm_interp_test_support::command::{Finished, Running, wait_for};
 use wasm_interp_test_support::run::Run;
 use wasm_interp_test_support::{Outcome, repository};
 
-use crate::trials::NodeTrial;
-
 /// containerd's configuration.
 const CONFIG: &str = "/etc/containerd/config.toml";
 /// Where drop-ins for it are, if it imports them.
@@ -71,7 +69,7 @@ impl SharedNode {
     }
 
     /// Runs one trial. If it fails, its error says what the node has logged.
-    pub(crate) fn run_trial(&self, trial: &NodeTrial) -> Outcome {
+    pub(crate) fn run_trial(&self, trial: fn(&TestNode) -> Outcome) -> Outcome {
         let mut slot = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         let node = match slot.node.take() {
             Some(node) => node,
@@ -80,7 +78,7 @@ impl SharedNode {
                 TestNode::boot(&self.settings, slot.booted)?
             }
         };
-        match (trial.run)(&node) {
+        match trial(&node) {
             Ok(()) => {
                 slot.node = Some(node);
                 Ok(())

@@ -16,6 +16,26 @@ pub mod signals;
 /// What a trial, or a part of one, comes to.
 pub type Outcome<T = ()> = Result<T, libtest_mimic::Failed>;
 
+/// Fails, with both, unless `got` is `expected`.
+pub fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(got: &T, expected: &T) -> Outcome {
+    if got == expected {
+        return Ok(());
+    }
+    Err(format!("expected {expected:?}, got {got:?}").into())
+}
+
+/// As [`expect`]; the error says of what.
+pub fn expect_equal<T: PartialEq + std::fmt::Debug + ?Sized>(
+    what: &str,
+    got: &T,
+    expected: &T,
+) -> Outcome {
+    expect(got, expected).map_err(|error| {
+        let message = error.message().unwrap_or_default();
+        format!("{what}: {message}").into()
+    })
+}
+
 /// Path of the repository, from whatever folder Cargo runs a test.
 pub fn repository() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

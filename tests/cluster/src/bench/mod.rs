@@ -2,6 +2,7 @@
 //! turn. `make bench-cluster` runs it; nothing asserts a speed. What is measured how is said in [`report`]'s text.
 
 mod figures;
+mod measured;
 mod memory;
 mod report;
 mod watch;
@@ -11,15 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::serde_json::{Value, json};
-use serde::Serialize;
 
 use crate::Outcome;
+use crate::bench::measured::{Crowd, Installation, Life, Machine, Measured, Side};
 use crate::bench::memory::{NodeMemory, Processes};
 use crate::bench::watch::{PodEvent, Watch};
 use crate::cluster::Cluster;
 use crate::command::wait_for;
-use crate::guests::PYTHON;
 use crate::node::ClusterNode;
 use crate::provision::{self, RELEASE, helm};
 use crate::trials::{ClusterTrial, Concurrency, Needs};
@@ -36,10 +35,6 @@ pub(crate) const ALL: &[ClusterTrial] = &[ClusterTrial {
 
 /// The node that is measured: the one with containerd 2.4.
 const NODE: usize = 1;
-/// What every pod runs.
-const SCRIPT: &str = include_str!("../../../../benches/guests/pod.py");
-/// As `benches/run` names it.
-const NATIVE_IMAGE: &str = "localhost/bench/native:1";
 /// Installations, each from nothing.
 const INSTALLATIONS: usize = 3;
 /// How long the node is left alone before its memory is read.
@@ -47,95 +42,12 @@ const SETTLING: Duration = Duration::from_secs(10);
 /// What a script that ends by TERM exits with.
 const TERMINATED: i32 = 143;
 
-/// What is compared.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-enum Side {
-    Native,
-    Wasm,
-}
-
-impl Side {
-    const ALL: [Self; 2] = [Self::Native, Self::Wasm];
-
-    /// As `benches/run` names it in tables and plots.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Native => "runc + native CPython",
-            Self::Wasm => "wasm-interp",
-        }
-    }
-
-    /// A pod of it: the same script, image and class aside.
-    fn pod(self) -> Value {
-        let (class, image, python) = match self {
-            Self::Native => (Value::Null, NATIVE_IMAGE, "python3"),
-            Self::Wasm => ("wasm-interp".into(), PYTHON, "python"),
-        };
-        json!({
-            "runtimeClassName": class,
-            "containers": [{
-                "name": "main", "image": image, "imagePullPolicy": "Never",
-            "command": [python, "-c", SCRIPT],
-            }],
-        })
-    }
-}
-
-/// Seconds since `helm install` was called.
-#[derive(Serialize)]
-struct Installation {
-    /// Helm has returned.
-    returned: f64,
-    /// The pod has found the node, which has its label once the runtime works.
-    scheduled: f64,
-    /// The pod is Ready.
-    ready: f64,
-}
-
-/// Seconds of one pod's life.
-#[derive(Serialize)]
-struct Life {
-    side: Side,
-    /// From its creation to the script's first statement.
-    first_statement: f64,
-    /// From its creation to Ready.
-    ready: f64,
-    /// From its deletion to its end.
-    gone: f64,
-}
-
-/// Many pods at once.
-#[derive(Serialize)]
-struct Crowd {
-    side: Side,
-    /// Seconds from the first one's creation until all are Ready.
-    ready: f64,
-    /// Seconds from the deletion of all until the last one is gone.
-    gone: f64,
-    before: NodeMemory,
-    with: NodeMemory,
-    processes: Processes,
-}
-
-/// Everything that was measured.
-#[derive(Serialize)]
-struct Measured {
-    pods: usize,
-    /// Where: versions, processor.
-    machine: report::Machine,
-    /// What each side's Python calls itself.
-    pythons: [String; 2],
-    installations: Vec<Installation>,
-    lives: Vec<Life>,
-    crowds: Vec<Crowd>,
-}
-
 fn run(world: &TestCluster) -> Outcome {
     let cluster = world.cluster()?;
     let bench = cluster.settings.bench.as_ref();
     let pods = bench.ok_or("no benchmark was asked for")?.pods;
     let node = cluster.bare_node(NODE)?;
-    let machine = report::Machine::read(world, node)?;
+    let machine = Machine::read(world, node)?;
     provision::make_namespace(cluster)?;
     let namespace = world.namespace(None)?;
     let on = On {

@@ -6,52 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::serde_json::{Value, json, to_string, to_string_pretty};
-use serde::Serialize;
 
 use super::figures::{percentile, table, with_section};
-use super::{Crowd, Life, Measured, Side, memory};
+use super::measured::{Crowd, Life, Measured, Side};
+use super::memory;
 use crate::Outcome;
 use crate::command;
-use crate::node::ClusterNode;
 use crate::settings::{Bench, ClusterSettings};
-use crate::world::TestCluster;
 
 /// The checkout.
 const REPO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-
-/// What it ran on.
-#[derive(Serialize)]
-pub(super) struct Machine {
-    date: String,
-    cores: usize,
-    processor: String,
-    /// The kernel's version, the kubelet's and the container runtime's.
-    versions: [String; 3],
-}
-
-impl Machine {
-    pub(super) fn read(world: &TestCluster, node: &ClusterNode) -> Outcome<Self> {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
-        let model = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let info = |field: &str| -> Outcome<String> {
-            let path = format!("-o=jsonpath={{.status.nodeInfo.{field}}}");
-            let read = world.kubectl(&["get", "node", node.name, &path])?;
-            Ok(read.expect_code(0)?.stdout)
-        };
-        Ok(Self {
-            date: node.must(&["date", "+%F"])?.trim().to_owned(),
-            cores: std::thread::available_parallelism()?.get(),
-            processor: model.map_or("unknown", |(_, model)| model).to_owned(),
-            versions: [
-                info("kernelVersion")?,
-                info("kubeletVersion")?,
-                info("containerRuntimeVersion")?,
-            ],
-        })
-    }
-}
 
 /// As few pods as the documentation takes figures from: fewer only try the benchmark.
 const ENOUGH: usize = 20;

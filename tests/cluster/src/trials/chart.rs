@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::serde_json::{Value, json};
 
-use super::expect;
 use super::nodes::on_node;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::node::ClusterNode;
 use crate::provision::{self, CONFIG, RELEASE, helm, label, original};
 use crate::world::TestCluster;
+use crate::{Outcome, expect};
 
 /// All that a node gets beside containerd's configuration.
 const PLACES: [&str; 6] = [

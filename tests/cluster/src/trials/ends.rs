@@ -3,11 +3,10 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::serde_json::json;
 
-use super::expect;
-use crate::Outcome;
 use crate::command;
 use crate::guests::{IDLE, IMPORTS, LOOP, NO_INTERPRETER, TRAP};
 use crate::world::{TestCluster, exit_code, python, status};
+use crate::{Outcome, expect};
 
 pub(super) fn term_ends_a_pod_long_before_its_grace(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

@@ -1,9 +1,8 @@
 //! The examples of `deployments/`, as users apply them.
 
-use super::expect;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::world::TestCluster;
+use crate::{Outcome, expect};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deployments");
 const NAMESPACE: &str = "wasm-interp-examples";

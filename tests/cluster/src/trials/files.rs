@@ -3,9 +3,8 @@
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use k8s_openapi::serde_json::{Value, from_str, json};
 
-use super::expect;
-use crate::Outcome;
 use crate::world::{TestCluster, python};
+use crate::{Outcome, expect};
 
 /// Prints what a JSON list of paths holds, as a JSON object.
 const PRINT_FILES: &str =
@@ -114,7 +113,7 @@ pub(super) fn an_empty_dir_is_shared_and_limited(world: &TestCluster) -> Outcome
 pub(super) fn a_claim_of_a_static_volume_is_kept(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(Some("baseline"))?;
     let volume = format!("{}-pv", namespace.name);
-    let node = crate::cluster::NODES[0].name;
+    let node = crate::node::NODES[0].name;
     let object = json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": volume },
         "spec": {

@@ -2,11 +2,10 @@
 
 use k8s_openapi::serde_json::json;
 
-use super::expect;
 use super::native::{shell, with_shared};
-use crate::Outcome;
 use crate::command::{self, wait_for};
 use crate::world::{PodNamespace, TestCluster, python, restarts, status};
+use crate::{Outcome, expect};
 
 pub(super) fn attach_streams_both_ways(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 use k8s_openapi::serde_json::json;
 
-use super::expect;
-use crate::Outcome;
 use crate::world::{TestCluster, python};
+use crate::{Outcome, expect};
 
 pub(super) fn a_memory_limit_is_a_memory_error(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

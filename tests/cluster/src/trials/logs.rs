@@ -2,10 +2,9 @@
 
 use k8s_openapi::serde_json::json;
 
-use super::expect;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::world::{TestCluster, python, restarts};
+use crate::{Outcome, expect};
 
 pub(super) fn both_streams_are_kept_in_order(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

@@ -2,10 +2,9 @@
 
 use k8s_openapi::serde_json::{Value, from_str};
 
-use super::expect;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::world::{PodNamespace, TestCluster};
+use crate::{Outcome, expect};
 
 pub(super) fn kubectl_top_and_the_kubelet_know_what_a_pod_uses(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

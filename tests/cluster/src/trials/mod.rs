@@ -16,8 +16,6 @@ mod run;
 mod sockets;
 mod upgrade;
 
-use std::fmt::Debug;
-
 use crate::Outcome;
 pub(crate) use crate::run::Concurrency;
 use crate::world::TestCluster;
@@ -39,14 +37,6 @@ pub(crate) enum Needs {
     Api,
     /// The nodes themselves, or names in the cluster that are no trial's own.
     Nodes,
-}
-
-/// Fails, with both, unless `got` is `wanted`.
-fn expect<T: PartialEq + Debug>(got: &T, wanted: &T) -> Outcome {
-    if got == wanted {
-        return Ok(());
-    }
-    Err(format!("expected {wanted:?}, got {got:?}").into())
 }
 
 macro_rules! trials {

@@ -2,10 +2,9 @@
 
 use k8s_openapi::serde_json::{Value, json};
 
-use super::expect;
-use crate::Outcome;
 use crate::guests::NATIVE;
 use crate::world::{TestCluster, python};
+use crate::{Outcome, expect};
 
 /// A native container that runs a script of BusyBox's shell.
 pub(super) fn shell(name: &str, script: &str) -> Value {

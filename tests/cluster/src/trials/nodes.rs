@@ -3,12 +3,10 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::serde_json::json;
 
-use super::expect;
-use crate::Outcome;
-use crate::cluster::NODES;
 use crate::command::wait_for;
-use crate::node::ClusterNode;
+use crate::node::{ClusterNode, NODES};
 use crate::world::{PodNamespace, TestCluster, is_ready, python, restarts};
+use crate::{Outcome, expect};
 
 /// Prints a growing number for ever.
 pub(super) const COUNT: &str =

@@ -3,11 +3,10 @@
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::serde_json::{Value, json};
 
-use super::expect;
-use crate::Outcome;
-use crate::cluster::PRIVATE_REGISTRY;
+use crate::addresses::PRIVATE_REGISTRY;
 use crate::registry::{self, PASSWORD, PRIVATE, USER};
 use crate::world::{PodNamespace, TestCluster, exit_code, status};
+use crate::{Outcome, expect};
 
 pub(super) fn a_private_image_is_pulled_with_its_secret(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

@@ -4,13 +4,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::serde_json::json;
 
-use super::expect;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::guests::{HELLO, PYTHON};
 use crate::images::CONFIGURED;
 use crate::settings;
 use crate::world::{TestCluster, exit_code, python, restarts, status};
+use crate::{Outcome, expect};
 
 pub(super) fn a_script_of_an_image_runs(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

@@ -6,11 +6,10 @@ use std::net::TcpStream;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::serde_json::{Value, json};
 
-use super::expect;
-use crate::Outcome;
 use crate::command::wait_for;
 use crate::guests::C_PROGRAMS;
 use crate::world::{PodNamespace, TestCluster, restarts};
+use crate::{Outcome, expect};
 
 /// A C program of the tests in a pod with annotations.
 fn program(

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::serde_json::json;
 
-use super::expect;
 use super::nodes::{COUNT, counts_on, on_node};
-use crate::Outcome;
 use crate::cluster::Cluster;
 use crate::command::wait_for;
 use crate::images;
 use crate::node::ClusterNode;
 use crate::provision;
 use crate::world::{PodNamespace, TestCluster, python, restarts, status};
+use crate::{Outcome, expect};
 
 /// Leads to the shim of the release that a node was given last.
 const LINK: &str = "/usr/local/bin/containerd-shim-wasm-interp-v1";

@@ -3,10 +3,9 @@
 use std::fs;
 use std::io;
 
-use wasm_interp_test_support::Outcome;
 use wasm_interp_test_support::command::wait_for;
+use wasm_interp_test_support::{Outcome, expect_equal};
 
-use super::expect_equal;
 use crate::world::TestNode;
 
 /// A drop-in of containerd's unit that decides whether it starts, and the file that says that it was asked.

@@ -1,8 +1,7 @@
 //! `install`, `status`, `verify` and `uninstall` on a node that can be served.
 
-use wasm_interp_test_support::Outcome;
+use wasm_interp_test_support::{Outcome, expect_equal};
 
-use super::expect_equal;
 use crate::world::{Containerd, TestNode};
 
 pub(super) fn install_configures_and_restarts_containerd_once(node: &TestNode) -> Outcome {

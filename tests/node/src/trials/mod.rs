@@ -5,8 +5,6 @@ mod install;
 mod prewarm;
 mod upgrade;
 
-use std::fmt::Debug;
-
 use wasm_interp_test_support::Outcome;
 
 use crate::world::TestNode;
@@ -36,11 +34,3 @@ pub(crate) const ALL: &[NodeTrial] = trials![
     failures::a_config_that_does_not_start_is_rolled_back_without_a_client,
     failures::systemd_finishes_a_job_that_was_killed,
 ];
-
-/// Fails unless both are equal.
-fn expect_equal<T: PartialEq + Debug + ?Sized>(what: &str, got: &T, expected: &T) -> Outcome {
-    if got == expected {
-        return Ok(());
-    }
-    Err(format!("{what}: expected {expected:?}, got {got:?}").into())
-}

@@ -5,9 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::Value;
 use wasm_interp_test_support::image::Image;
-use wasm_interp_test_support::{Outcome, registry};
+use wasm_interp_test_support::{Outcome, expect_equal, registry};
 
-use super::expect_equal;
 use crate::world::TestNode;
 
 /// An image that containerd has.

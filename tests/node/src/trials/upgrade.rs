@@ -3,10 +3,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
-use wasm_interp_test_support::Outcome;
 use wasm_interp_test_support::command::wait_for;
+use wasm_interp_test_support::{Outcome, expect_equal};
 
-use super::expect_equal;
 use super::prewarm::ENDLESS;
 use crate::world::{RELEASE, TestNode};
 
