@@ -192,17 +192,15 @@ fn sockaddr(address: &str) -> String {
     let address: SocketAddr = address.parse().expect("an address");
     let port = address.port().to_be_bytes();
     match address.ip() {
-        IpAddr::V4(ip) => hex(&[&[2, 0], &port[..], &ip.octets(), &[0; 8]].concat()),
-        IpAddr::V6(ip) => hex(&[&[10, 0], &port[..], &[0; 4], &ip.octets(), &[0; 4]].concat()),
+        IpAddr::V4(ip) => hex::encode([&[2, 0], &port[..], &ip.octets(), &[0; 8]].concat()),
+        IpAddr::V6(ip) => {
+            hex::encode([&[10, 0], &port[..], &[0; 4], &ip.octets(), &[0; 4]].concat())
+        }
     }
 }
 
 fn unix(path: &str) -> String {
-    hex(&[&[1, 0], path.as_bytes(), &[0]].concat())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode([&[1, 0], path.as_bytes(), &[0]].concat())
 }
 
 /// Makes a socket in `directory`, whose path may be longer than a socket's.
@@ -281,7 +279,7 @@ pub(super) fn no_address_beyond_the_rules_is_reached(world: &World) -> Outcome {
         // An abstract name, and one that the kernel would choose.
         format!("c{}", unix("\0name")),
         format!("l{}", unix("\0name")),
-        format!("l{}", hex(&[1, 0])),
+        format!("l{}", hex::encode([1, 0])),
     ];
     let all: Vec<&str> = granted.iter().chain(&refused).map(String::as_str).collect();
     beside_a_neighbour(world, || {
