@@ -135,6 +135,7 @@ static void pairs(void) {
 }
 
 int main(int argc, char **argv) {
+    close_inherited();
     setvbuf(stdout, NULL, _IOLBF, 0);
     MUST(chdir(argc > 1 ? argv[1] : "/tmp"));
     copies();

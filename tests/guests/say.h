@@ -5,9 +5,11 @@
 #define SAY_H
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 // Prints a line of a name and a formatted value.
 #define SAY(name, ...) (printf("%s: ", name), printf(__VA_ARGS__), putchar('\n'))
@@ -65,5 +67,19 @@ static inline const char *error_name(int error) {
             exit(1);                                                   \
         }                                                              \
     } while (0)
+
+// Waits until a descriptor is ready for this. What was sent over loopback arrives a moment later on a busy machine, so
+// a question that does not wait has one answer only behind this.
+static inline void await(int fd, short events) {
+    struct pollfd waits = {.fd = fd, .events = events};
+    MUST(poll(&waits, 1, -1));
+}
+
+// Closes what a native program has inherited from whatever runs the test: a guest has these numbers free.
+static inline void close_inherited(void) {
+#ifndef __wasm__
+    for (int fd = 3; fd < 256; fd++) close(fd);
+#endif
+}
 
 #endif

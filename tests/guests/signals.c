@@ -3,6 +3,7 @@
 #include "say.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -74,7 +75,8 @@ static void handlers(void) {
     TRY(sigaction(SIGSTOP, &action, NULL));
     TRY(sigaction(0, &action, NULL));
     TRY(kill(getpid(), 0));
-    TRY(kill(99999, 0));
+    // A number that no process has, whatever else runs.
+    TRY(kill(INT_MAX, 0));
     SAY("signal", "%s", signal(SIGUSR1, count) == SIG_DFL ? "was default" : "?");
     SAY("signal", "%s", signal(SIGUSR1, SIG_IGN) == count ? "was ours" : "?");
     SAY("signal", "%s", signal(SIGUSR1, SIG_DFL) == SIG_IGN ? "was ignored" : "?");
@@ -170,7 +172,7 @@ static void waiting(void) {
     SAY("repeated", "%s", "often");
     SAY("alarm", "%u", alarm(100));
     unsigned left = alarm(0);
-    SAY("alarm left", "%s", left == 100 || left == 99 ? "99 or 100" : "?");
+    SAY("alarm left", "%s", left > 50 && left <= 100 ? "most of it" : "?");
     SAY("alarm", "%u", alarm(0));
     struct itimerval timer;
     MUST(getitimer(ITIMER_REAL, &timer));
@@ -203,9 +205,9 @@ static void interrupted(int flags) {
     TRY(poll(&wanted, 1, 60000));
     struct timespec hour = {3600, 0}, left = {0, 0};
     TRY(nanosleep(&hour, &left));
-    SAY("nanosleep", "%s: %d", how, left.tv_sec == 3599);
+    SAY("nanosleep", "%s: %d", how, left.tv_sec > 3000 && left.tv_sec < 3600);
     unsigned rest = sleep(3600);
-    SAY("sleep", "%s: %s", how, rest == 3600 || rest == 3599 ? "an hour left" : "?");
+    SAY("sleep", "%s: %s", how, rest > 3000 && rest <= 3600 ? "an hour left" : "?");
     unlink("fifo");
     unlink("quiet");
 
@@ -281,8 +283,13 @@ int main(int count_of_words, char **words) {
     if (!strcmp(verb, "graceful")) {
         // TERM ends a wait, and the program says goodbye.
         handle(SIGTERM, count, 0);
+        sigset_t set, old;
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        // One that comes before the wait ends it too.
+        MUST(sigprocmask(SIG_BLOCK, &set, &old));
         ready();
-        while (!counts[SIGTERM]) pause();
+        while (!counts[SIGTERM]) sigsuspend(&old);
         puts("goodbye");
         return 7;
     }

@@ -88,7 +88,7 @@ static void talk(int one, int other) {
     CALL("recv, peeking", recv(other, bytes, sizeof bytes, MSG_PEEK));
     CALL("recv of a part", recv(other, bytes, 2, 0));
     struct pollfd waits = {.fd = other, .events = POLLIN | POLLOUT};
-    CALL("poll", poll(&waits, 1, 0), "%#x", waits.revents);
+    CALL("poll", poll(&waits, 1, -1), "%#x", waits.revents);
     CALL("recv of the rest", recv(other, bytes, sizeof bytes, MSG_DONTWAIT), "%.3s", bytes);
     TRY(recv(other, bytes, sizeof bytes, MSG_DONTWAIT));
     struct iovec parts[2] = {{.iov_base = "one", .iov_len = 3}, {.iov_base = "+two", .iov_len = 4}};
@@ -107,6 +107,9 @@ static void talk(int one, int other) {
     SAY("SO_RCVTIMEO", "%d.%06d %d", (int)kept.tv_sec, (int)kept.tv_usec, size == sizeof kept);
     CALL("recv in vain", recv(one, bytes, 1, 0));
     CALL("read in vain", read(one, bytes, 1));
+    // From here on it waits for as long as it takes.
+    soon = (struct timeval){0};
+    TRY(setsockopt(one, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
 
     fd_set reads, writes;
     FD_ZERO(&reads);
@@ -116,6 +119,7 @@ static void talk(int one, int other) {
     FD_SET(other, &writes);
     struct timeval at_once = {0};
     MUST(send(one, "again", 5, 0));
+    await(other, POLLIN);
     int above = (one > other ? one : other) + 1;
     CALL("select", select(above, &reads, &writes, NULL, &at_once), "%d %d %d", FD_ISSET(one, &reads),
          FD_ISSET(other, &reads), FD_ISSET(other, &writes));
@@ -127,7 +131,7 @@ static void talk(int one, int other) {
     CALL("send the other way", send(other, "x", 1, 0));
     CALL("recv", recv(one, bytes, 1, 0));
     waits = (struct pollfd){.fd = other, .events = POLLIN | POLLRDHUP};
-    CALL("poll", poll(&waits, 1, 0), "%#x", waits.revents);
+    CALL("poll", poll(&waits, 1, -1), "%#x", waits.revents);
 }
 
 static void streams(int family) {
@@ -353,6 +357,7 @@ static void errors(void) {
 }
 
 int main(int argc, char **argv) {
+    close_inherited();
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *folder = argc > 1 ? argv[1] : "/tmp";
     MUST(chdir(folder));

@@ -52,9 +52,14 @@ int main(int count, char **words) {
     if (count > 1 && !strcmp(words[1], "resize")) {
         struct sigaction action = {.sa_handler = resize};
         MUST(sigaction(SIGWINCH, &action, NULL));
+        sigset_t set, old;
+        sigemptyset(&set);
+        sigaddset(&set, SIGWINCH);
+        // One that comes before the wait ends it too.
+        MUST(sigprocmask(SIG_BLOCK, &set, &old));
         SAY("ready", "%s", "for a size");
         fflush(stdout);
-        while (!resized) pause();
+        while (!resized) sigsuspend(&old);
         size();
     }
     return 0;

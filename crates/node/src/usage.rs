@@ -242,6 +242,8 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command, Stdio};
 
+    use wasm_interp_test_support::executables;
+
     use super::*;
 
     #[test]
@@ -345,7 +347,7 @@ mod tests {
         let folder = base.path().join("1");
         fs::create_dir(&folder).unwrap();
         for name in EXECUTABLES {
-            fs::copy("/bin/sh", folder.join(name)).unwrap();
+            executables::copy(Path::new("/bin/sh"), &folder.join(name));
         }
         let mut compile = shell(&folder, "publish");
         let mut other = shell(&folder, "run");

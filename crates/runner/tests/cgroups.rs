@@ -9,7 +9,6 @@ mod support;
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -22,6 +21,7 @@ use support::{
     cgroups::{cgroup_file, cgroups_named},
 };
 use tempfile::TempDir;
+use wasm_interp_test_support::executables;
 
 /// A cgroup of a hierarchy that no runtime manages, as containerd's is in `/system.slice/containerd.service` of
 /// `name=systemd`: a process is in it, and whatever a runner makes that is started from there.
@@ -58,8 +58,7 @@ impl Unit {
             process,
             directory,
         };
-        fs::write(unit.runner(), script).expect("write the runner");
-        fs::set_permissions(unit.runner(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        executables::write(&unit.runner(), &script);
         Some(unit)
     }
 

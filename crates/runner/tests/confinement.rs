@@ -1070,7 +1070,8 @@ fn watch(listener: &UnixListener, openat2: Openat2) -> BTreeSet<i64> {
         } else {
             ScmpNotifResp::new_continue(request.id, flags)
         };
-        answer.respond(notifications.as_raw_fd()).expect("answer");
+        // A signal may have ended the call meanwhile (ENOENT); it is then made again, and asked about again.
+        let _ = answer.respond(notifications.as_raw_fd());
     }
 }
 

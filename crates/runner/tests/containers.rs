@@ -17,7 +17,6 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -871,5 +870,7 @@ fn act_as_the_caller() {
         container.id,
         container.state().display()
     );
-    std::thread::sleep(Duration::from_secs(60));
+    loop {
+        std::thread::park();
+    }
 }

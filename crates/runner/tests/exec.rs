@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt, chown},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -23,6 +23,7 @@ use nix::{
 use serde_json::{Value, json};
 use support::{TestContainer, status, wait, wait_until};
 use wasm_interp_runner_client::{RunnerError, Workload};
+use wasm_interp_test_support::executables;
 
 /// A program that runs until it is killed.
 const SLEEP: [&str; 3] = ["busybox", "sleep", "1000"];
@@ -361,11 +362,11 @@ fn native_exec_beside_a_guest_cannot_mount() {
         json!({ "bounding": all, "effective": all, "permitted": all });
     let host = TestContainer::native(&SLEEP);
     for name in ["busybox", "sh"] {
-        fs::copy(
-            host.root().join("bin").join(name),
-            container.root().join("bin").join(name),
-        )
-        .expect("copy");
+        let program = Path::new("bin").join(name);
+        executables::copy(
+            &host.root().join(&program),
+            &container.root().join(&program),
+        );
     }
     let running = ExecTest::start(container);
     let process = running.container.process_of(&SLEEP);

@@ -207,11 +207,45 @@ fn user_namespace_without_mappings_fails_the_create_and_the_error_says_why() {
 /// Guards critest's case: libcontainer looked its own number up among the host's processes.
 #[test]
 fn cgroup_is_mounted_in_a_shared_pid_namespace_for_any_pid() {
-    let free =
-        |number: &i32| !(*number..number + 4).any(|n| Path::new(&format!("/proc/{n}")).exists());
-    let number = (20_000..30_000)
+    // The host gives its numbers in order and may come to this one meanwhile: then another one is tried.
+    let of_the_host_alone = (0..10).find_map(|_| {
+        let number = far_pid();
+        let output = output_with_cgroups_as(number);
+        let (own, hierarchies) = output.trim().split_once('\n').expect("two lines");
+        assert!(
+            hierarchies.parse::<u32>().expect("a number") > 0,
+            "{output}"
+        );
+        (!Path::new(&format!("/proc/{own}")).exists()).then_some(())
+    });
+    assert!(
+        of_the_host_alone.is_some(),
+        "each was a number of the host too"
+    );
+}
+
+/// A number that no process of the host has, nor gets soon: half way round from the last that it gave.
+fn far_pid() -> i32 {
+    let number = |path: &str| -> i32 {
+        let text = fs::read_to_string(path).expect(path);
+        text.trim().parse().expect("a number")
+    };
+    let most = number("/proc/sys/kernel/pid_max");
+    let start = (number("/proc/sys/kernel/ns_last_pid") + most / 2) % most;
+    // Below 300 the kernel gives none a second time.
+    let free = |number: &i32| {
+        (301..most - 4).contains(number)
+            && !(*number..number + 4).any(|n| Path::new(&format!("/proc/{n}")).exists())
+    };
+    (start..most)
+        .chain(301..start)
         .find(free)
-        .expect("numbers that the host does not use");
+        .expect("numbers that the host does not use")
+}
+
+/// The number of a container's process in a pid namespace that gives it this one or a little more, and how many
+/// hierarchies of cgroups it sees.
+fn output_with_cgroups_as(number: i32) -> String {
     let mut first = shell(&format!(
         "echo {} >/proc/sys/kernel/ns_last_pid && echo ready; while :; do :; done",
         number - 1
@@ -232,16 +266,7 @@ fn cgroup_is_mounted_in_a_shared_pid_namespace_for_any_pid() {
     second.create().expect("create");
     second.start().expect("start");
     assert_eq!(second.wait(), 0, "{}", second.output());
-    let output = second.output();
-    let (own, hierarchies) = output.trim().split_once('\n').expect("two lines");
-    assert!(
-        !Path::new(&format!("/proc/{own}")).exists(),
-        "{own} is a number of the host too"
-    );
-    assert!(
-        hierarchies.parse::<u32>().expect("a number") > 0,
-        "{output}"
-    );
+    second.output()
 }
 
 #[test]

@@ -31,6 +31,7 @@ use nix::{
 };
 use rustix::fs::{FlockOperation, flock};
 use support::{TestContainer, TestTerminal, wait_until};
+use wasm_interp_test_support::lines::assert_same;
 
 /// A module that handles signals by the interface itself, without a C library. It says `ready` once it
 /// catches USR1 and TERM. `body` goes on from there, after `declarations`.
@@ -192,7 +193,7 @@ fn signal_right_before_a_blocking_call_is_not_lost() {
         let mut random = 0x2545_f491_4f6c_dd1d_u64;
         for done in 0..tries {
             let mut fds = [PollFd::new(acks.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, PollTimeout::from(30_000_u16)).expect("poll");
+            let ready = poll(&mut fds, PollTimeout::from(60_000_u16)).expect("poll");
             assert_eq!(ready, 1, "{way}: a signal was lost after {done} tries");
             acks.read_exact(&mut [0]).expect("an acknowledgement");
             random ^= random << 13;
@@ -405,13 +406,6 @@ fn c_program(code: &[u8], arguments: &[&str]) -> TestContainer {
     container
 }
 
-fn assert_same(guest: &str, native: &str) {
-    for (guest, native) in guest.lines().zip(native.lines()) {
-        assert_eq!(guest, native, "guest left, native right");
-    }
-    assert_eq!(guest.lines().count(), native.lines().count(), "{guest}");
-}
-
 #[test]
 fn c_program_handles_signals_as_a_native_one() {
     let programs = programs();
@@ -426,7 +420,8 @@ fn c_program_handles_signals_as_a_native_one() {
     assert!(native.status.success(), "{native:?}");
     let (code, output) = c_program(&compiled(&programs, "signals"), &["/data"]).run();
     assert_eq!(code, 0, "{output}");
-    assert_same(&output, &String::from_utf8(native.stdout).expect("text"));
+    let native = String::from_utf8(native.stdout).expect("text");
+    assert_same("signals", &output, &native);
 }
 
 #[test]
@@ -509,7 +504,7 @@ fn c_program_on_a_terminal_behaves_as_a_native_one() {
     guest.wait_for_output("for a key");
     terminal.type_keys("k");
     assert_eq!(guest.wait(), 0, "{}", guest.output());
-    assert_same(&guest.output(), &printed());
+    assert_same("terminal", &guest.output(), &printed());
     assert!(printed().contains("size: 24 80"), "{}", printed());
     assert!(printed().contains("key: k"), "{}", printed());
 
@@ -520,7 +515,8 @@ fn c_program_on_a_terminal_behaves_as_a_native_one() {
         .expect("run");
     let (code, output) = c_program(&code, &[]).run();
     assert_eq!(code, 0, "{output}");
-    assert_same(&output, &String::from_utf8(native.stdout).expect("text"));
+    let native = String::from_utf8(native.stdout).expect("text");
+    assert_same("terminal, without one", &output, &native);
 }
 
 #[test]

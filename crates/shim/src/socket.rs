@@ -113,6 +113,10 @@ impl Address {
     ///
     /// Not to be called from a runtime of Tokio.
     pub(crate) fn is_served(&self) -> bool {
+        self.is_served_within(RESPONSE_TIMEOUT)
+    }
+
+    fn is_served_within(&self, timeout: Duration) -> bool {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -120,7 +124,7 @@ impl Address {
             // It cannot ask. A living server's containers must not be removed.
             return true;
         };
-        let response = async { tokio::time::timeout(RESPONSE_TIMEOUT, self.ask()).await };
+        let response = async { tokio::time::timeout(timeout, self.ask()).await };
         match runtime.block_on(response) {
             Ok(response) => matches!(response, Ok(()) | Err(ttrpc::Error::RpcStatus(_))),
             Err(_elapsed) => true,
@@ -246,7 +250,7 @@ mod tests {
             let connection = listener.accept().expect("the probe connects");
             drop((listener, connection));
         });
-        assert!(!address.is_served());
+        assert!(!address.is_served_within(Duration::from_secs(120)));
         dying.join().expect("join");
     }
 }

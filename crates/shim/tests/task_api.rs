@@ -18,7 +18,7 @@ use containerd_shim_protos::ttrpc::Code;
 
 use harness::{
     Api, Containerd, KILL, StartForm, TERM, TestCgroup, TestDir, V2, V3, ended, eventually,
-    open_stdin, read_to_end, running,
+    open_files, open_stdin, read_to_end, running,
 };
 
 /// Runs until TERM, and exits with 143 then.
@@ -660,8 +660,12 @@ async fn stdio_goes_through_containerds_fifos_and_close_io_ends_stdin() {
         .await
         .expect("create");
     api.start("a").await.expect("start");
-    // After the time in which the end of an early client closes stdin.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    // The end of an early client would close stdin.
+    let shim = api.connect_pids("a").await.shim_pid;
+    eventually("the shim watches stdin no more", || {
+        open_files(shim, "anon_inode:inotify") == 0
+    })
+    .await;
     let mut client = open_stdin(&stdin);
     client.write_all(b"hello\n").expect("write");
     drop(client);
@@ -802,11 +806,8 @@ async fn cancelled_create_is_undone() {
     let bundle = dir.bundle("a", None, IDLE);
     fs::write(bundle.join("slow"), "").expect("write");
     let address = dir.address("a");
-    let shim = Api::connect(&address, V3)
-        .await
-        .connect_pids("a")
-        .await
-        .shim_pid;
+    let api = Api::connect(&address, V3).await;
+    let shim = api.connect_pids("a").await.shim_pid;
     // Its only handle moves into the task, so the abort closes its connection.
     let client = Api::connect(&address, V3).await;
     let create = {
@@ -814,13 +815,18 @@ async fn cancelled_create_is_undone() {
         tokio::spawn(async move { client.create(&bundle, "a").await })
     };
     eventually("the runner is called", || dir.calls("a") == ["create"]).await;
+    let connected = open_files(shim, "socket:");
     create.abort();
     drop(create.await);
+    eventually("the shim has lost its client", || {
+        open_files(shim, "socket:") < connected
+    })
+    .await;
+    fs::remove_file(bundle.join("slow")).expect("remove");
     eventually("the create is undone", || {
         dir.calls("a").contains(&"delete".to_owned())
     })
     .await;
-    let api = Api::connect(&address, V3).await;
     eventually("its files are removed", || !bundle.join("runner").exists()).await;
     let (code, _) = api.state("a").await.expect_err("there is no such task");
     assert_eq!(code, Code::NOT_FOUND);

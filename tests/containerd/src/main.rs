@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use wasm_interp_test_support::signals::clean_up_on_signal;
-use wasm_interp_test_support::{Outcome, command, guests, hostile, image, leftovers, run};
+use wasm_interp_test_support::{Outcome, command, guests, hostile, image, leftovers, lines, run};
 
 use crate::leftovers::Leftovers;
 use crate::settings::Settings;

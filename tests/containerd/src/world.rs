@@ -148,6 +148,16 @@ impl World {
         .into())
     }
 
+    /// Waits until `find` finds something in the log of containerd and its shims: containerd copies the lines of a shim
+    /// some time after the shim has written them.
+    pub(crate) fn wait_for_log<T>(
+        &self,
+        what: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Outcome<T> {
+        wait_for(what, || Ok(find(&self.daemon.log())))
+    }
+
     /// Prints the end of the log, to explain a failure.
     pub(crate) fn print_log(&self) {
         let log = self.daemon.log();

@@ -55,7 +55,7 @@ impl Leftovers {
     /// What is there that was not, in words. What is only slow to go is waited for.
     pub fn what_is_new(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..600 {
             left = self.look();
             if left.is_empty() {
                 break;

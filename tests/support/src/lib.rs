@@ -1,14 +1,17 @@
 //! What the tests on real containerds (`tests/containerd`), nodes (`tests/node`) and clusters (`tests/cluster`)
 //! share: commands with a time limit, images and the guests in them, nodes, and the search for what a run leaves
-//! behind. Knows nothing of Kubernetes, and of a containerd only that its clients pull images.
+//! behind. Knows nothing of Kubernetes, and of a containerd only that its clients pull images. Crates' own tests use
+//! [`executables`] and [`lines`].
 #![forbid(unsafe_code)]
 
 pub mod boot;
 pub mod command;
+pub mod executables;
 pub mod guests;
 pub mod hostile;
 pub mod image;
 pub mod leftovers;
+pub mod lines;
 pub mod registry;
 pub mod run;
 pub mod signals;

@@ -36,6 +36,7 @@ use wasm_interp_runner_client::{
     Creation, Execution, InitRef, InitRuns, Lifetime, Runner, RunnerError, SessionKeyring,
     SharedCeiling, Workload,
 };
+use wasm_interp_test_support::executables;
 use wasm_interp_workload::{
     FoundBy, Grant, GrantKind, GuestLimits, Interpreter, MountAccess, NativePlan, Network,
     PLAN_VERSION, Plan, exec_spec,
@@ -51,7 +52,8 @@ pub(crate) use self::{
     terminal::TestTerminal,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far more than anything takes on a busy machine: what has not happened by then never does.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whether a container is removed if the test process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +150,7 @@ impl TestContainer {
         let bin = container.root().join("bin");
         fs::create_dir(&bin).expect("make bin");
         for name in ["busybox", "sh"] {
-            fs::copy(busybox(), bin.join(name)).expect("copy busybox");
+            executables::copy(&busybox(), &bin.join(name));
         }
         for sub in ["proc", "sys"] {
             fs::create_dir(container.root().join(sub)).expect("make the root filesystem");
@@ -186,7 +188,8 @@ impl TestContainer {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
         let id = format!(
-            "runner-test-{}-{}",
+            // All of one length: containers are found by their ids, of which none may be the beginning of another.
+            "runner-test-{}-{:05}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );

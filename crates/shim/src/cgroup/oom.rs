@@ -212,9 +212,21 @@ mod tests {
     #[tokio::test]
     async fn number_of_kills_is_read_again_on_v1() {
         let events = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("eventfd");
-        let mut checks = MemoryShortages::V1(events).checks();
-        for _ in 0..3 {
-            assert!(checks.next().await);
+        let checks = MemoryShortages::V1(events).checks();
+        assert!(
+            matches!(checks, KillChecks::UntilKilled { first: true, .. }),
+            "{checks:?}"
+        );
+        // Until its time is over, and once in any case.
+        let now = Instant::now();
+        for (end, expected) in [
+            (now + Duration::from_secs(3600), [true, true, true]),
+            (now, [true, false, false]),
+        ] {
+            let mut checks = KillChecks::UntilKilled { first: true, end };
+            for expected in expected {
+                assert_eq!(checks.next().await, expected);
+            }
         }
     }
 }

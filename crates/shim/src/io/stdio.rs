@@ -427,7 +427,7 @@ mod tests {
         client(File::options().write(true), &path)
             .write_all(b"x")
             .expect("write");
-        tokio::time::timeout(Duration::from_secs(5), early_close)
+        tokio::time::timeout(Duration::from_secs(120), early_close)
             .await
             .expect("the client has closed its end");
         let mut text = String::new();

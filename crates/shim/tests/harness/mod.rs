@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,7 @@ use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::{Client, Events, create_events};
 use containerd_shim_protos::ttrpc::r#async::{Server, TtrpcContext};
 use containerd_shim_protos::ttrpc::{self, Code};
+use wasm_interp_test_support::executables;
 
 pub(crate) const V2: &str = "containerd.task.v2.Task";
 pub(crate) const V3: &str = "containerd.task.v3.Task";
@@ -51,11 +52,10 @@ impl TestDir {
         let shim = bin.join("containerd-shim-wasm-interp-v1");
         // A hard link, if the file system allows it, because a debug build is large.
         if fs::hard_link(built, &shim).is_err() {
-            fs::copy(built, &shim).expect("copy the shim");
+            executables::copy(Path::new(built), &shim);
         }
         let runner = bin.join("wasm-interp-runner");
-        fs::write(&runner, include_str!("runner.sh")).expect("write");
-        fs::set_permissions(&runner, fs::Permissions::from_mode(0o755)).expect("chmod");
+        executables::write(&runner, include_str!("runner.sh"));
         Self {
             dir,
             sockets: Mutex::default(),
@@ -255,9 +255,7 @@ impl TestCgroup {
         } else {
             Path::new("/sys/fs/cgroup")
         };
-        let path = root.join(format!("shim-test-{}-{name}", std::process::id()));
-        fs::create_dir(&path).expect("create a cgroup");
-        Self(path)
+        Self::make(root, name)
     }
 
     /// One with a limit of memory.
@@ -268,11 +266,17 @@ impl TestCgroup {
         } else {
             (Path::new("/sys/fs/cgroup"), "memory.max")
         };
-        let path = root.join(format!("shim-test-{}-{mib}", std::process::id()));
-        fs::create_dir(&path).expect("create a cgroup");
-        let cgroup = Self(path);
+        let cgroup = Self::make(root, &mib.to_string());
         fs::write(cgroup.0.join(limit), (mib << 20).to_string()).expect("limit it");
         cgroup
+    }
+
+    fn make(root: &Path, name: &str) -> Self {
+        let path = root.join(format!("shim-test-{}-{name}", std::process::id()));
+        // Perhaps left by a killed process of the same number.
+        let _ = fs::remove_dir(&path);
+        fs::create_dir(&path).expect("create a cgroup");
+        Self(path)
     }
 
     /// Makes the fake runner put the container of that bundle into it.
@@ -528,6 +532,15 @@ impl Api {
         self.delete(id).await.expect("delete");
         self.shutdown(id).await;
     }
+}
+
+/// How many of the process's open files are of that kind, as the links of `/proc/PID/fd` begin.
+pub(crate) fn open_files(pid: u32, kind: &str) -> usize {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("open files");
+    files
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with(kind))
+        .count()
 }
 
 /// Waits until the server has ended and removed its socket.

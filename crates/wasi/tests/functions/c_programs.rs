@@ -11,6 +11,7 @@ use std::{
 };
 
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
+use wasm_interp_test_support::lines::assert_same;
 use wasm_interp_wasi::{
     Guest, GuestSettings, LateMounts, abi::types::Fd, add_to_linker, descriptors::Description,
     paths,
@@ -162,21 +163,14 @@ fn same_with(
             sender.send(text).expect("the test waits");
         });
     }
-    let lines = |text: &String| -> Vec<String> {
-        text.lines()
+    let compared = |text: String| -> String {
+        let lines = text.split_inclusive('\n');
+        lines
             .filter(|line| different.is_empty() || !line.starts_with(different))
-            .map(str::to_owned)
             .collect()
     };
-    let printed: Vec<Vec<String>> = printed.try_iter().map(|text| lines(&text)).collect();
-    let [native, guest] = &printed[..] else {
-        panic!("two runs: {printed:?}");
-    };
-    assert!(!native.is_empty());
-    for (native, guest) in native.iter().zip(guest) {
-        assert_eq!(guest, native, "{name}: guest left, native right");
-    }
-    assert_eq!(guest.len(), native.len());
+    let [native, guest] = [(); 2].map(|()| compared(printed.try_recv().expect("two runs")));
+    assert_same(name, &guest, &native);
 }
 
 #[test]

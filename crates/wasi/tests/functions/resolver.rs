@@ -29,6 +29,8 @@ const AF_INET6: u64 = 10;
 const STREAM: u64 = 1;
 const ADDRCONFIG: u64 = 1;
 const NUMERICHOST: u64 = 2;
+/// How long records are valid, in seconds: longer than any test.
+const TTL: u32 = 3600;
 
 /// What a nameserver says of a name.
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ fn records(name: &Name<'static>, kind: QTYPE, addresses: &[&str]) -> Vec<Resourc
                 }),
                 _ => return None,
             };
-            Some(ResourceRecord::new(name.clone(), CLASS::IN, 1, data))
+            Some(ResourceRecord::new(name.clone(), CLASS::IN, TTL, data))
         })
         .collect()
 }
@@ -89,12 +91,12 @@ fn replies(zone: &Zone, message: &[u8], by_tcp: bool) -> (String, Vec<Vec<u8>>) 
         Say::Alias(to, addresses) => {
             let to = Name::new(to).expect("a name");
             let alias = RData::CNAME(CNAME(to.clone()));
-            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, 1, alias)];
+            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, TTL, alias)];
             reply.answers.extend(records(&to, kind, addresses));
         }
         Say::Pointer(to) => {
             let data = RData::PTR(PTR(Name::new(to).expect("a name")));
-            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, 1, data)];
+            reply.answers = vec![ResourceRecord::new(name.clone(), CLASS::IN, TTL, data)];
         }
         Say::Code(code) => *reply.rcode_mut() = code,
         Say::Truncated(addresses) if by_tcp => reply.answers = records(&name, kind, addresses),
@@ -260,7 +262,7 @@ impl Caller {
 }
 
 const CONFIG: &str = "search ns.example example\nnameserver 10.0.0.53\n\
-                      options ndots:2 timeout:1 attempts:1\n";
+                      options ndots:2 timeout:30 attempts:1\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n10.9.9.9 self.pod self\n";
 
 /// Runs `test` with a guest whose files name the nameserver 10.0.0.53.
@@ -368,7 +370,8 @@ fn reply_that_is_too_long_for_udp_comes_by_tcp() {
 
 #[test]
 fn next_nameserver_is_asked_where_one_fails_or_says_nothing() {
-    const TWO: &str = "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions timeout:1 attempts:1\n";
+    // Each attempt gives the first nameserver a second; on a busy machine the second one may need another.
+    const TWO: &str = "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions timeout:1 attempts:5\n";
     with_names(network("", "dns"), TWO, |guest| {
         // Nothing listens at the first: the kernel says so at once.
         let second =
@@ -399,7 +402,8 @@ fn next_nameserver_is_asked_where_one_fails_or_says_nothing() {
 
 #[test]
 fn turns_are_taken_where_the_file_says_so() {
-    const TWO: &str = "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions rotate no-aaaa\n";
+    const TWO: &str =
+        "nameserver 10.0.0.53\nnameserver 10.0.0.54\noptions rotate no-aaaa timeout:30\n";
     with_names(network("", "dns"), TWO, |guest| {
         let servers = ["10.0.0.53", "10.0.0.54"].map(|at| Nameserver::start(at, &[]));
         for name in ["a.example.", "b.example.", "c.example."] {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::AtFlags;
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_wasi::{
     LateMounts,
@@ -66,7 +67,13 @@ pub(crate) fn own_network(addresses: &[&str]) {
     };
     ip(&["link", "set", "lo", "up"]);
     for address in addresses {
-        ip(&["address", "add", address, "dev", "lo"]);
+        // Without a moment in which the kernel looks for duplicates and the address cannot be used.
+        let now: &[&str] = if address.contains(':') {
+            &["nodad"]
+        } else {
+            &[]
+        };
+        ip(&[&["address", "add", address, "dev", "lo"], now].concat());
     }
 }
 
@@ -399,6 +406,9 @@ fn descriptors_that_do_not_block_say_eagain() {
         assert_eq!(guest.accept(listener, 0).err(), Some(Errno::Again));
         let client = guest.socket(AF_INET, STREAM, 0).expect("a socket");
         guest.connect(client, "127.0.0.1:8080").expect("connect");
+        // The last packet of the handshake arrives after the client has its connection.
+        let number = i32::try_from(listener).expect("small");
+        assert_eq!(guest.poll(&[(number, 1)], -1), Ok((1, vec![1])));
         let (connection, _) = guest.accept(listener, NONBLOCK).expect("accept");
         assert_eq!(guest.receive(connection, 8, 0).err(), Some(Errno::Again));
         assert_eq!(guest.read(connection, 8).err(), Some(Errno::Again));
@@ -737,12 +747,17 @@ fn link_that_replaces_a_socket_leads_nowhere() {
 
 #[test]
 fn descriptors_are_passed_neither_way() {
-    with_network(network("unix:/run/*", ""), |guest| {
+    in_tree(|tree| {
+        let descriptors = fs::File::open("/proc/self/fd").expect("/proc/self/fd");
+        enter(tree);
+        fs::create_dir("/run").expect("/run");
+        let granted = network("unix:/run/*", "");
+        let mut guest = Caller::with_network(LateMounts::Impossible, granted, None);
         let listener = guest.listener(AF_UNIX, "/run/a");
         let client = UnixStream::connect("/run/a").expect("connect");
         let (connection, _) = guest.accept(listener, 0).expect("accept");
-        let before = open_files();
-        let passed: OwnedFd = fs::File::open("/dev/null").expect("/dev/null").into();
+        let passed: OwnedFd = fs::File::create("/passed").expect("a file").into();
+        assert_eq!(numbers_of(&descriptors, "/passed"), 1);
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
         let fds = [passed.as_fd()];
@@ -752,19 +767,20 @@ fn descriptors_are_passed_neither_way() {
         drop(passed);
         let (data, flags, _) = guest.receive(connection, 8, 0).expect("receive");
         assert_eq!((&data[..], flags), (&b"x"[..], 8), "MSG_CTRUNC");
-        assert_eq!(open_files(), before);
+        assert_eq!(numbers_of(&descriptors, "/passed"), 0);
     });
 }
 
-/// The descriptors of this process that its threads do not open or close meanwhile: none is `/dev/null`
-/// but those that this test has.
-fn open_files() -> usize {
-    let null = rustix::fs::stat("/dev/null").expect("/dev/null");
-    (3..256)
-        .filter(|number| {
-            // A number that is not open has no status.
-            nix::sys::stat::stat(format!("/dev/fd/{number}").as_str())
-                .is_ok_and(|stat| stat.st_rdev == null.st_rdev)
+/// How many descriptors of this process are of that file, by its open `/proc/self/fd`.
+fn numbers_of(descriptors: &fs::File, path: &str) -> usize {
+    let wanted = rustix::fs::stat(path).expect(path);
+    let numbers = rustix::fs::Dir::read_from(descriptors).expect("the list");
+    numbers
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| {
+            // Other threads close theirs meanwhile.
+            let found = rustix::fs::statat(descriptors, entry.file_name(), AtFlags::empty());
+            found.is_ok_and(|found| (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino))
         })
         .count()
 }
@@ -880,11 +896,6 @@ fn poll_waits_for_files_sockets_and_time_together() {
 fn thousand_connections_are_served_by_one_loop() {
     const CONNECTIONS: u16 = 1000;
     with_network(network("tcp:8080", ""), |guest| {
-        let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-            .expect("the limit");
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most)
-            .expect("raise the limit");
-        *guest = Caller::with_network(LateMounts::Impossible, network("tcp:8080", ""), None);
         let listener = guest.listener(AF_INET, "127.0.0.1:8080");
         let mut clients = Vec::new();
         let mut list = vec![(i32::try_from(listener).expect("small"), 1)];

@@ -4,9 +4,13 @@ use std::{
     fmt::Write as _,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
+    sync::Once,
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use wasm_interp_network::Network;
 use wasm_interp_wasi::{
@@ -32,6 +36,7 @@ pub(crate) const ROOT: u32 = 3;
 /// Runs `test` in a thread with a mount namespace of its own, whose root directory is an empty tmpfs
 /// with a `/dev`. The path of that directory is passed too; it is of use before [`enter`] only.
 pub(crate) fn in_tree(test: impl FnOnce(&Path) + Send + 'static) {
+    same_limits();
     let directory = tempfile::tempdir().expect("a directory");
     let tree = directory.path().to_owned();
     let thread = std::thread::spawn(move || {
@@ -61,6 +66,18 @@ pub(crate) fn in_tree(test: impl FnOnce(&Path) + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Gives every test the same limit of descriptors, before the first of them looks: limits are the process's. Enough
+/// for the test that holds the most.
+fn same_limits() {
+    const DESCRIPTORS: u64 = 4096;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of descriptors");
+        let limit = DESCRIPTORS.min(most);
+        setrlimit(Resource::RLIMIT_NOFILE, limit, most).expect("set the limit of descriptors");
+    });
 }
 
 /// Mounts an empty file system.

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::Outcome;
 use crate::command::wait_for;
 use crate::guests::{C_PROGRAMS, POSIX, ZONES};
+use crate::lines::difference;
 use crate::world::{CtrContainer, RUNC, World};
 
 /// Time zones that need no file.
@@ -52,23 +53,14 @@ pub(super) fn same(world: &World, name: &str, arguments: &[&str], options: &[&st
     };
     let expected = print(native(world, name, arguments))?;
     let printed = print(guest(world, name, arguments))?;
-    if printed == expected {
-        return Ok(());
+    match difference(
+        &format!("{name} {arguments:?} {options:?}"),
+        &printed,
+        &expected,
+    ) {
+        None => Ok(()),
+        Some(difference) => Err(difference.into()),
     }
-    let differences: Vec<String> = expected
-        .lines()
-        .zip(printed.lines())
-        .filter(|(native, guest)| native != guest)
-        .map(|(native, guest)| format!("native {native}\n guest {guest}"))
-        .take(20)
-        .collect();
-    Err(format!(
-        "{name} {arguments:?} {options:?} prints other lines ({} native, {} of the guest):\n{}",
-        expected.lines().count(),
-        printed.lines().count(),
-        differences.join("\n")
-    )
-    .into())
 }
 
 /// [`same`] as another user, where `ctr` has the option.
@@ -212,13 +204,11 @@ pub(super) fn term_ends_a_program_by_its_handler(world: &World) -> Outcome {
         let container = guest(world, "signals", &[verb]);
         container.detach()?;
         container.wait_for_output("ready")?;
-        container.signal(signal)?;
-        container.wait_for_status("STOPPED")?;
+        container.end_by(signal, code)?;
         let printed = container.output()?;
         if printed != output {
             return Err(format!("{verb} at {signal} prints {printed:?}").into());
         }
-        container.delete_expecting(code)?;
         container.remove()?;
     }
     Ok(())

@@ -169,11 +169,14 @@ pub(super) fn an_unknown_capability_is_one_warning(world: &World) -> Outcome {
     for container in [program, script] {
         let id = container.id.clone();
         container.run()?.expect_code(0)?.expect_stdout("there\n")?;
-        let log = world.daemon().log();
-        let warnings = log
-            .lines()
-            .filter(|line| line.contains(NAME) && line.contains(&format!("id=\"{id}\"")))
-            .count();
+        let warnings = world.wait_for_log("a warning", |log| {
+            let mine = format!("id=\"{id}\"");
+            let lines = log.lines();
+            let count = lines
+                .filter(|line| line.contains(NAME) && line.contains(&mine))
+                .count();
+            (count > 0).then_some(count)
+        })?;
         if warnings != 1 {
             return Err(format!("{warnings} warnings of {NAME} for {id}").into());
         }
@@ -221,16 +224,23 @@ pub(super) fn the_out_of_memory_event_precedes_the_exit(world: &World) -> Outcom
     let listener = Running::start(world.daemon().ctr_command(&["events"]), None)?;
     lifecycle::wait_for_listener(world, &listener, NATIVE)?;
     let hungry = "x=x; while :; do x=$x$x; done";
-    let container = shell(
-        world,
-        OURS,
-        &format!("(sh -c '{hungry}'); echo ready; read line; busybox sleep 0.1; {hungry}"),
-    )
-    .options(&["--memory-limit", "33554432"]);
+    let folder = world.folder("go-on")?;
+    // The second kill comes after the event of the first: of two at once there is one event.
+    let script = format!(
+        "(sh -c '{hungry}'); echo ready; \
+         until [ -e /data/told ]; do busybox sleep 0.05; done; {hungry}"
+    );
+    let container = shell(world, OURS, &script)
+        .options(&["--memory-limit", "33554432"])
+        .mount(&folder, "/data", "rbind:ro");
     container.detach()?;
     container.wait_for_output("ready")?;
     let seen =
         || -> Outcome<Vec<String>> { Ok(lifecycle::topics(&listener.stdout()?, &container.id)) };
+    wait_for("the event of the first kill", || {
+        Ok((seen()?.len() >= 3).then_some(()))
+    })?;
+    fs::write(folder.join("told"), "")?;
     container.wait_for_status("STOPPED")?;
     container.delete_expecting(137)?;
     let expected =

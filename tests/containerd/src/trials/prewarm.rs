@@ -73,11 +73,17 @@ pub(super) fn the_first_container_of_a_prewarmed_image_compiles_nothing(world: &
         let container = world.container(HELLO);
         let id = container.id.clone();
         container.run()?.expect_code(0)?.expect_stdout("hello")?;
-        let log = world.daemon().log();
-        let of_it: Vec<_> = log
-            .lines()
-            .filter(|line| line.contains(&format!("id=\"{id}\"")))
-            .collect();
+        let of_it = world.wait_for_log("a line that says that it is created", |log| {
+            let lines = log.lines();
+            let of_it: Vec<_> = lines
+                .filter(|line| line.contains(&format!("id=\"{id}\"")))
+                .map(str::to_owned)
+                .collect();
+            let mut created = of_it.iter().filter(|line| line.contains("created"));
+            created
+                .any(|line| line.contains("origin="))
+                .then_some(of_it)
+        })?;
         let cached = of_it
             .iter()
             .any(|line| line.contains("created") && line.contains("cached"));

@@ -31,13 +31,16 @@ pub(super) fn fifty_containers_of_a_new_image_compile_it_once(world: &World) -> 
             .expect_stdout(&format!("number {number}\n"))?;
     }
     // The shim logs what it does to get native code: one compiles, and the others wait for it.
-    let log = world.daemon().log();
-    let compiling: BTreeSet<&str> = log
-        .lines()
-        .filter(|line| line.contains(r#"stage="Compiling""#))
-        .filter_map(|line| line.split("id=\"").nth(1)?.split('"').next())
-        .filter(|id| containers.iter().any(|container| container.id == *id))
-        .collect();
+    let compiling = world.wait_for_log("a line of the container that compiles", |log| {
+        let compiling: BTreeSet<String> = log
+            .lines()
+            .filter(|line| line.contains(r#"stage="Compiling""#))
+            .filter_map(|line| line.split("id=\"").nth(1)?.split('"').next())
+            .filter(|id| containers.iter().any(|container| container.id == *id))
+            .map(str::to_owned)
+            .collect();
+        (!compiling.is_empty()).then_some(compiling)
+    })?;
     if compiling.len() != 1 {
         return Err(format!("compiled by {} containers: {compiling:?}", compiling.len()).into());
     }
@@ -107,15 +110,11 @@ fn uncached(world: &World, cache: &Tmpfs) -> Outcome {
             .run()?
             .expect_code(0)?
             .expect_stdout("hello world")?;
-        let log = world.daemon().log();
-        let told = log.lines().any(|line| {
-            line.contains("level=warn") && line.contains("cannot keep the native code")
-        });
-        if told {
-            Ok(())
-        } else {
-            Err("nothing in the log says that the cache cannot be used".into())
-        }
+        world.wait_for_log("a line that says that the cache cannot be used", |log| {
+            let mut warnings = log.lines().filter(|line| line.contains("level=warn"));
+            let told = warnings.any(|line| line.contains("cannot keep the native code"));
+            told.then_some(())
+        })
     })
 }
 

@@ -23,9 +23,13 @@ struct LoopbackNetwork {
 impl LoopbackNetwork {
     fn new(world: &World) -> Outcome<Self> {
         let busybox = world.busybox().display();
+        // Until the kernel has looked for duplicates (`IFA_F_TENTATIVE`), the address cannot be used.
+        let settled =
+            format!("while {busybox} grep -q '^fd00.* c0 ' /proc/net/if_inet6; do :; done");
         let script = format!(
             "{busybox} ip link set lo up && {busybox} ip addr add {WEB}/32 dev lo && \
-             {busybox} ip addr add fd00:99::1/128 dev lo && echo $$ && exec {busybox} sleep 100000"
+             {busybox} ip addr add fd00:99::1/128 dev lo && {settled} && echo $$ && \
+             exec {busybox} sleep 100000"
         );
         let mut command = Command::new(world.busybox());
         command
@@ -155,13 +159,12 @@ fn echo(world: &World, network: &LoopbackNetwork, server: Way, client: Way) -> O
         .expect_code(0)?
         .expect_stdout(&format!("heard: {count} of {count}\n"))?;
     }
-    server.signal("SIGTERM")?;
-    server.wait_for_status("STOPPED")?;
+    server.end_by("SIGTERM", 0)?;
     let output = server.output()?;
     if !output.ends_with("served: 1050 connections, 20 datagrams\n") {
         return Err(format!("the server printed:\n{output}").into());
     }
-    server.delete_expecting(0)
+    Ok(())
 }
 
 pub(super) fn one_poll_loop_serves_a_thousand_connections_of_all_kinds(world: &World) -> Outcome {

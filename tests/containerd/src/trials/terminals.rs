@@ -5,13 +5,16 @@ use containerd_shim_protos::protobuf::Message as _;
 
 use super::native::{same, shell};
 use crate::Outcome;
+use crate::command::wait_for;
 use crate::guests::PYTHON;
 use crate::world::{OURS, RUNC, World};
 
 /// What a program finds out of its terminal, and then a line that it reads.
 const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /dev/console; \
      [ -t 2 ] && echo stderr too; echo by name >/dev/tty; trap 'echo told' INT; echo ready; \
-     read -r line; echo got $line; busybox stty size; cat; echo end";
+     read -r line; echo got $line; \
+     until [ \"$(busybox stty size)\" = '37 91' ]; do busybox sleep 0.05; done; \
+     busybox stty size; cat; echo end";
 
 pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcome {
     same("what a terminal shows", |runtime| {
@@ -25,7 +28,6 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
             height: 37,
             ..Default::default()
         };
-        container.shim_api("ResizePty", &resize)??;
         let request = StateRequest {
             id: container.id.clone(),
             ..Default::default()
@@ -37,6 +39,12 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
         }
         terminal.write(b"a line\r")?;
         terminal.wait_for_stdout("got a line", &mut seen)?;
+        // ctr sets a size of its own once it has started the container, which may come later than this.
+        wait_for("the size that was set", || {
+            container.shim_api("ResizePty", &resize)??;
+            let shown = terminal.stdout()?;
+            Ok(shown.contains("37 91").then_some(()))
+        })?;
         terminal.wait_for_stdout("37 91", &mut seen)?;
         terminal.write(b"copied\r")?;
         terminal.wait_for_stdout("copied", &mut seen)?;

@@ -196,7 +196,7 @@ fn only_regular_files_are_opened() {
         }
     });
     for _ in 0..5 {
-        let (path, result) = result.recv_timeout(Duration::from_secs(10)).unwrap();
+        let (path, result) = result.recv_timeout(Duration::from_secs(120)).unwrap();
         assert!(
             matches!(result, Err(ViewError::NotRegular { .. })),
             "{path}: {result:?}"
