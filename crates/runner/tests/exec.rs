@@ -284,12 +284,9 @@ fn created_container_takes_an_exec() {
 fn program_that_cannot_run_is_an_error_of_the_exec_in_runcs_words() {
     let running = ExecTest::native();
     let root = running.container.root();
-    let file = |name: &str, content: &[u8], mode| {
-        fs::write(root.join(name), content).expect("write");
-        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).expect("chmod");
-    };
-    file("bin/plain", b"\x7fELF\x02\x01\x01", 0o644);
-    file("bin/broken", b"\x7fELF\x02\x01\x01", 0o755);
+    let content = b"\x7fELF\x02\x01\x01";
+    fs::write(root.join("bin/plain"), content).expect("write");
+    executables::write(&root.join("bin/broken"), content);
     for (program, words) in [
         ("no", "exec: \"no\": executable file not found in $PATH: "),
         ("/no", "exec: \"/no\": stat /no: no such file or directory"),

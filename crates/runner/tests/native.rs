@@ -15,13 +15,13 @@ use std::{
         unix::fs::{PermissionsExt, symlink},
     },
     path::Path,
-    process::Command,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 use support::{TestContainer, status};
 use wasm_interp_runner_client::EXIT_START_FAILED;
+use wasm_interp_test_support::executables;
 
 fn shell(script: &str) -> TestContainer {
     TestContainer::native(&["sh", "-c", script])
@@ -193,12 +193,7 @@ fn runner_cannot_be_written_through_a_containers_process() {
     let folder = tempfile::tempdir().expect("folder");
     let runner = folder.path().join("wasm-interp-runner");
     for mut container in [TestContainer::pause(), shell("exit 0")] {
-        // By another process: what another test forks at that moment would keep the copy open for
-        // writing, so that it could not be executed.
-        let copied = Command::new("cp")
-            .args([Path::new(env!("CARGO_BIN_EXE_wasm-interp-runner")), &runner])
-            .status();
-        assert!(copied.expect("start cp").success());
+        executables::copy(Path::new(env!("CARGO_BIN_EXE_wasm-interp-runner")), &runner);
         container.made_by(&runner);
         let pid = container.create().expect("create");
         let held = fs::File::open(format!("/proc/{pid}/exe")).expect("its executable");
@@ -221,8 +216,7 @@ fn runner_cannot_be_written_through_a_containers_process() {
 fn program_that_executes_the_runner_fails() {
     let mut container = shell("");
     let script = container.root().join("bin/again");
-    fs::write(&script, "#!/proc/self/exe\n").expect("write");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod");
+    executables::write(&script, "#!/proc/self/exe\n");
     container.program().argv = vec!["again".into()];
     let (code, output) = container.run();
     // Without its caller's descriptors it says so; a build that is not static lacks its loader.
@@ -265,8 +259,7 @@ fn program_that_the_kernel_refuses_fails_the_start_with_the_reason() {
     ] {
         let mut container = shell("");
         let broken = container.root().join("bin/broken");
-        fs::write(&broken, content).expect("write");
-        fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).expect("chmod");
+        executables::write(&broken, content);
         container.program().argv = vec!["broken".into()];
         let log = tempfile::NamedTempFile::new().expect("file");
         container.reasons = Some(log.reopen().expect("reopen"));
@@ -348,8 +341,7 @@ fn user_of_a_program_may_open_its_standard_input() {
 fn native_script_runs_by_its_first_line_also_through_links() {
     let mut container = shell("");
     let script = container.root().join("etc/script");
-    fs::write(&script, "#!/bin/sh -e\necho \"$0 $1\"\n").expect("write");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod");
+    executables::write(&script, "#!/bin/sh -e\necho \"$0 $1\"\n");
     symlink("/etc/script", container.root().join("bin/link")).expect("link");
     container.program().argv = vec!["link".into(), "a b".into()];
     assert_eq!(container.run(), (0, "/bin/link a b\n".to_owned()));

@@ -27,11 +27,11 @@ pub fn copy(from: &Path, to: &Path) {
     );
 }
 
-/// Writes an executable script.
+/// Writes an executable, as a script.
 ///
 /// # Panics
 /// If install(1) fails.
-pub fn write(to: &Path, text: &str) {
+pub fn write(to: &Path, content: impl AsRef<[u8]>) {
     let mut install = Command::new("install")
         .args(INSTALL)
         .arg("/dev/stdin")
@@ -40,7 +40,9 @@ pub fn write(to: &Path, text: &str) {
         .spawn()
         .expect("run install");
     let mut stdin = install.stdin.take().expect("piped");
-    stdin.write_all(text.as_bytes()).expect("write the script");
+    stdin
+        .write_all(content.as_ref())
+        .expect("write the content");
     drop(stdin);
     let status = install.wait().expect("wait for install");
     assert!(status.success(), "write {}", to.display());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
-use wasm_interp_test_support::lines::assert_same;
+use wasm_interp_test_support::{executables, lines::assert_same};
 use wasm_interp_wasi::{
     Guest, GuestSettings, LateMounts, abi::types::Fd, add_to_linker, descriptors::Description,
     paths,
@@ -68,13 +68,8 @@ fn furnish(tree: &Path, programs: &Path) {
 
 /// What a native program prints whose root directory is `tree`.
 fn native(tree: &Path, program: &Path, directory: &str, arguments: &[&str]) -> String {
-    // Static, so it is all that has to be there. Copied by another process: a child of another test
-    // could hold it open for writing, and then it cannot be executed.
-    let copied = Command::new("cp")
-        .arg(program)
-        .arg(tree.join("program"))
-        .status();
-    assert!(copied.expect("cp").success());
+    // Static, so it is all that has to be there.
+    executables::copy(program, &tree.join("program"));
     let ended = Command::new("unshare")
         .arg(format!("--root={}", tree.display()))
         .arg(format!("--wd={directory}"))
