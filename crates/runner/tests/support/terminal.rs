@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    termios::{Winsize, tcsetwinsize},
+};
 use wasm_interp_runner_client::receive;
 
 /// A pseudoterminal of the host, and the socket for the master of the container's own.
@@ -38,6 +41,9 @@ impl TestTerminal {
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: both descriptors are new, and nothing else owns them.
         let [master, slave] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        for end in [&master, &slave] {
+            fcntl_setfd(end, FdFlags::CLOEXEC).expect("close it in other containers");
+        }
         let (ours, runners) = UnixStream::pair().expect("sockets");
         Self {
             master: master.into(),

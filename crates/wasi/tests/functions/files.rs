@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
 use wasm_interp_wasi::{abi::types, errno::Errno};
 
 use crate::support::{BUFFER, Caller, OUT, Opening, ROOT, with_guest};
@@ -261,9 +261,12 @@ fn a_fifo_is_read_and_written_without_a_position() {
 fn a_blocking_open_of_a_fifo_waits_for_the_other_side() {
     with_guest(|guest| {
         mknodat(CWD, "/fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a FIFO");
-        let root = rustix::fs::open("/", rustix::fs::OFlags::PATH, Mode::empty()).expect("/");
+        // Closed by an exec: another test may start a program meanwhile.
+        let directory = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", directory, Mode::empty()).expect("/");
         let writer = std::thread::spawn(move || {
-            let fifo = rustix::fs::openat(&root, "fifo", rustix::fs::OFlags::WRONLY, Mode::empty());
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let fifo = rustix::fs::openat(&root, "fifo", flags, Mode::empty());
             rustix::io::write(fifo.expect("open"), b"hello").expect("write");
         });
         let fd = guest.open(&Opening::read("fifo")).expect("open");

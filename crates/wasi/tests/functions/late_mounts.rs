@@ -143,7 +143,8 @@ fn magic_links_are_not_followed_by_an_open() {
         enter(tree);
         let mut guest = Caller::new(LateMounts::Impossible);
         arrive();
-        let fd = rustix::fs::open("/host", OFlags::PATH, Mode::empty()).expect("a descriptor");
+        let fd = rustix::fs::open("/host", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .expect("a descriptor");
         let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
         for path in [
             "volume/proc/self/root".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use wasm_interp_wasi::{
     abi::types::{self, Eventtype},
     errno::{Errno, Result},
@@ -193,9 +193,12 @@ fn the_other_side_of_a_fifo_wakes_the_guest() {
         let mut open = Opening::read("fifo");
         open.fdflags = types::Fdflags::NONBLOCK;
         let fd = guest.open(&open).expect("open");
-        let root = rustix::fs::open("/", rustix::fs::OFlags::PATH, Mode::empty()).expect("/");
+        // Closed by an exec: another test may start a program meanwhile.
+        let directory = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", directory, Mode::empty()).expect("/");
         let writer = std::thread::spawn(move || {
-            let fifo = rustix::fs::openat(&root, "fifo", rustix::fs::OFlags::WRONLY, Mode::empty());
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let fifo = rustix::fs::openat(&root, "fifo", flags, Mode::empty());
             std::thread::sleep(Duration::from_millis(20));
             rustix::io::write(fifo.expect("open"), b"x").expect("write");
         });

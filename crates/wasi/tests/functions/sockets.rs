@@ -16,7 +16,7 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::AtFlags;
+use rustix::{fs::AtFlags, pipe::PipeFlags};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_wasi::{
     LateMounts,
@@ -1010,7 +1010,7 @@ fn refusal_is_logged_with_the_annotation_and_no_more_than_one_line_a_second() {
     in_tree(|tree| {
         own_network(&[]);
         enter(tree);
-        let (log, end) = rustix::pipe::pipe().expect("a pipe");
+        let (log, end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let granted = network("", "tcp:10.0.0.1:1");
         let mut guest = Caller::with_network(LateMounts::Impossible, granted, Some(end));
         for port in 2..100 {
