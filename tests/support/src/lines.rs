@@ -76,9 +76,18 @@ mod tests {
     #[test]
     fn first_difference_is_told_with_the_lines_around_it() {
         let (guest, native) = ("a\nb\nc\nd\ne\nf", "a\nb\nc\nd\nE\nf\ng");
-        let told = "p: line 5 is \"e\" of the guest, \"E\" natively\n       2   b\n       3   c\n       \
-                    4   d\n       5 g e\n       5 n E\n       6   f\n       7 n g";
-        assert_eq!(difference("p", guest, native).as_deref(), Some(told));
+        let told = [
+            "p: line 5 is \"e\" of the guest, \"E\" natively",
+            "       2   b",
+            "       3   c",
+            "       4   d",
+            "       5 g e",
+            "       5 n E",
+            "       6   f",
+            "       7 n g",
+        ]
+        .join("\n");
+        assert_eq!(difference("p", guest, native).as_deref(), Some(&told[..]));
         assert_eq!(difference("p", guest, guest), None);
         let shorter = difference("p", "a", "a\nb");
         let told = "p: line 2 is missing of the guest, \"b\" natively\n       1   a\n       2 n b";
