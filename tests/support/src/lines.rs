@@ -39,8 +39,9 @@ pub fn difference(what: &str, guest: &str, native: &str) -> Option<String> {
     let mut show = |number: usize, whose: char, line: &str| {
         let _ = write!(text, "\n{:>8} {whose} {line}", number + 1);
     };
-    for number in at.saturating_sub(BEFORE)..at {
-        show(number, ' ', guest[number]);
+    let first = at.saturating_sub(BEFORE);
+    for (number, line) in guest.iter().enumerate().take(at).skip(first) {
+        show(number, ' ', line);
     }
     for number in at..at + BEHIND {
         match (guest.get(number), native.get(number)) {
