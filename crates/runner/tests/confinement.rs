@@ -703,6 +703,21 @@ fn guest_opens_no_device_outside_of_dev() {
     assert_eq!(null.run().0, 0);
 }
 
+/// Paths could begin there, outside of the container.
+#[test]
+fn guest_gets_no_directory_of_the_host_for_a_stream() {
+    let outside = tempfile::tempdir().expect("a directory");
+    fs::write(outside.path().join("secret"), "of the host").expect("write");
+    let mut container = TestContainer::of(&guests::opener_from(0, "secret", 0));
+    container.stdin = Some(File::open(outside.path()).expect("open").into());
+    let (code, output) = container.run();
+    assert_eq!(code, 125, "{output}");
+    assert!(
+        output.contains("standard input to the guest: it is a directory"),
+        "{output}"
+    );
+}
+
 /// What a container is granted of the network.
 fn network(listen: &str, connect: &str) -> Network {
     let rules = NetworkRules {

@@ -287,6 +287,21 @@ fn default_actions_of_user_signals_are_those_of_linux() {
     }
 }
 
+/// Only a filter's SIGSYS tells of a refused system call.
+#[test]
+fn signal_that_filters_send_is_no_refused_call_if_a_process_sends_it() {
+    let mut container = TestContainer::of(&module("", &format!("{READY} (loop $on (br $on))")));
+    container.reasons = Some(tempfile::tempfile().expect("a termination log"));
+    container.create().expect("create");
+    container.start().expect("start");
+    container.wait_for_output("ready");
+    container.signal(Signal::SIGSYS);
+    assert_eq!(container.wait(), 159);
+    assert_eq!(container.output(), "ready\n");
+    let noted = container.reasons.as_ref().map(File::metadata);
+    assert_eq!(noted.expect("the log").expect("metadata").len(), 0);
+}
+
 #[test]
 fn guest_that_never_looks_at_its_word_is_ended_by_kill() {
     let container = started(&module("", &format!("{READY} (loop $on (br $on))")));

@@ -99,6 +99,15 @@ impl Description {
         matches!(self.file, OpenFile::Stream { .. })
     }
 
+    /// For what changes attributes of the file. Those of the container's streams belong to all who share
+    /// them: EPERM.
+    pub(crate) fn own(&self) -> Result<&Self> {
+        if self.is_stream() {
+            return Err(Errno::Perm);
+        }
+        Ok(self)
+    }
+
     /// What the guest wants of a stream; `None` for a file of its own, where the kernel knows.
     pub(crate) fn stream_is_nonblocking(&self) -> Option<bool> {
         match &self.file {
@@ -152,8 +161,7 @@ pub struct Table {
 impl Table {
     /// The three streams, and the root directory as number 3.
     pub(crate) fn new(root: Arc<OwnedFd>, limit: usize) -> Self {
-        let streams = [Standard::Input, Standard::Output, Standard::Error];
-        let slots: Vec<_> = streams
+        let slots: Vec<_> = Standard::ALL
             .map(Description::stream)
             .into_iter()
             .chain([Description::preopen(root)])

@@ -281,7 +281,7 @@ impl Guest {
         mtim: types::Timestamp,
         flags: types::Fstflags,
     ) -> Result<()> {
-        let file = self.descriptors.get(fd)?;
+        let file = self.descriptors.get(fd)?.own()?;
         Ok(futimens(file, &stat::times(atim, mtim, flags)?)?)
     }
 

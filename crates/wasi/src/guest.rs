@@ -3,7 +3,10 @@
 
 use std::{ffi::CString, os::fd::OwnedFd, sync::Arc};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::{
+    fs::{FileType, fstat},
+    process::{Resource, getrlimit},
+};
 use wasm_interp_network::Network;
 use wasmtime::Memory;
 
@@ -16,6 +19,7 @@ use crate::{
     paths::{LateMounts, Paths},
     signals::Registration,
     sockets::{NetworkGrants, Resolver},
+    sys::{self, Standard},
 };
 
 /// What a guest is made from.
@@ -41,6 +45,8 @@ pub struct GuestSettings {
 pub enum GuestError {
     /// An argument or variable has a zero byte, which ends a string for the guest.
     Nul(Vec<u8>),
+    /// A stream is a directory: paths could begin there, and lead out of the container.
+    Directory(Standard),
 }
 
 impl std::fmt::Display for GuestError {
@@ -50,6 +56,11 @@ impl std::fmt::Display for GuestError {
                 f,
                 "pass {:?} to the guest: it has a zero byte; remove it",
                 String::from_utf8_lossy(text)
+            ),
+            Self::Directory(stream) => write!(
+                f,
+                "pass {stream} to the guest: it is a directory, from which paths could lead out of \
+                 the container; pass a file, a pipe or a terminal"
             ),
         }
     }
@@ -81,7 +92,7 @@ impl Guest {
     /// Makes the context of a guest in this process.
     ///
     /// # Errors
-    /// If an argument or a variable has a zero byte.
+    /// If an argument or a variable has a zero byte, or a stream is a directory.
     pub fn new(settings: GuestSettings) -> std::result::Result<Self, GuestError> {
         let GuestSettings {
             arguments,
@@ -91,6 +102,7 @@ impl Guest {
             network,
             refusals,
         } = settings;
+        check_streams()?;
         let variables = environment
             .into_iter()
             .map(|(name, value)| [&name[..], b"=", &value].concat());
@@ -130,6 +142,18 @@ impl Guest {
             _ => Err(Errno::Overflow),
         }
     }
+}
+
+/// One that is not known is no directory: a descriptor that is closed, or one that a profile hides.
+fn check_streams() -> std::result::Result<(), GuestError> {
+    for stream in Standard::ALL {
+        let is_directory = fstat(sys::standard(stream))
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        if is_directory {
+            return Err(GuestError::Directory(stream));
+        }
+    }
+    Ok(())
 }
 
 fn strings(list: impl Iterator<Item = Vec<u8>>) -> std::result::Result<Vec<CString>, GuestError> {

@@ -97,4 +97,5 @@ pub use self::{
     guest::{Guest, GuestError, GuestSettings},
     link::add_to_linker,
     paths::LateMounts,
+    sys::Standard,
 };

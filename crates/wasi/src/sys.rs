@@ -27,10 +27,27 @@ pub(crate) fn standard(stream: Standard) -> BorrowedFd<'static> {
 
 /// One of the three standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standard {
+pub enum Standard {
+    /// Descriptor 0.
     Input = 0,
+    /// Descriptor 1.
     Output = 1,
+    /// Descriptor 2.
     Error = 2,
+}
+
+impl Standard {
+    pub(crate) const ALL: [Self; 3] = [Self::Input, Self::Output, Self::Error];
+}
+
+impl std::fmt::Display for Standard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Input => "standard input",
+            Self::Output => "standard output",
+            Self::Error => "standard error",
+        })
+    }
 }
 
 /// A position for a call that has none of its own.

@@ -27,6 +27,9 @@ pub(crate) enum Notes {
 const NO_FILE: RawFd = -1;
 static FILE: AtomicI32 = AtomicI32::new(NO_FILE);
 
+/// `SYS_SECCOMP`: the code of a SIGSYS that a filter has sent: kill(2) sends others.
+const BY_FILTER: libc::c_int = 1;
+
 /// The end of `siginfo_t` that SIGSYS has (sigaction(2)).
 #[repr(C)]
 struct Refused {
@@ -73,9 +76,12 @@ fn line(call: libc::c_int) -> TextLine {
 extern "C" fn refuse(signal: libc::c_int, info: *const Refused, _: *mut libc::c_void) {
     // SAFETY: for SA_SIGINFO the kernel passes a `siginfo_t`, which is larger than `Refused`, lies
     // there until the handler returns, and begins with these fields for SIGSYS on 64-bit machines.
-    let call = unsafe { (*info).call };
-    let line = line(call);
-    say(&line.bytes[..line.length]);
+    let (code, call) = unsafe { ((*info).code, (*info).call) };
+    // Any other one was sent to the process, which then has asked for nothing.
+    if code == BY_FILTER {
+        let line = line(call);
+        say(&line.bytes[..line.length]);
+    }
     sys::exit_now(128 + signal)
 }
 

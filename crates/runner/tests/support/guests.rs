@@ -83,11 +83,16 @@ pub(crate) fn poller() -> String {
 /// Opens `path` beneath the first preopen with these `oflags` and rights to write and exits with
 /// the errno; stays for a while if it says so.
 pub(crate) fn opener(path: &str, oflags: i32) -> String {
+    opener_from(3, path, oflags)
+}
+
+/// As [`opener`], from another descriptor than that of the root directory.
+pub(crate) fn opener_from(fd: i32, path: &str, oflags: i32) -> String {
     let length = path.len();
     module(&format!(
         r#"(data (i32.const 100) "{path}")
   (func (export "_start")
-    (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const {length})
+    (call $exit (call $open (i32.const {fd}) (i32.const 0) (i32.const 100) (i32.const {length})
       (i32.const {oflags}) (i64.const 0x42) (i64.const 0) (i32.const 0) (i32.const 8))))"#
     ))
 }

@@ -16,7 +16,6 @@ use wiggle::{GuestMemory, GuestPtr};
 use super::modes::without_set_id;
 use crate::{
     abi::types,
-    descriptors::Description,
     errno::{Errno, Result},
     files::follow,
     guest::Guest,
@@ -73,15 +72,6 @@ impl Change {
     pub(super) fn times(&self) -> &Timestamps {
         &self.0
     }
-}
-
-/// The file of a descriptor of which attributes are changed. Those of the container's streams belong to
-/// all who share them: EPERM.
-fn own(file: &Description) -> Result<&Description> {
-    if file.is_stream() {
-        return Err(Errno::Perm);
-    }
-    Ok(file)
 }
 
 fn timespec(seconds: i64, nanoseconds: u64) -> types::Timespec {
@@ -153,7 +143,7 @@ impl Guest {
     }
 
     pub(super) fn change_mode(&self, fd: types::Fd, mode: types::Mode) -> Result<()> {
-        let file = own(self.descriptors.get(fd)?)?;
+        let file = self.descriptors.get(fd)?.own()?;
         Ok(fchmod(file, without_set_id(mode)?)?)
     }
 
@@ -180,7 +170,7 @@ impl Guest {
     }
 
     pub(super) fn change_owner(&self, fd: types::Fd, owner: Owner) -> Result<()> {
-        let file = own(self.descriptors.get(fd)?)?;
+        let file = self.descriptors.get(fd)?.own()?;
         // As fchown(2) says; with an empty path, the call would do it.
         if fcntl_getfl(file)?.contains(OFlags::PATH) {
             return Err(Errno::Badf);
@@ -211,7 +201,7 @@ impl Guest {
     }
 
     pub(super) fn change_times(&self, fd: types::Fd, change: &Change) -> Result<()> {
-        let file = own(self.descriptors.get(fd)?)?;
+        let file = self.descriptors.get(fd)?.own()?;
         Ok(futimens(file, change.times())?)
     }
 

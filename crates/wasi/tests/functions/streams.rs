@@ -138,3 +138,21 @@ fn a_closed_stream_is_only_the_guests() {
         assert_eq!(unopened, Err(Errno::Badf));
     });
 }
+
+#[test]
+fn times_of_a_stream_belong_to_all_who_share_it() {
+    with_guest(|guest| {
+        let now = types::Fstflags::ATIM_NOW | types::Fstflags::MTIM_NOW;
+        for stream in 0..3 {
+            let arguments = [stream, 0, 0, now.bits().into()];
+            let answer = guest.call("fd_filestat_set_times", &arguments);
+            assert_eq!(answer, Err(Errno::Perm), "{stream}");
+            let arguments = [stream, 0, 0, 0, 0, now.bits().into()];
+            assert_eq!(
+                guest.call("futimens", &arguments),
+                Err(Errno::Perm),
+                "{stream}"
+            );
+        }
+    });
+}
