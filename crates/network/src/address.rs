@@ -5,12 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses at which a cloud gives out a node's credentials or its configuration. A rule reaches one only if it
 /// names exactly this address.
-const METADATA: [IpAddr; 5] = [
+const METADATA: [IpAddr; 10] = [
+    // Of most clouds.
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    // Azure, Alibaba Cloud, Oracle Cloud Classic.
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    // AWS, Google Cloud, Oracle Cloud, Scaleway, Akamai, Alibaba Cloud.
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200)),
 ];
 
 /// The blocks of every class but [`AddressClass::Metadata`].
@@ -261,6 +269,11 @@ mod tests {
                     "100.100.100.200",
                     "fd00:ec2::254",
                     "fd20:ce::254",
+                    "192.0.0.192",
+                    "fd00:c1::a9fe:a9fe",
+                    "fd00:42::42",
+                    "fd00:a9fe:a9fe::1",
+                    "fd00:100::100:200",
                     "::ffff:169.254.169.254",
                     "::169.254.169.254",
                     "64:ff9b::a9fe:a9fe",

@@ -181,6 +181,19 @@ pub(crate) fn unix_bytes(path: &[u8]) -> Vec<u8> {
     [&family(libc::AF_UNIX), path, &[0]].concat()
 }
 
+/// Where a socket connects or sends to. Linux takes 0.0.0.0 for the address that the socket is bound to, or
+/// else for the loopback: here it is always the latter, as :: is, and as grants have it.
+pub(crate) fn destination(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped() == Some(Ipv4Addr::UNSPECIFIED) => {
+            address.set_ip(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into());
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
 /// An IPv4 address in the guise of an IPv6 one is the IPv4 address: the kernel sends to that.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip() {
@@ -243,6 +256,20 @@ mod tests {
         }
         assert_eq!(SocketAddress::parse(&[]), Err(Errno::Inval));
         assert_eq!(SocketAddress::parse(&[1]), Err(Errno::Inval));
+    }
+
+    #[test]
+    fn zeros_are_a_destination_of_the_loopback() {
+        for (text, expected) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::ffff:0.0.0.0]:80", "[::ffff:127.0.0.1]:80"),
+            ("[::]:80", "[::]:80"),
+            ("0.0.0.1:80", "0.0.0.1:80"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+        ] {
+            let address = destination(text.parse().expect(text));
+            assert_eq!(address, expected.parse().expect(expected), "{text}");
+        }
     }
 
     #[test]

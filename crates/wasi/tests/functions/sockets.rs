@@ -13,9 +13,14 @@ use std::{
     },
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    unistd::{Pid, getpid, gettid},
+};
 use rustix::{fs::AtFlags, pipe::PipeFlags};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_wasi::{
@@ -366,6 +371,38 @@ fn mode_pod_has_the_loopback_and_no_metadata_service() {
     });
 }
 
+/// Linux takes 0.0.0.0 for the address that a socket is bound to, which is no loopback address here.
+#[test]
+fn address_of_zeros_is_the_loopback_wherever_a_socket_is_bound() {
+    with_network(network("", "tcp:localhost:80, udp:localhost:80"), |guest| {
+        let _listener = TcpListener::bind("10.0.0.1:80").expect("bind");
+        let receiver = UdpSocket::bind("10.0.0.1:80").expect("bind");
+        receiver.set_nonblocking(true).expect("nonblocking");
+        let fd = guest.socket(AF_INET, STREAM, 0).expect("a socket");
+        guest.bind(fd, "10.0.0.1:0").expect("bind");
+        assert_eq!(guest.connect(fd, "10.0.0.1:80"), Err(Errno::Acces));
+        assert_eq!(guest.connect(fd, "0.0.0.0:80"), Err(Errno::Connrefused));
+        let fd = guest.socket(AF_INET6, STREAM, 0).expect("a socket");
+        guest.bind(fd, "[::ffff:10.0.0.1]:0").expect("bind");
+        let mapped = guest.connect(fd, "[::ffff:0.0.0.0]:80");
+        assert_eq!(mapped, Err(Errno::Connrefused));
+        let fd = guest.socket(AF_INET, DATAGRAM, 0).expect("a socket");
+        guest.bind(fd, "10.0.0.1:0").expect("bind");
+        let to = bytes("0.0.0.0:80");
+        assert_eq!(guest.send(fd, b"x", 0, &to), Ok(1));
+        let received = receiver
+            .recv(&mut [0; 8])
+            .expect_err("it is not for this one");
+        assert_eq!(received.kind(), std::io::ErrorKind::WouldBlock);
+
+        let listener = TcpListener::bind("127.0.0.1:80").expect("bind");
+        let fd = guest.socket(AF_INET, STREAM, 0).expect("a socket");
+        guest.connect(fd, "0.0.0.0:80").expect("connect");
+        assert_eq!(guest.name("getpeername", fd), Ok("127.0.0.1:80".to_owned()));
+        drop(listener);
+    });
+}
+
 #[test]
 fn connection_that_does_not_wait_is_in_progress_and_then_made_or_refused() {
     with_network(network("", "tcp:localhost:80-81"), |guest| {
@@ -701,6 +738,75 @@ fn unix_datagrams_carry_the_path_of_their_sender() {
     });
 }
 
+/// Waits until the thread is in connect(2) whose `/proc/…/syscall` this is.
+fn wait_for_connect(waits: &fs::File) {
+    let connect = format!("{} ", SYS_CONNECT);
+    let mut text = [0; 16];
+    loop {
+        let length = waits.read_at(&mut text, 0).expect("read");
+        if text[..length].starts_with(connect.as_bytes()) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_interruption(_: i32) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// Has SIGUSR2 interrupt a call, and do nothing else.
+#[allow(unsafe_code)]
+fn interrupt_by_signal() {
+    let handler = SigHandler::Handler(note_interruption);
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler stores to an atomic value and does nothing else.
+    unsafe { sigaction(Signal::SIGUSR2, &action) }.expect("sigaction");
+}
+
+#[allow(unsafe_code)]
+fn interrupt(thread: Pid) {
+    let (process, thread) = (getpid().as_raw(), thread.as_raw());
+    // SAFETY: the call takes numbers alone.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR2) };
+    assert_eq!(sent, 0);
+}
+
+/// By a signal that is none of the guest's.
+#[test]
+fn interrupted_connection_to_a_unix_socket_is_made_all_the_same() {
+    in_tree(|tree| {
+        let this_thread = gettid();
+        let thread = format!("/proc/self/task/{this_thread}/syscall");
+        let waits = fs::File::open(&thread).expect(&thread);
+        interrupt_by_signal();
+        enter(tree);
+        let listener = UnixListener::bind("/a").expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let _first = UnixStream::connect("/a").expect("the one that there is room for");
+        let neighbour = std::thread::spawn(move || {
+            wait_for_connect(&waits);
+            interrupt(this_thread);
+            while !INTERRUPTED.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            drop(listener.accept().expect("accept"));
+            listener
+        });
+        let granted = network("", "unix:/a");
+        let mut guest = Caller::with_network(LateMounts::Impossible, granted, None);
+        let fd = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+        let answer = guest.connect(fd, "/a");
+        let listener = neighbour.join().expect("the neighbour");
+        assert_eq!(answer, Ok(()));
+        assert_eq!(guest.send(fd, b"x", 0x4000, b""), Ok(1));
+        let (mut accepted, _) = listener.accept().expect("accept");
+        accepted.read_exact(&mut [0]).expect("read");
+    });
+}
+
 /// A connection that waits looks its name up again when there is room for it. Here another container,
 /// which may write to the directory, has put a link there meanwhile.
 #[test]
@@ -717,15 +823,7 @@ fn link_that_replaces_a_socket_leads_nowhere() {
         let secret = UnixListener::bind("/run/secret").expect("bind");
         symlink("/run/secret", "/run/link").expect("a link");
         let neighbour = std::thread::spawn(move || {
-            let connect = format!("{} ", SYS_CONNECT);
-            let mut text = [0; 16];
-            loop {
-                let length = waits.read_at(&mut text, 0).expect("read");
-                if text[..length].starts_with(connect.as_bytes()) {
-                    break;
-                }
-                std::thread::yield_now();
-            }
+            wait_for_connect(&waits);
             fs::rename("/run/link", "/run/shared/a").expect("replace");
             drop(granted.accept().expect("accept"));
             granted

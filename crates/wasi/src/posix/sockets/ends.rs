@@ -16,7 +16,7 @@ use crate::{
     guest::Guest,
     sockets::{
         Family, Heard, RuleNames, Socket, SocketKind, SocketOrigin,
-        address::{self, KernelAddress, SocketAddress},
+        address::{self, KernelAddress, SocketAddress, destination},
         sys,
     },
     wait::{once, poll_until, uninterrupted},
@@ -95,6 +95,7 @@ impl Guest {
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
                 internet(socket)?;
+                let address = destination(address);
                 self.grants
                     .reach(socket, address, &RuleNames::of(&self.resolver))?;
                 made(socket)?;
@@ -166,11 +167,11 @@ pub(super) fn made(socket: &Socket) -> Result<()> {
     }
 }
 
-/// Makes a connection by `connect`, and waits for it unless the guest does not want to.
+/// Makes a connection of the Internet by `connect`, and waits for it unless the guest does not want to.
 ///
 /// An interrupted connect(2) goes on and must not be made a second time: what becomes of it is the
 /// socket's error, once it can be written to.
-pub(super) fn connected(
+fn connected(
     fd: BorrowedFd<'_>,
     connect: impl FnMut() -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {

@@ -18,7 +18,7 @@ use crate::{
     memory::{self, Vectors},
     sockets::{
         RuleNames, Socket,
-        address::{self, KernelAddress, SocketAddress, canonical},
+        address::{self, KernelAddress, SocketAddress, canonical, destination},
     },
     sys,
     transfer::{Direction, transfer},
@@ -58,6 +58,7 @@ impl Guest {
         match to {
             SocketAddress::Inet(address) => {
                 internet(socket)?;
+                let address = destination(address);
                 self.grants
                     .reach(socket, address, &RuleNames::of(&self.resolver))?;
                 made(socket)?;

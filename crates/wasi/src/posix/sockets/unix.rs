@@ -25,14 +25,14 @@ use rustix::{
     process::fchdir,
 };
 
-use super::ends::{connected, made};
+use super::ends::made;
 use crate::{
     errno::{Errno, Result},
     guest::Guest,
     limits,
     paths::Follow,
     sockets::{Socket, SocketKind, address::KernelAddress, sys},
-    wait::once,
+    wait::{interruptible, once},
 };
 
 /// Longer than a tick of any kernel's clock.
@@ -75,15 +75,21 @@ impl Guest {
         Ok(())
     }
 
-    /// Ends a socket that was bound elsewhere, as directories on the way were replaced meanwhile.
+    /// Ends a socket that was bound elsewhere, as directories on the way were replaced meanwhile, or may
+    /// have been.
     fn check_bound(&self, fd: BorrowedFd<'_>, place: &SocketPlace) -> Result<()> {
-        let again = self.walk(&place.path, Follow::No)?;
-        let (now, then) = (fstat(self.at(&again))?, fstat(self.at(place))?);
-        if again.path == place.path && identity(&now) == identity(&then) && self.is_socket(place)? {
+        if self.is_bound_at(place) == Ok(true) {
             return Ok(());
         }
         shutdown(fd, Shutdown::Both)?;
         Err(Errno::Connaborted)
+    }
+
+    fn is_bound_at(&self, place: &SocketPlace) -> Result<bool> {
+        let again = self.walk(&place.path, Follow::No)?;
+        let (now, then) = (fstat(self.at(&again))?, fstat(self.at(place))?);
+        let same = again.path == place.path && identity(&now) == identity(&then);
+        Ok(same && self.is_socket(place)?)
     }
 
     pub(super) fn connect_unix(
@@ -100,8 +106,9 @@ impl Guest {
         if !self.is_socket(&place)? {
             return Err(Errno::Connrefused);
         }
-        self.within(&place, || Ok(connected(fd, || sys::connect(fd, &name))?))?;
-        if changed(&fstat(self.at(&place))?) == before {
+        // Unlike one of the Internet, this connection is not made behind an interrupted call.
+        self.within(&place, || Ok(interruptible(|| sys::connect(fd, &name))?))?;
+        if fstat(self.at(&place)).is_ok_and(|now| changed(&now) == before) {
             return Ok(());
         }
         shutdown(fd, Shutdown::Both)?;
@@ -141,7 +148,8 @@ impl Guest {
     fn within<T>(&self, place: &SocketPlace, call: impl FnOnce() -> Result<T>) -> Result<T> {
         fchdir(self.at(place))?;
         let answer = call();
-        fchdir(self.paths.root())?;
+        // So that the directory is not kept in use. What was done is done where that fails.
+        let _ = fchdir(self.paths.root());
         answer
     }
 
@@ -261,7 +269,12 @@ fn changed(stat: &Stat) -> (i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use wasm_interp_network::Network;
+
     use super::*;
+    use crate::{GuestSettings, LateMounts, paths};
 
     #[test]
     fn names_are_taken_from_the_first_on() {
@@ -272,6 +285,43 @@ mod tests {
         }
         assert_eq!(taken, ["run", ".", "db", "..", "a"]);
         assert!(reversed(b"/").is_empty());
+    }
+
+    /// As where a neighbour has led the bind astray, and has put back what was there.
+    #[test]
+    fn datagram_socket_that_is_not_where_it_was_bound_to_is_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let bytes = |name| {
+            directory
+                .path()
+                .join(name)
+                .into_os_string()
+                .into_encoded_bytes()
+        };
+        let guest = Guest::new(GuestSettings {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            root: paths::root().expect("the root directory"),
+            late_mounts: LateMounts::Impossible,
+            network: Network::none(),
+            refusals: None,
+        })
+        .expect("a guest");
+        let elsewhere = directory.path().join("elsewhere");
+        let socket = UnixDatagram::bind(&elsewhere).expect("bind");
+        let place = guest.walk(&bytes("wanted"), Follow::No).expect("a place");
+        let checked = guest.check_bound(socket.as_fd(), &place);
+        assert_eq!(checked, Err(Errno::Connaborted));
+        let sender = UnixDatagram::unbound().expect("a socket");
+        let sent = sender.send_to(b"x", &elsewhere);
+        let error = sent.expect_err("it receives nothing").raw_os_error();
+        assert_eq!(error, Some(libc::EPIPE));
+
+        let place = guest
+            .walk(&bytes("elsewhere"), Follow::No)
+            .expect("a place");
+        let second = UnixDatagram::unbound().expect("a socket");
+        assert_eq!(guest.check_bound(second.as_fd(), &place), Ok(()));
     }
 
     #[test]
