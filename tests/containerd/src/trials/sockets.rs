@@ -15,13 +15,13 @@ use crate::world::{CtrContainer, World};
 const WEB: &str = "10.99.0.1";
 
 /// A network namespace with a loopback, held by a process until it is dropped.
-struct LoopbackNetwork {
+pub(super) struct LoopbackNetwork {
     holder: Option<Running>,
     pid: u32,
 }
 
 impl LoopbackNetwork {
-    fn new(world: &World) -> Outcome<Self> {
+    pub(super) fn new(world: &World) -> Outcome<Self> {
         let busybox = world.busybox().display();
         // Until the kernel has looked for duplicates (`IFA_F_TENTATIVE`), the address cannot be used.
         let settled =
@@ -57,12 +57,12 @@ impl LoopbackNetwork {
         format!("network:{}", self.path())
     }
 
-    fn join<'world>(&self, container: CtrContainer<'world>) -> CtrContainer<'world> {
+    pub(super) fn join<'world>(&self, container: CtrContainer<'world>) -> CtrContainer<'world> {
         container.options(&["--with-ns", &self.namespace()])
     }
 
     /// `program` of this machine in the namespace.
-    fn command(&self, world: &World, program: &Path) -> Command {
+    pub(super) fn command(&self, world: &World, program: &Path) -> Command {
         let mut command = Command::new(world.busybox());
         command.args(["nsenter", &format!("--net={}", self.path()), "--"]);
         command.arg(program);
