@@ -168,7 +168,8 @@ int __wasilibc_find_relpath_alloc(const char *path, const char **prefix, char **
     if (!__posix_at(&at, AT_FDCWD, path)) return -1;
     if (*relative_size < at.len + 1) {
         if (!can_realloc) {
-            errno = ERANGE;
+            // Rust's standard library makes its room larger at this error, and at no other.
+            errno = ENOMEM;
             return -1;
         }
         char *larger = realloc(*relative, at.len + 1);

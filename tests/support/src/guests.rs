@@ -41,7 +41,7 @@ pub const NATIVE: &str = "localhost/test/native:1";
 pub const NATIVE_AS_USER: &str = "localhost/test/native-as-user:1";
 /// The example of a C program.
 pub const POSIX: &str = "localhost/wasm-interp/posix:latest";
-/// The C programs of `tests/guests`: `/wasm/NAME.wasm` and `/native/NAME`, with users and time zones.
+/// The C and Rust programs of `tests/guests`: `/wasm/NAME.wasm` and `/native/NAME`, with users and time zones.
 pub const C_PROGRAMS: &str = "localhost/test/c-programs:1";
 /// CPython again, with another digest.
 pub const NEW: &str = "localhost/test/new:1";
@@ -258,6 +258,8 @@ const C_PROGRAM_NAMES: &[&str] = &[
     "names",
     "paths",
     "questions",
+    "rust_questions",
+    "rust_questions_plain",
     "signals",
     "sockets",
     "syslog",

@@ -1,13 +1,14 @@
-//! The C programs of `tests/guests`, as guests of this crate alone: each prints the same as the native
-//! program of the same source, in a tree like its own. `tests/containerd` runs them in containers too, and
-//! alone those that measure their own process.
+//! The C and Rust programs of `tests/guests`, as guests of this crate alone: each prints the same as the
+//! native program of the same source, in a tree like its own. `tests/containerd` runs them in containers
+//! too, and alone those that measure their own process.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{Read as _, Seek as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, OnceLock, mpsc},
 };
 
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
@@ -84,8 +85,19 @@ fn native(tree: &Path, program: &Path, directory: &str, arguments: &[&str]) -> S
     String::from_utf8(ended.stdout).expect("text")
 }
 
+/// A program, compiled for guests: once, whichever test is first.
+fn module(programs: &Path, name: &'static str) -> Module {
+    static MODULES: Mutex<BTreeMap<&str, Arc<OnceLock<Module>>>> = Mutex::new(BTreeMap::new());
+    let module = Arc::clone(MODULES.lock().expect("no panic").entry(name).or_default());
+    let compile = || {
+        let wasm = fs::read(programs.join(format!("{name}.wasm"))).expect(name);
+        Module::new(&Engine::default(), wasm).expect("compiled")
+    };
+    module.get_or_init(compile).clone()
+}
+
 /// What a guest prints whose root directory is that of this thread.
-fn guest(module: &[u8], directory: &str, arguments: &[&str], network: Network) -> String {
+fn guest(module: &Module, directory: &str, arguments: &[&str], network: Network) -> String {
     let words = ["program"].into_iter().chain(arguments.iter().copied());
     let settings = GuestSettings {
         arguments: words.map(|word| word.as_bytes().to_vec()).collect(),
@@ -108,12 +120,10 @@ fn guest(module: &[u8], directory: &str, arguments: &[&str], network: Network) -
         .descriptors
         .replace(Fd::from(1), Arc::new(stdout))
         .expect("standard output");
-    let engine = Engine::default();
-    let module = Module::new(&engine, module).expect("compiled");
-    let mut linker = Linker::new(&engine);
+    let mut linker = Linker::new(module.engine());
     add_to_linker(&mut linker, |guest| guest).expect("linked");
-    let mut store = Store::new(&engine, guest);
-    let instance = linker.instantiate(&mut store, &module).expect("started");
+    let mut store = Store::new(module.engine(), guest);
+    let instance = linker.instantiate(&mut store, module).expect("started");
     let start = instance.get_typed_func::<(), ()>(&mut store, "_start");
     start.expect("_start").call(&mut store, ()).expect("an end");
     let mut text = String::new();
@@ -151,7 +161,7 @@ fn same_with(
             let text = if native_run {
                 native(tree, &programs.join(name), directory, arguments)
             } else {
-                let module = fs::read(programs.join(format!("{name}.wasm"))).expect("a module");
+                let module = module(&programs, name);
                 enter(tree);
                 guest(&module, directory, arguments, network)
             };
@@ -181,6 +191,50 @@ fn paths_mean_what_they_mean_to_a_native_program() {
 #[test]
 fn questions_of_the_wasi_suite_have_the_answers_of_a_native_program() {
     same("questions", "/", &["/data", "one", "two"], "");
+}
+
+#[test]
+fn questions_of_rust_have_the_answers_of_a_native_program() {
+    const FILES: &[&str] = &["files", "/data", "one", "two"];
+    same("rust_questions", "/", FILES, "");
+    same("rust_questions_plain", "/", FILES, "");
+}
+
+#[test]
+fn rust_program_starts_in_its_working_directory() {
+    same("rust_questions", "/start", &["directory", "/data"], "");
+}
+
+/// As `docs/use/rust-programs.md` has them.
+#[test]
+fn limits_of_rust_are_those_of_the_documentation() {
+    for (name, directory, long_path) in [
+        ("rust_questions", "/start", "ENOENT"),
+        ("rust_questions_plain", "/", "Uncategorized"),
+    ] {
+        let programs = programs();
+        let module = module(&programs, name);
+        let (sender, printed) = mpsc::channel();
+        in_tree(move |tree| {
+            furnish(tree, &programs);
+            enter(tree);
+            let text = guest(&module, "/start", &["limits"], Network::none());
+            sender.send(text).expect("the test waits");
+        });
+        let printed = printed.recv().expect("a text");
+        let answers: Vec<&str> = printed
+            .lines()
+            .filter_map(|line| line.rsplit_once(": ").map(|(_, answer)| answer))
+            .collect();
+        let unsupported = "Unsupported";
+        let expected = [&[directory], &[unsupported; 9][..], &["true"]].concat();
+        let paths = ["Uncategorized", "ENOENT", long_path, "ok"];
+        assert_eq!(
+            answers,
+            [&expected[..], &paths].concat(),
+            "{name}: {printed}"
+        );
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! C programs of the SDK. Each is compiled for Wasm and natively, runs under our runtime and under runc, and
+//! C programs of the SDK, and a Rust program. Each is compiled for Wasm and natively, runs under our runtime and under runc, and
 //! has to print the same.
 
 use std::path::Path;
@@ -117,6 +117,47 @@ pub(super) fn questions_of_the_wasi_suite_have_linux_answers(world: &World) -> O
     same_as_user(world, "questions", &arguments, &options)?;
     // On the container's own file system.
     same(world, "questions", &["/tmp", "one", "two"], &options)
+}
+
+pub(super) fn questions_of_rust_have_linux_answers(world: &World) -> Outcome {
+    let options = ["--env", "ASKED=yes"];
+    for name in ["rust_questions", "rust_questions_plain"] {
+        same(world, name, &["files", "/data", "one", "two"], &options)?;
+        same_as_user(world, name, &["files", "/data", "one", "two"], &options)?;
+        // On the container's own file system.
+        same(world, name, &["files", "/tmp", "one", "two"], &options)?;
+    }
+    let start = ["--cwd", "/start"];
+    same(world, "rust_questions", &["directory", "/data"], &start)
+}
+
+pub(super) fn rust_programs_end_by_exit_code_or_panic(world: &World) -> Outcome {
+    for name in ["rust_questions", "rust_questions_plain"] {
+        for container in [guest, native] {
+            container(world, name, &["exit", "7"])
+                .run()?
+                .expect_code(7)?
+                .expect_stdout("not flushed by a line's end")?;
+            container(world, name, &["return", "9"])
+                .run()?
+                .expect_code(9)?;
+        }
+        // Of process 1 of a container SIGABRT has no code of its own, so only the guest's is known.
+        guest(world, name, &["panic"])
+            .run()?
+            .expect_code(134)?
+            .expect_stdout("before\n")?
+            .expect_stderr(&["as asked"])?;
+    }
+    Ok(())
+}
+
+pub(super) fn rust_program_reads_its_input_to_the_end(world: &World) -> Outcome {
+    guest(world, "rust_questions", &["lines"])
+        .run_with_stdin("one\n\nthr\u{e9}e".as_bytes())?
+        .expect_code(0)?
+        .expect_stdout("1: one\n2: \n3: thr\u{e9}e\n12 bytes\nio::stdin().read(&mut[0;10]): 0\n")?;
+    Ok(())
 }
 
 pub(super) fn locks_of_one_process_are_the_kernels(world: &World) -> Outcome {
