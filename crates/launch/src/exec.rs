@@ -35,6 +35,15 @@ pub struct RunningContainer<'a> {
     pub state: &'a Path,
 }
 
+/// The standard streams of a further process.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessStreams<'a> {
+    /// Standard input, output and error.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// As [`Place::console`](crate::Place::console).
+    pub console: Option<BorrowedFd<'a>>,
+}
+
 /// A further process that only has to be made.
 #[derive(Debug)]
 pub struct PreparedProcess {
@@ -134,7 +143,7 @@ impl Pipeline {
         prepared: &PreparedProcess,
         spec: &Spec,
         container: &RunningContainer<'_>,
-        stdio: [BorrowedFd<'_>; 3],
+        streams: &ProcessStreams<'_>,
         spawned: &mut dyn FnMut(u32),
     ) -> Result<CreatedContainer, LaunchError> {
         let artifact = match &prepared.code {
@@ -151,7 +160,8 @@ impl Pipeline {
             artifact,
             init: container.init,
             init_runs: container.init_runs,
-            stdio,
+            console: streams.console,
+            stdio: streams.stdio,
         };
         Ok(self.runner.exec(&execution, spawned)?)
     }

@@ -36,7 +36,7 @@ use wasm_interp_workload::{
     ViewError,
 };
 
-pub use self::exec::{PreparedProcess, RunningContainer};
+pub use self::exec::{PreparedProcess, ProcessStreams, RunningContainer};
 
 /// The runner's spec, in the bundle that the runner is given.
 const CONFIG: &str = "config.json";

@@ -14,7 +14,7 @@ pub const TERMINATION_LOG: RawFd = 6;
 pub const RUNNER: RawFd = 7;
 /// The ceiling of the guest's memory.
 pub const CEILING: RawFd = 8;
-/// A socket for the master of the container's own terminal.
+/// A socket for the master of a terminal of the container's own.
 pub const CONSOLE: RawFd = 9;
 /// The container's init process, as a pidfd (`plan`, `exec`).
 pub const INIT: RawFd = 10;

@@ -1,5 +1,5 @@
 //! A message that carries one descriptor: the open interpreter that `plan` hands to its caller, or the master of
-//! a container's terminal. The two ends of it.
+//! a terminal of the container's own. The two ends of it.
 #![forbid(unsafe_code)]
 
 use std::{

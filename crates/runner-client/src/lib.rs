@@ -15,7 +15,7 @@
 //! | 6 | out | the termination log: why the guest was ended (`create`, if the container has one) |
 //! | 7 | – | the runner's executable, through a read-only mount |
 //! | 8 | in | the ceiling of the guest's memory, which may change (`create` of a Wasm container, if the caller updates it) |
-//! | 9 | out | a socket: the master of the container's own terminal, where it has one (`create`, if the streams are a terminal) |
+//! | 9 | out | a socket: the master of a terminal of the container's own, where it has one (`create`, `exec`, if the streams are a terminal) |
 //! | 10 | in | the container's init process as a pidfd (`plan`, `exec`) |
 //! | 11 | out | a socket: the open interpreter of a guest (`plan`) |
 //!
@@ -251,6 +251,7 @@ impl Runner {
         let passed = Passed {
             stdio: Some(execution.stdio),
             artifact: execution.artifact,
+            console: execution.console,
             init: Some(execution.init.pidfd),
             ..Passed::default()
         };
@@ -340,6 +341,8 @@ pub struct Execution<'a> {
     pub init: InitRef<'a>,
     /// What that is.
     pub init_runs: InitRuns,
+    /// As [`Creation::console`].
+    pub console: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
 }
@@ -367,7 +370,8 @@ pub struct Creation<'a> {
     /// The session keyring of its processes.
     pub keyring: SessionKeyring,
     /// If the standard streams are one terminal: a socket (unix(7)). A native program whose container has a
-    /// devpts gets a terminal of that instead, and the socket one message with the descriptor of its master.
+    /// devpts gets a terminal of that instead, of the same size, and the socket one message with the descriptor of
+    /// its master.
     pub console: Option<BorrowedFd<'a>>,
     /// Standard input, output and error of the container.
     pub stdio: [BorrowedFd<'a>; 3],

@@ -1,19 +1,33 @@
-//! The terminal of a container's first process.
+//! The terminal of a container's process.
 //!
 //! Its master is the caller's. The caller passes the slave of a pseudoterminal of the host as the three streams,
 //! and a socket. If the container has a devpts of its own, a native program gets a pseudoterminal of that, whose
 //! master goes back through the socket ([`take`]). In both cases the process makes it its
 //! controlling terminal ([`control`]) once it leads a session.
 //!
-//! Called by `init` and `executor`.
+//! Called by `init` and `executor`. `rootfs` opens the pseudoterminal.
 #![forbid(unsafe_code)]
 
-use std::{io::Error, os::fd::OwnedFd};
+use std::{
+    fs::File,
+    io::Error,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use rustix::termios::{tcgetwinsize, tcsetwinsize};
 use wasm_interp_runner_client::hand_over;
 
-use crate::{rootfs::console::Pty, sys};
+use crate::sys;
+
+/// Both ends of a pseudoterminal.
+#[derive(Debug)]
+pub(crate) struct Pty {
+    /// The end on which is typed.
+    pub(crate) master: OwnedFd,
+    /// The end of the container's process.
+    pub(crate) slave: OwnedFd,
+}
 
 /// What the standard streams of a process are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +38,22 @@ pub(crate) enum Streams {
     Terminal,
 }
 
-/// Makes `pty`, a terminal of the container, this process's streams, gives it to the user `owner`, and its master
-/// to the caller through `socket`.
+impl Streams {
+    /// `console`: where the master of one of the container's own goes, which a caller passes with a terminal.
+    pub(crate) fn of(console: Option<&File>) -> Self {
+        match console {
+            Some(_) => Self::Terminal,
+            None => Self::Separate,
+        }
+    }
+}
+
+/// Makes `pty`, a terminal of the container, this process's streams in place of the host's, whose size it gets.
+/// Gives it to the user `owner`, and its master to the caller through `socket`.
 pub(crate) fn take(pty: Pty, owner: u32, socket: &OwnedFd) -> Result<(), Error> {
     let Pty { master, slave } = pty;
+    let hosts = sys::standard(sys::STDIN);
+    tcsetwinsize(slave.as_fd(), tcgetwinsize(hosts)?)?;
     // As runc: the program may open its terminal by name.
     fchown(&slave, Some(Uid::from_raw(owner)), None)?;
     dup2_stdin(&slave)?;

@@ -50,7 +50,7 @@ pub(crate) struct PassedFds {
     handover: Option<File>,
     /// The ceiling of the guest's memory, if it may change.
     pub(crate) ceiling: Option<File>,
-    /// If the streams are a terminal: where the master of the container's own goes.
+    /// If the streams are a terminal: where the master of one of the container's own goes.
     pub(crate) console: Option<File>,
 }
 

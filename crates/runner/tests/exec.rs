@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use support::{TestContainer, status, wait, wait_until};
+use support::{TestContainer, TestTerminal, status, wait, wait_until};
 use wasm_interp_runner_client::{RunnerError, Workload};
 use wasm_interp_test_support::executables;
 
@@ -319,6 +319,130 @@ fn container_that_has_ended_takes_no_exec() {
         error.to_string().contains("its init process has ended"),
         "{error}"
     );
+    running.container.wait();
+    running.container.delete(false).expect("delete");
+}
+
+/// A shell that knows its terminal, edits keys itself, and stops and ends programs in the foreground.
+const ON_A_TERMINAL: &str = "busybox tty; busybox stat -c '%F %t,%T %u' $(busybox tty); \
+     busybox stty size; echo by name >/dev/tty; \
+     busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
+     busybox stty icanon echo; echo key $key; \
+     set -m; sh -c 'while read -r line; do echo got $line; done'; \
+     echo stopped $?; fg; echo ended $?; exit 9";
+
+/// What a person types to [`ON_A_TERMINAL`], and what it shows.
+fn type_by_hand(terminal: &mut TestTerminal) {
+    terminal.type_keys("k");
+    terminal.shown("key k\r\n");
+    for (keys, answer) in [
+        ("typed\n", "got typed\r\n"),
+        // ctrl-Z reaches the program in the foreground, and not the shell; so does ctrl-C.
+        ("\x1a", "stopped 148\r\n"),
+        ("again\n", "got again\r\n"),
+        ("\x03", "ended 130\r\n"),
+    ] {
+        terminal.type_keys(keys);
+        terminal.shown(answer);
+    }
+}
+
+#[test]
+fn native_exec_has_a_terminal_of_its_containers_devpts_with_job_control() {
+    let mut container = TestContainer::native(&SLEEP);
+    container.with_devpts();
+    let running = ExecTest::start(container);
+    let mut process = running.container.process_of(&["sh", "-c", ON_A_TERMINAL]);
+    process["user"] = json!({ "uid": 1000, "gid": 1000 });
+    let mut terminals = Vec::new();
+    // Each has its own; the init process has none.
+    for number in 0..2 {
+        let mut terminal = TestTerminal::open();
+        terminal.resize(37, 91);
+        let pid = running.container.exec_on(&process, &terminal);
+        let pid = Pid::from_raw(pid.expect("exec"));
+        assert!(terminal.take_over(), "the container's own");
+        assert_eq!(
+            terminal.shown("by name\r\n"),
+            format!(
+                "/dev/pts/{number}\r\ncharacter special file 88,{number} 1000\r\n37 91\r\n\
+                 by name\r\n"
+            )
+        );
+        terminals.push((pid, terminal));
+    }
+    for (pid, mut terminal) in terminals {
+        type_by_hand(&mut terminal);
+        assert_eq!(wait(pid), Some(9));
+    }
+    running.end();
+}
+
+#[test]
+fn native_exec_without_a_devpts_has_the_hosts_terminal() {
+    let running = ExecTest::native();
+    let process = running.container.process_of(&["sh", "-c", ON_A_TERMINAL]);
+    let mut terminal = TestTerminal::open();
+    let pid = running.container.exec_on(&process, &terminal);
+    assert!(!terminal.take_over(), "there is none in the container");
+    terminal.shown("by name\r\n");
+    type_by_hand(&mut terminal);
+    assert_eq!(wait(Pid::from_raw(pid.expect("exec"))), Some(9));
+    running.end();
+}
+
+/// As runc: the program gets SIGHUP when the caller closes the terminal.
+#[test]
+fn terminal_that_is_closed_hangs_up_a_native_exec() {
+    let mut container = TestContainer::native(&SLEEP);
+    container.with_devpts();
+    let running = ExecTest::start(container);
+    let script = "trap 'exit 7' HUP; echo ready; while :; do read -r line; done";
+    let process = running.container.process_of(&["sh", "-c", script]);
+    let mut terminal = TestTerminal::open();
+    let pid = running.container.exec_on(&process, &terminal);
+    assert!(terminal.take_over(), "the container's own");
+    terminal.shown("ready\r\n");
+    drop(terminal);
+    assert_eq!(wait(Pid::from_raw(pid.expect("exec"))), Some(7));
+    running.end();
+}
+
+/// CVE-2025-52565: whatever lies at its path must not be taken for the multiplexer.
+#[test]
+fn other_device_in_place_of_the_multiplexer_is_refused_for_an_exec() {
+    let mut container = TestContainer::native(&SLEEP);
+    let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
+    mounts.push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }));
+    mounts.push(
+        json!({ "destination": "/dev/pts/ptmx", "type": "bind", "source": "/dev/null",
+        "options": ["bind"] }),
+    );
+    let running = ExecTest::start(container);
+    let process = running.container.process_of(&SLEEP);
+    let terminal = TestTerminal::open();
+    let error = running.container.exec_on(&process, &terminal);
+    let error = error.expect_err("refused").to_string();
+    assert!(error.contains("not the multiplexer of a devpts"), "{error}");
+    running.end();
+}
+
+#[test]
+fn keys_of_a_terminal_mean_to_a_guest_that_is_run_further_what_they_mean_elsewhere() {
+    let (container, input) = guest_container(&guests::reader());
+    let running = ExecTest::start(container);
+    let mut process = running.container.process_of(&["guest"]);
+    process["user"] = json!({ "uid": 1000, "gid": 1000 });
+    for (keys, code) in [("hi\n", 3), ("\x04", 0), ("\x03", 130), ("\x1c", 131)] {
+        let mut terminal = TestTerminal::open();
+        let pid = running.container.exec_on(&process, &terminal);
+        assert!(!terminal.take_over(), "a guest has the host's");
+        terminal.shown("ready\r\n");
+        terminal.type_keys(keys);
+        let code = Some(code);
+        assert_eq!(wait(Pid::from_raw(pid.expect("exec"))), code, "{keys:?}");
+    }
+    drop(input);
     running.container.wait();
     running.container.delete(false).expect("delete");
 }

@@ -347,18 +347,6 @@ fn native_script_runs_by_its_first_line_also_through_links() {
     assert_eq!(container.run(), (0, "/bin/link a b\n".to_owned()));
 }
 
-fn with_devpts(container: &mut TestContainer) {
-    let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
-    mounts.push(
-        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-        "options": ["nosuid", "mode=755", "size=65536k"] }),
-    );
-    mounts.push(
-        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
-    );
-}
-
 const ON_A_TERMINAL: &str = "busybox tty; \
      busybox stat -c '%F %t,%T %u' $(busybox tty) /dev/console; \
      echo by name >/dev/tty; read -r line; echo got $line; read -r line";
@@ -366,7 +354,7 @@ const ON_A_TERMINAL: &str = "busybox tty; \
 #[test]
 fn native_program_has_a_terminal_of_its_containers_devpts_as_its_console() {
     let mut container = shell(ON_A_TERMINAL);
-    with_devpts(&mut container);
+    container.with_devpts();
     container.spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     container.on_a_terminal();
     container.create().expect("create");

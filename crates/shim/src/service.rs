@@ -352,13 +352,6 @@ impl TaskApi for Service {
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> TtrpcResult<Empty> {
         let container = self.registry.get(&request.id)?;
-        if request.terminal {
-            return Err(unsupported(
-                "exec with a terminal",
-                "run the process without one (kubectl exec without -t, ctr task exec without -t)",
-            )
-            .into());
-        }
         let stdio = StdioPaths {
             terminal: request.terminal,
             stdin: request.stdin,

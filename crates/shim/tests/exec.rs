@@ -14,8 +14,8 @@ use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::ttrpc::Code;
 
 use harness::{
-    Api, Containerd, KILL, TERM, TestCgroup, TestDir, V2, V3, eventually, open_stdin, read_to_end,
-    running,
+    Api, Containerd, KILL, Screen, TERM, TestCgroup, TestDir, V2, V3, eventually, open_stdin,
+    process_spec, read_to_end, running,
 };
 
 /// Runs until a signal ends it.
@@ -120,6 +120,100 @@ async fn stdio_of_an_exec_goes_through_its_own_fifos_and_close_io_ends_its_stdin
 }
 
 #[tokio::test]
+async fn terminal_of_an_exec_is_between_its_clients_and_the_process() {
+    let dir = TestDir::new();
+    let containerd = Containerd::listen(&dir).await;
+    let bundle = dir.bundle("a", None, IDLE);
+    let script =
+        "stty size; read line; echo got $line; read line; stty size; cat; echo end; exit 4";
+    let [stdin, stdout] = ["in", "out"].map(|name| dir.fifo(name));
+    let api = Api::connect(&dir.address("a"), V3).await;
+    api.create(&bundle, "a").await.expect("create");
+    api.start("a").await.expect("start");
+    let request = api::ExecProcessRequest {
+        stdin: stdin.display().to_string(),
+        stdout: stdout.display().to_string(),
+        terminal: true,
+        spec: process_spec(&serde_json::json!({
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "consoleSize": {"height": 40, "width": 100},
+            "args": ["run", script],
+        })),
+        ..Default::default()
+    };
+    let mut screen = Screen::open(&stdout);
+    api.request_exec("a", "e", request).await.expect("exec");
+    let state = api.exec_state("a", "e").await.expect("state");
+    assert!(state.terminal && state.stderr.is_empty());
+    let resize = api::ResizePtyRequest {
+        id: "a".to_owned(),
+        exec_id: "e".to_owned(),
+        width: 91,
+        height: 37,
+        ..Default::default()
+    };
+    // Without a process it changes nothing, as under runc's shim.
+    let _: Empty = api.call("ResizePty", &resize).await.expect("resize");
+    api.start_exec("a", "e").await.expect("start");
+    screen.shows("40 100\r\n").await;
+    let open = || open_stdin(&stdin);
+    open().write_all(b"a line\n").expect("type");
+    screen.shows("got a line\r\n").await;
+    // That client has gone, and hangs nothing up.
+    let _: Empty = api.call("ResizePty", &resize).await.expect("resize");
+    let mut client = open();
+    client.write_all(b"\n").expect("type");
+    screen.shows("37 91\r\n").await;
+    client.write_all(b"copied\n").expect("type");
+    screen.shows("copied\r\ncopied\r\n").await;
+    // ctrl-D at the beginning of a line: the end of the input.
+    client.write_all(b"\x04").expect("type");
+    assert_eq!(api.wait_exec("a", "e").await, Ok(4));
+    api.delete_exec("a", "e").await.expect("delete");
+    screen.shows("end\r\n").await;
+    let events = ["create", "start", "exec-added", "exec-started", "exit"];
+    containerd.expect(&events).await;
+    api.end("a").await;
+    containerd.stop().await;
+}
+
+/// `closeIO` and the end of the last client hang a terminal up, as under runc's shim.
+#[tokio::test]
+async fn close_io_of_an_exec_hangs_its_terminal_up_when_the_last_client_leaves() {
+    let dir = TestDir::new();
+    let bundle = dir.bundle("a", None, IDLE);
+    let [stdin, stdout] = ["in", "out"].map(|name| dir.fifo(name));
+    let api = Api::connect(&dir.address("a"), V3).await;
+    api.create(&bundle, "a").await.expect("create");
+    api.start("a").await.expect("start");
+    let request = api::ExecProcessRequest {
+        stdin: stdin.display().to_string(),
+        stdout: stdout.display().to_string(),
+        terminal: true,
+        ..Default::default()
+    };
+    let shown = read_to_end(stdout.clone());
+    // The end of its input is what a terminal that was hung up answers.
+    api.add_exec_with("a", "e", "read line; cat; exit 6", request)
+        .await
+        .expect("exec");
+    api.start_exec("a", "e").await.expect("start");
+    let mut client = open_stdin(&stdin);
+    let close = api::CloseIORequest {
+        id: "a".to_owned(),
+        exec_id: "e".to_owned(),
+        stdin: true,
+        ..Default::default()
+    };
+    let _: Empty = api.call("CloseIO", &close).await.expect("closeIO");
+    client.write_all(b"typed\n").expect("this client is there");
+    drop(client);
+    assert_eq!(api.wait_exec("a", "e").await, Ok(6));
+    api.delete_exec("a", "e").await.expect("delete");
+    shown.join().expect("the shim has closed its end");
+    api.end("a").await;
+}
+
+#[tokio::test]
 async fn refused_requests_for_an_exec_get_the_codes_and_words_of_runcs_shim() {
     let dir = TestDir::new();
     let bundle = dir.bundle("a", None, IDLE);
@@ -164,16 +258,6 @@ async fn refused_requests_for_an_exec_get_the_codes_and_words_of_runcs_shim() {
         api.kill_exec("a", "e", KILL).await.err(),
         Some(refused(Code::NOT_FOUND, "process already finished"))
     );
-    let terminal = api::ExecProcessRequest {
-        terminal: true,
-        ..Default::default()
-    };
-    let (code, words) = api
-        .add_exec_with("a", "t", IDLE, terminal)
-        .await
-        .expect_err("a terminal");
-    assert_eq!(code, Code::UNIMPLEMENTED);
-    assert!(words.starts_with("exec with a terminal"), "{words}");
 
     api.kill("a", KILL).await.expect("kill");
     api.wait("a").await.expect("wait");

@@ -523,15 +523,17 @@ async fn terminal_is_between_the_clients_and_the_process() {
         spec["process"]["terminal"] = true.into();
         spec["process"]["consoleSize"] = serde_json::json!({"height": 40, "width": 100});
     });
-    let shown = read_to_end(stdout.clone());
+    let mut screen = Screen::open(&stdout);
     api.create_with(&bundle, "a", request())
         .await
         .expect("create");
     let state = api.state("a").await.expect("state");
     assert!(state.terminal && state.stderr.is_empty());
     api.start("a").await.expect("start");
+    screen.shows("40 100\r\n").await;
     let open = || open_stdin(&stdin);
     open().write_all(b"a line\n").expect("type");
+    screen.shows("got a line\r\n").await;
     // That client has gone, and hangs nothing up.
     let resize = api::ResizePtyRequest {
         id: "a".to_owned(),
@@ -541,21 +543,15 @@ async fn terminal_is_between_the_clients_and_the_process() {
     };
     let _: Empty = api.call("ResizePty", &resize).await.expect("resize");
     let mut client = open();
-    client.write_all(b"\ncopied\n").expect("type");
+    client.write_all(b"\n").expect("type");
+    screen.shows("37 91\r\n").await;
+    client.write_all(b"copied\n").expect("type");
+    screen.shows("copied\r\ncopied\r\n").await;
     // ctrl-D at the beginning of a line: the end of the input.
     client.write_all(b"\x04").expect("type");
     assert_eq!(api.wait("a").await, Ok(0));
-    let shown = shown.join().expect("join");
-    for text in [
-        "40 100\r\n",
-        "got a line\r\n",
-        "37 91\r\n",
-        "copied\r\n",
-        "end\r\n",
-    ] {
-        assert!(shown.contains(text), "{text:?} is not in {shown:?}");
-    }
     api.delete("a").await.expect("delete");
+    screen.shows("end\r\n").await;
     containerd
         .expect(&["create", "start", "exit", "delete"])
         .await;

@@ -100,10 +100,7 @@ pub(crate) fn create(
         state: None,
         arrivals: Arrivals::Possible,
         failures: Failures::Streams,
-        streams: match passed.console {
-            Some(_) => Streams::Terminal,
-            None => Streams::Separate,
-        },
+        streams: Streams::of(passed.console.as_ref()),
     };
     if let Some(root) = fitted.spec.root() {
         dev::check(root.path())?;

@@ -1,7 +1,7 @@
 //! `exec`: makes a further process in a running container. It runs at once.
 #![forbid(unsafe_code)]
 
-use std::{path::Path, rc::Rc};
+use std::{cell::Cell, path::Path, rc::Rc};
 
 use oci_spec::runtime::Spec;
 use wasm_interp_runner_client::{InitRuns, Lifetime, Response, Workload};
@@ -76,10 +76,10 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         highest: sys::STDERR,
         state: None,
         arrivals: whereabouts.arrivals,
-        streams: Streams::Separate,
+        streams: Streams::of(passed.console.as_ref()),
         failures: Failures::Streams,
     };
-    create::set_up_process(&fitted.spec, &fitted.groups, kind, Streams::Separate)?;
+    create::set_up_process(&fitted.spec, &fitted.groups, kind, program.streams)?;
     let diagnostics = Diagnostics::collect().map_err(VerbError::Setup)?;
     let process = FurtherProcess {
         id,
@@ -90,6 +90,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         cgroup: &cgroup,
         affinity,
         program,
+        console: Cell::new(passed.console.map(Into::into)),
     };
     let pid = init::join(&process).map_err(|e| VerbError::ExecRefused(diagnostics.explain(&e)))?;
     Ok(Response::Running {

@@ -7,12 +7,12 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     fs,
     io::ErrorKind,
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -25,6 +25,7 @@ use libcontainer::{
 };
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+use wasm_interp_runner_client::descriptors;
 
 use super::{
     adjust_oom_score,
@@ -37,11 +38,13 @@ use super::{
 use crate::{
     affinity::ExecAffinity,
     cgroup,
-    executor::{Failures, InitProcess},
+    executor::{Failures, InitProcess, InitTask},
     keyring,
     report::{Report, Reporter},
+    rootfs::console,
     sys::{self, OnlyThread, Parent},
     target::{Target, Whereabouts},
+    terminal::{self, Streams},
     user_namespace::become_root,
 };
 
@@ -58,6 +61,8 @@ pub(crate) struct FurtherProcess<'a> {
     pub(crate) cgroup: &'a [PathBuf],
     pub(crate) affinity: ExecAffinity,
     pub(crate) program: InitProcess,
+    /// If its streams are a terminal: where the master of one of the container's own goes. Taken by the process.
+    pub(crate) console: Cell<Option<OwnedFd>>,
 }
 
 /// Makes the process, and returns once it runs.
@@ -156,9 +161,12 @@ fn enter(process: &FurtherProcess<'_>) -> Result<(RawFd, OnlyThread), String> {
     let highest =
         sys::highest_descriptor().map_err(|e| format!("cannot list the descriptors: {e}"))?;
     let alone = OnlyThread::check().map_err(|e| format!("cannot fork the process: {e}"))?;
-    let keep = process
+    let mut keep = process
         .program
         .keeps_while_joining(process.target.descriptor());
+    if process.program.streams == Streams::Terminal {
+        keep.push(descriptors::CONSOLE);
+    }
     sys::close_files_except(&keep, highest)
         .map_err(|e| format!("cannot close the host's files: {e}"))?;
     process
@@ -170,6 +178,22 @@ fn enter(process: &FurtherProcess<'_>) -> Result<(RawFd, OnlyThread), String> {
         become_root()?;
     }
     Ok((highest, alone))
+}
+
+/// Gives a native program a terminal of the container's own, if it is to have one and the container has a devpts.
+fn take_terminal(process: &FurtherProcess<'_>) -> Result<(), String> {
+    // The process that the spec describes does not hold the socket.
+    let console = process.console.take();
+    let (Some(socket), InitTask::Program(_)) = (console, &process.program.task) else {
+        return Ok(());
+    };
+    let failed = |e| format!("cannot use a terminal of the container's own: {e}");
+    let Some(pty) = console::open().map_err(failed)? else {
+        return Ok(());
+    };
+    let user = process.spec.process().as_ref();
+    let user = user.map_or(0, |process| process.user().uid());
+    terminal::take(pty, user, &socket).map_err(failed)
 }
 
 /// Becomes the process. Returns only a failure.
@@ -186,6 +210,7 @@ fn become_process(
         .map_err(|e| format!("cannot join the container's session keyring: {e}"))?;
     sys::take_null_of_the_container()
         .map_err(|e| format!("cannot open /dev/null of the container: {e}"))?;
+    take_terminal(process)?;
     let mut program = process.program.clone();
     program.highest = highest;
     program.failures = Failures::Runner(Rc::clone(report));

@@ -186,7 +186,7 @@ fn make(
             .as_ref()
             .map_or(0, |process| process.user().uid());
         terminal::take(pty, user, &socket)
-            .map_err(|e| format!("cannot use the container's own terminal: {e}"))?;
+            .map_err(|e| format!("cannot use a terminal of the container's own: {e}"))?;
     }
     sys::take_null_of_the_container()
         .map_err(|e| format!("cannot open /dev/null of the container: {e}"))?;

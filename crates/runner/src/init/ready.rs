@@ -48,7 +48,7 @@ pub(crate) struct NewContainer<'a> {
     pub(crate) version: Version,
     pub(crate) devices: DeviceSet,
     pub(crate) init: InitProcess,
-    /// If its streams are a terminal: where the master of the container's own goes.
+    /// If its streams are a terminal: where the master of one of the container's own goes.
     pub(crate) console: Option<OwnedFd>,
     pub(crate) keyring: SessionKeyring,
 }

@@ -1,8 +1,9 @@
-//! The container's own terminal: a pseudoterminal of the devpts that its spec mounts, which is also its
-//! `/dev/console`.
+//! A terminal of the container's own: a pseudoterminal of the devpts that its spec mounts. That of the init
+//! process is also the container's `/dev/console`.
 //!
-//! Called by the init process right after it has entered the root file system. What the image or a volume may
-//! have put in place of the devices is refused, as runc refuses it (CVE-2025-52565).
+//! Called by the init process right after it has entered the root file system, and by a further process once it
+//! has joined the container. What the image or a volume may have put in place of the devices is refused, as runc
+//! refuses it (CVE-2025-52565).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -16,7 +17,7 @@ use rustix::{
 };
 
 use super::{detached, options::Depth};
-use crate::sys;
+use crate::{sys, terminal::Pty};
 
 /// The multiplexer of the container's devpts. A symlink leads there from `/dev/ptmx`.
 const MULTIPLEXER: &str = "/dev/pts/ptmx";
@@ -27,17 +28,17 @@ const DEVPTS: u64 = 0x1cd1;
 const INODE: u64 = 2;
 const DEVICE: (u32, u32) = (5, 2);
 
-/// Both ends of a pseudoterminal.
-#[derive(Debug)]
-pub(crate) struct Pty {
-    /// The end on which is typed.
-    pub(crate) master: OwnedFd,
-    /// The end of the container's process.
-    pub(crate) slave: OwnedFd,
+/// Opens a new pseudoterminal and mounts it on `/dev/console`. `None`: the container has no devpts.
+pub(super) fn open_console() -> Result<Option<Pty>, Error> {
+    let pty = open()?;
+    if let Some(pty) = &pty {
+        mount(&pty.slave)?;
+    }
+    Ok(pty)
 }
 
-/// Opens a new pseudoterminal and mounts it on `/dev/console`. `None`: the container has no devpts.
-pub(super) fn open() -> Result<Option<Pty>, Error> {
+/// Opens a new pseudoterminal. `None`: the container has no devpts.
+pub(crate) fn open() -> Result<Option<Pty>, Error> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let found = openat2(
         CWD,
@@ -52,7 +53,6 @@ pub(super) fn open() -> Result<Option<Pty>, Error> {
     };
     check(&master)?;
     let slave = sys::open_peer(master.as_fd())?;
-    mount(&slave)?;
     Ok(Some(Pty { master, slave }))
 }
 

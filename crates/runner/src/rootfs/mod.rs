@@ -40,7 +40,10 @@ use self::{
     protect::{Protection, ProtectionError},
     sources::{PreparedMount, PreparedSource},
 };
-use crate::{container_root::ContainerRoot, terminal::Streams};
+use crate::{
+    container_root::ContainerRoot,
+    terminal::{Pty, Streams},
+};
 use wasm_interp_mounts::mountinfo::{self, MountInfo};
 
 /// The root file system cannot be made.
@@ -112,7 +115,7 @@ impl Arrivals {
 pub(crate) struct EnteredRootfs {
     pub(crate) arrivals: Arrivals,
     /// The container's own terminal, if it is to have one and has a devpts.
-    pub(crate) pty: Option<console::Pty>,
+    pub(crate) pty: Option<Pty>,
 }
 
 /// A root file system whose mounts and devices are made, and that no process has entered yet.
@@ -202,7 +205,7 @@ impl Rootfs<'_> {
         // A read-only /dev is not read-only yet. A guest has no devpts.
         let pty = match (self.streams, self.nodes.0) {
             (Streams::Terminal, DeviceSet::Program) => {
-                console::open().map_err(self.failed("make a terminal in"))?
+                console::open_console().map_err(self.failed("make a terminal in"))?
             }
             (Streams::Separate, _) | (Streams::Terminal, DeviceSet::Guest) => None,
         };

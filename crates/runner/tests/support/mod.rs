@@ -11,7 +11,7 @@ mod terminal;
 use std::{
     fs,
     io::Write,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         PoisonError,
@@ -236,6 +236,19 @@ impl TestContainer {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// Mounts what containerd mounts for terminals.
+    pub(crate) fn with_devpts(&mut self) {
+        let mounts = self.spec["mounts"].as_array_mut().expect("mounts");
+        mounts.push(
+            json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "mode=755", "size=65536k"] }),
+        );
+        mounts.push(
+            json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+        );
+    }
+
     /// Gives it a terminal.
     pub(crate) fn on_a_terminal(&mut self) {
         self.spec["process"]["terminal"] = json!(true);
@@ -312,6 +325,31 @@ impl TestContainer {
         process: &Value,
         output: &fs::File,
     ) -> Result<(i32, Workload), RunnerError> {
+        let null = fs::File::open("/dev/null").expect("null");
+        self.exec_with(
+            process,
+            [null.as_fd(), output.as_fd(), output.as_fd()],
+            None,
+        )
+    }
+
+    /// Runs a further process in it on this terminal.
+    pub(crate) fn exec_on(
+        &self,
+        process: &Value,
+        terminal: &TestTerminal,
+    ) -> Result<i32, RunnerError> {
+        let socket = Some(terminal.socket());
+        let (pid, _) = self.exec_with(process, [terminal.slave(); 3], socket)?;
+        Ok(pid)
+    }
+
+    fn exec_with(
+        &self,
+        process: &Value,
+        stdio: [BorrowedFd<'_>; 3],
+        console: Option<BorrowedFd<'_>>,
+    ) -> Result<(i32, Workload), RunnerError> {
         let config = self.spec.to_string();
         let (spec, _) = exec_spec(config.as_bytes(), process.to_string().as_bytes())
             .expect("the spec of a process");
@@ -330,7 +368,6 @@ impl TestContainer {
             .plan(&self.id, &spec, &no_policy, init, &mut |_| ())?;
         let is_guest = matches!(planned.workload, Workload::Wasm { .. });
         assert_eq!(planned.module.is_some(), is_guest);
-        let null = fs::File::open("/dev/null").expect("null");
         let made = self.runner.exec(
             &Execution {
                 id: &self.id,
@@ -344,7 +381,8 @@ impl TestContainer {
                     Some(_) => InitRuns::Guest,
                     None => InitRuns::Other,
                 },
-                stdio: [null.as_fd(), output.as_fd(), output.as_fd()],
+                console,
+                stdio,
             },
             &mut |_| (),
         )?;

@@ -60,8 +60,16 @@ impl StdinWriter {
 }
 
 impl ProcessStdio {
-    /// Opens all three streams. Never waits for a client.
+    /// Opens all three streams, or a terminal. Never waits for a client.
     pub(crate) fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
+        if paths.terminal {
+            Self::open_terminal(paths)
+        } else {
+            Self::open_separate(paths)
+        }
+    }
+
+    fn open_separate(paths: &StdioPaths) -> Result<Self, StdioError> {
         let mut readers = Vec::new();
         let stdin = open_stdin(&paths.stdin)?;
         let stdout = open_output("stdout", &paths.stdout, &mut readers)?;
@@ -79,7 +87,7 @@ impl ProcessStdio {
     }
 
     /// Opens a terminal between stdin and stdout. There is no stderr.
-    pub(crate) fn open_terminal(paths: &StdioPaths) -> Result<Self, StdioError> {
+    fn open_terminal(paths: &StdioPaths) -> Result<Self, StdioError> {
         let mut readers = Vec::new();
         let stdin = open_stdin(&paths.stdin)?;
         let input = match stdin.writer {
@@ -131,6 +139,13 @@ impl ProcessStdio {
     /// The socket by which the runner sends the master of a terminal of the container's own.
     pub(crate) fn console(&self) -> Option<BorrowedFd<'_>> {
         self.terminal.as_ref().map(NewTerminal::socket)
+    }
+
+    /// Sets the size of the terminal, before the process exists. Succeeds if there is none.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) -> Result<(), StdioError> {
+        let terminal = self.terminal.as_ref();
+        let resized = terminal.map_or(Ok(()), |terminal| terminal.resize(columns, rows));
+        resized.map_err(StdioError::Resize)
     }
 
     /// What the process gets as descriptors 0, 1 and 2.

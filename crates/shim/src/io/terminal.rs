@@ -78,6 +78,11 @@ impl NewTerminal {
         self.runners.as_fd()
     }
 
+    /// Sets its size. A terminal of the container's own gets the same.
+    pub(super) fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
+        sys::resize_terminal(self.master.as_fd(), columns, rows)
+    }
+
     /// Writes a line of the shim's own to the output.
     pub(super) fn report(&self, text: &str) -> io::Result<()> {
         match &self.output {

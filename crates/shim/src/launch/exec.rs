@@ -1,16 +1,17 @@
 //! From the request of a further process to the process.
 //!
-//! Called by `task::exec` on a thread that may block for as long as the container's files do. It reads the
+//! Called by `task::exec_verbs` on a thread that may block for as long as the container's files do. It reads the
 //! bundle and opens the FIFOs; the container's own files are the runner's to look at.
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
 
 use log::{info, warn};
-use wasm_interp_launch::{KeptModule, RunningContainer};
+use wasm_interp_launch::{KeptModule, ProcessStreams, RunningContainer};
 use wasm_interp_runner_client::InitRuns;
 use wasm_interp_workload::exec_spec;
 
+use super::spec::console_size;
 use super::{Launcher, WAITING, log_step, on_new_stage};
 use crate::bundle::Bundle;
 use crate::error::Error;
@@ -63,6 +64,9 @@ impl Launcher {
         let (spec, warnings) = exec_spec(&config, request.wanted).map_err(Error::ExecSpec)?;
         self.warn_of_spec(id, &warnings);
         let stdio = ProcessStdio::open(request.stdio)?;
+        if let Some((columns, rows)) = console_size(&spec) {
+            stdio.resize(columns, rows)?;
+        }
         let state = request.bundle.state();
         let container = RunningContainer {
             id,
@@ -91,8 +95,12 @@ impl Launcher {
         }
         let pause = self.reaper.pause();
         let made = log_step(id, "runner exec", || {
+            let streams = ProcessStreams {
+                stdio: stdio.ends(),
+                console: stdio.console(),
+            };
             self.pipeline
-                .exec(&prepared, &spec, &container, stdio.ends(), spawned)
+                .exec(&prepared, &spec, &container, &streams, spawned)
         })
         .map_err(Error::Exec)?;
         self.warn_of_spec(id, &made.warnings);

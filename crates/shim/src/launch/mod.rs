@@ -27,7 +27,7 @@ use wasm_interp_workload::{open_root, with_causes};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
-use crate::io::{HeldStdio, ProcessStdio, StdioError, StdioPaths, TerminationLog};
+use crate::io::{HeldStdio, ProcessStdio, StdioPaths, TerminationLog};
 use crate::options::CreateOptions;
 use crate::reaper::{ContainerProcess, Reaper, ReapingPause};
 
@@ -62,8 +62,6 @@ pub(crate) struct LaunchedContainer {
     pub(crate) memory_limit: Option<i64>,
     /// A Wasm guest's.
     pub(crate) ceiling: Option<SharedCeiling>,
-    /// Columns and rows of its terminal.
-    pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) termination_log: Option<TerminationLog>,
     pub(crate) init_runs: InitRuns,
     /// The module of a guest.
@@ -88,16 +86,12 @@ impl Launcher {
         cancelled: &AtomicBool,
     ) -> Result<(LaunchedContainer, HeldStdio), Error> {
         // Before all other steps, so that their failures reach the reader of stderr.
-        let stdio = if request.stdio.terminal {
-            ProcessStdio::open_terminal(&request.stdio)?
-        } else {
-            ProcessStdio::open(&request.stdio)?
-        };
+        let stdio = ProcessStdio::open(&request.stdio)?;
         if let Some((uid, gid)) = request.options.io_owner {
             stdio.give_to(uid, gid)?;
         }
         match self.create_container(request, &stdio, cancelled) {
-            Ok(launched) => match hold(stdio, &launched) {
+            Ok(launched) => match stdio.into_held() {
                 Ok(held) => Ok((launched, held)),
                 Err(error) => {
                     self.undo_create(request, &launched);
@@ -216,6 +210,9 @@ impl Launcher {
         if cancelled.load(Ordering::Acquire) {
             return Err(Error::Cancelled { id: id.to_owned() });
         }
+        if let Some((columns, rows)) = spec::console_size(&spec) {
+            stdio.resize(columns, rows)?;
+        }
         let termination_log = self.termination_log(id, &spec);
         let ceiling = ceiling(&prepared).map_err(Error::Ceiling)?;
         let pause = self.reaper.pause();
@@ -243,7 +240,6 @@ impl Launcher {
             pid_namespace: PidNamespace::of(&spec),
             memory_limit: spec::memory_limit(&spec),
             ceiling,
-            console_size: spec::console_size(&spec),
             termination_log,
             init_runs: prepared.init_runs(),
             module: prepared.into_module(),
@@ -373,15 +369,6 @@ impl Launcher {
             None
         })
     }
-}
-
-/// Keeps the shim's side of the streams, and gives a terminal the size that the spec names.
-fn hold(stdio: ProcessStdio, launched: &LaunchedContainer) -> Result<HeldStdio, StdioError> {
-    let held = stdio.into_held()?;
-    if let Some((columns, rows)) = launched.console_size {
-        held.resize(columns, rows)?;
-    }
-    Ok(held)
 }
 
 /// The memory ceiling of a Wasm guest, which an update can change.

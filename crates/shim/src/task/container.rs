@@ -1,11 +1,9 @@
 //! A container from its creation to its deletion: what its processes share, and the verbs.
 //!
-//! Made by `service` of what `launch` has created. The verbs of further processes are in `exec`.
+//! Made by `service` of what `launch` has created. The verbs of further processes are in `exec_verbs`.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -16,7 +14,7 @@ use wasm_interp_runner_client::{InitRuns, SharedCeiling};
 use wasm_interp_workload::with_causes;
 
 use super::events::ContainerEvents;
-use super::exec::Exec;
+use super::exec::Execs;
 use super::lock;
 use super::oom::{self, OomWatch};
 use super::process::Process;
@@ -48,10 +46,7 @@ pub(crate) struct Container {
     pub(super) init_runs: InitRuns,
     /// The module of a guest, for further processes that run it too.
     pub(super) module: Option<KeptModule>,
-    /// The further processes by exec id.
-    pub(super) execs: std::sync::Mutex<HashMap<String, Arc<Exec>>>,
-    /// Whether the init process has ended. Then no further process starts.
-    pub(super) ending: AtomicBool,
+    pub(super) execs: Execs,
     /// Locked from the check of a process's state until its change is published.
     pub(super) events: Mutex<ContainerEvents>,
 }
@@ -95,8 +90,7 @@ impl Container {
             init: Arc::new(init),
             init_runs: launched.init_runs,
             module: launched.module,
-            execs: std::sync::Mutex::default(),
-            ending: AtomicBool::new(false),
+            execs: Execs::default(),
             events: Mutex::new(events),
         });
         tokio::spawn(Arc::clone(&container).supervise());
@@ -125,7 +119,7 @@ impl Container {
         if exec_id.is_empty() {
             Ok(Arc::clone(&self.init))
         } else {
-            self.exec_process(exec_id)
+            Ok(Arc::clone(&self.execs.get(exec_id)?.process))
         }
     }
 
@@ -154,7 +148,7 @@ impl Container {
         target: KillTarget,
     ) -> Result<(), Error> {
         if !exec_id.is_empty() {
-            return self.kill_exec(exec_id, signal);
+            return self.execs.kill(&self.id, exec_id, signal);
         }
         let number = i32::try_from(signal).unwrap_or(i32::MAX);
         self.init.record_request(number);
@@ -203,7 +197,7 @@ impl Container {
         spawn_blocking(move || own.launcher.remove(&own.id, &own.bundle, Removal::OfEnded))
             .await??;
         self.init.set_state(deleted);
-        self.forget_execs();
+        self.execs.forget();
         events.deleted(self.init.pid(), exit);
         Ok(exit)
     }
@@ -236,7 +230,7 @@ impl Container {
         };
         self.thaw_the_rest().await;
         self.kill_the_rest().await;
-        self.end_execs().await;
+        self.execs.end(&self.id).await;
         let mut events = self.events.lock().await;
         // Before the exit: from this event, containerd's CRI plugin sets the reason of the exit.
         self.publish_oom_kills(&mut events);

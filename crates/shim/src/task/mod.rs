@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`registry`] | the containers by id, and those being created |
 //! | [`container`] | what the processes of a container share, and the verbs |
-//! | [`exec`] | the verbs of further processes |
+//! | [`exec`] | the further processes of a container |
+//! | [`exec_verbs`] | the verbs that make and delete one |
 //! | [`process`] | one process: its stdio, state and exit |
 //! | [`state`] | the states of a process |
 //! | [`freeze`] | pause, resumption, and what they mean for the other verbs |
@@ -18,6 +19,7 @@
 mod container;
 mod events;
 mod exec;
+mod exec_verbs;
 mod freeze;
 mod oom;
 mod process;

@@ -6,15 +6,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::{Client, Events, create_events};
 use containerd_shim_protos::ttrpc::r#async::{Server, TtrpcContext};
@@ -306,6 +307,15 @@ impl Drop for TestCgroup {
     }
 }
 
+/// A process spec as clients send it.
+pub(crate) fn process_spec(process: &serde_json::Value) -> MessageField<Any> {
+    MessageField::some(Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+        value: process.to_string().into_bytes(),
+        ..Default::default()
+    })
+}
+
 /// Opens the FIFO of a stdin, as a client of containerd does.
 pub(crate) fn open_stdin(path: &Path) -> fs::File {
     let mut options = fs::File::options();
@@ -420,15 +430,23 @@ impl Api {
         let process = serde_json::json!({
             "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["run", script],
         });
-        let spec = containerd_shim_protos::protobuf::well_known_types::any::Any {
-            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
-            value: process.to_string().into_bytes(),
-            ..Default::default()
+        let request = api::ExecProcessRequest {
+            spec: process_spec(&process),
+            ..request
         };
+        self.request_exec(id, exec_id, request).await
+    }
+
+    /// Adds a process by a request that holds its spec.
+    pub(crate) async fn request_exec(
+        &self,
+        id: &str,
+        exec_id: &str,
+        request: api::ExecProcessRequest,
+    ) -> Result<Empty, (Code, String)> {
         let request = api::ExecProcessRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
-            spec: Some(spec).into(),
             ..request
         };
         self.call("Exec", &request).await
@@ -638,6 +656,39 @@ impl Containerd {
 
     pub(crate) async fn stop(mut self) {
         self.server.shutdown().await.expect("shutdown");
+    }
+}
+
+/// What a terminal shows, read as it comes.
+pub(crate) struct Screen {
+    output: fs::File,
+    text: Vec<u8>,
+}
+
+impl Screen {
+    /// Opens the FIFO of a terminal's output.
+    pub(crate) fn open(path: &Path) -> Self {
+        let mut options = fs::File::options();
+        let options = options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        Self {
+            output: options.open(path).expect("open stdout"),
+            text: Vec::new(),
+        }
+    }
+
+    /// All that has been shown so far.
+    fn read(&mut self) -> String {
+        match self.output.read_to_end(&mut self.text) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+        String::from_utf8_lossy(&self.text).into_owned()
+    }
+
+    /// Waits until it has shown this text.
+    pub(crate) async fn shows(&mut self, text: &str) {
+        eventually(&format!("{text:?} is shown"), || self.read().contains(text)).await;
     }
 }
 
