@@ -13,7 +13,8 @@ use oci_spec::runtime::Spec;
 use wasm_interp_artifact::{Artifact, CodeRequest, CompileProgress};
 use wasm_interp_policy::Policy;
 use wasm_interp_runner_client::{
-    CreatedContainer, Execution, InitRef, InitRuns, PlannedModule, PlannedProcess, Workload,
+    CreatedContainer, Execution, GuestPlace, InitRef, InitRuns, PlannedModule, PlannedProcess,
+    Workload,
 };
 
 use crate::{KeptModule, LaunchError, Pipeline, uncached};
@@ -61,6 +62,12 @@ enum ProcessCode {
 }
 
 impl PreparedProcess {
+    /// Whether it is a Wasm guest.
+    #[must_use]
+    pub fn is_guest(&self) -> bool {
+        matches!(self.workload, Workload::Wasm { .. })
+    }
+
     /// Why the native code could not be kept, if that is so.
     #[must_use]
     pub fn uncached(&self) -> Option<&str> {
@@ -133,7 +140,7 @@ impl Pipeline {
         })
     }
 
-    /// Makes the process, which runs at once. `spawned` gets the number of the runner: if it is killed, there is no
+    /// Makes the process, which runs at once. `place` is a guest's among those of the container. `spawned` gets the number of the runner: if it is killed, there is no
     /// such process.
     ///
     /// # Errors
@@ -144,6 +151,7 @@ impl Pipeline {
         spec: &Spec,
         container: &RunningContainer<'_>,
         streams: &ProcessStreams<'_>,
+        place: Option<&GuestPlace>,
         spawned: &mut dyn FnMut(u32),
     ) -> Result<CreatedContainer, LaunchError> {
         let artifact = match &prepared.code {
@@ -160,6 +168,7 @@ impl Pipeline {
             artifact,
             init: container.init,
             init_runs: container.init_runs,
+            place,
             console: streams.console,
             stdio: streams.stdio,
         };

@@ -12,7 +12,7 @@ pub const ARTIFACT: RawFd = 5;
 pub const TERMINATION_LOG: RawFd = 6;
 /// The runner's own executable, by which it is started.
 pub const RUNNER: RawFd = 7;
-/// The ceiling of the guest's memory.
+/// The ceiling of the guests' memory.
 pub const CEILING: RawFd = 8;
 /// A socket for the master of a terminal of the container's own.
 pub const CONSOLE: RawFd = 9;

@@ -14,7 +14,7 @@
 //! | 5 | in | the artifact (`create` and `exec` of a Wasm guest): through a read-only mount, or sealed memory |
 //! | 6 | out | the termination log: why the guest was ended (`create`, if the container has one) |
 //! | 7 | – | the runner's executable, through a read-only mount |
-//! | 8 | in | the ceiling of the guest's memory, which may change (`create` of a Wasm container, if the caller updates it) |
+//! | 8 | in | the ceiling of the guests' memory, which may change (`create` of a Wasm container and `exec` of a guest, if the caller shares it) |
 //! | 9 | out | a socket: the master of a terminal of the container's own, where it has one (`create`, `exec`, if the streams are a terminal) |
 //! | 10 | in | the container's init process as a pidfd (`plan`, `exec`) |
 //! | 11 | out | a socket: the open interpreter of a guest (`plan`) |
@@ -54,7 +54,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use self::spawn::Passed;
 pub use self::{
-    ceiling::{CeilingView, SharedCeiling},
+    ceiling::{CeilingView, GuestPlace, NoRoom, SharedCeiling},
     error::{PROGRAM, RunnerError},
     handover::{hand_over, receive},
     protocol::{InitRuns, Lifetime, ModuleStamp, Request, Response, SessionKeyring, Workload},
@@ -247,10 +247,12 @@ impl Runner {
             workload: Cow::Borrowed(execution.workload),
             init: execution.init.pid,
             init_runs: execution.init_runs,
+            place: execution.place.map_or(0, GuestPlace::number),
         };
         let passed = Passed {
             stdio: Some(execution.stdio),
             artifact: execution.artifact,
+            ceiling: execution.place.map(AsFd::as_fd),
             console: execution.console,
             init: Some(execution.init.pidfd),
             ..Passed::default()
@@ -341,6 +343,9 @@ pub struct Execution<'a> {
     pub init: InitRef<'a>,
     /// What that is.
     pub init_runs: InitRuns,
+    /// The place of a guest in the [`SharedCeiling`] of the container. Without one, the limit of the plan holds for
+    /// good.
+    pub place: Option<&'a GuestPlace>,
     /// As [`Creation::console`].
     pub console: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
@@ -365,7 +370,7 @@ pub struct Creation<'a> {
     /// The termination log, open for writing. If the guest is ended, the runner writes the reason to it,
     /// unless it already has content.
     pub reasons: Option<BorrowedFd<'a>>,
-    /// A [`SharedCeiling`] for the guest's memory. Without one, the limit of the plan holds for good.
+    /// A [`SharedCeiling`] for the memory of the container's guests. Without one, the limit of the plan holds for good.
     pub ceiling: Option<BorrowedFd<'a>>,
     /// The session keyring of its processes.
     pub keyring: SessionKeyring,

@@ -79,6 +79,8 @@ pub enum Request<'a> {
         init: i32,
         /// What the init process is.
         init_runs: InitRuns,
+        /// The place of a guest in the ceiling of the container, if descriptor 8 is one.
+        place: u32,
     },
 }
 

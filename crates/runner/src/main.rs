@@ -97,6 +97,7 @@ fn main() -> ExitCode {
                 workload,
                 init,
                 init_runs,
+                place,
             } => container::exec(
                 ExecCall {
                     id: &id,
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
                     workload: workload.into_owned(),
                     init,
                     init_runs,
+                    place,
                 },
                 passed,
             ),

@@ -12,17 +12,22 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{PermissionsExt, chown},
+    io::Write,
+    os::{
+        fd::AsFd,
+        unix::fs::{PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
 };
 
 use nix::{
+    fcntl::OFlag,
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, pipe2},
 };
 use serde_json::{Value, json};
 use support::{TestContainer, TestTerminal, status, wait, wait_until};
-use wasm_interp_runner_client::{RunnerError, Workload};
+use wasm_interp_runner_client::{RunnerError, SharedCeiling, Workload};
 use wasm_interp_test_support::executables;
 
 /// A program that runs until it is killed.
@@ -323,12 +328,12 @@ fn container_that_has_ended_takes_no_exec() {
     running.container.delete(false).expect("delete");
 }
 
-/// A shell that knows its terminal, edits keys itself, and stops and ends programs in the foreground.
+/// A shell (which would end with a program that ctrl-C ends) that knows its terminal, edits keys itself, and stops and ends programs in the foreground.
 const ON_A_TERMINAL: &str = "busybox tty; busybox stat -c '%F %t,%T %u' $(busybox tty); \
      busybox stty size; echo by name >/dev/tty; \
      busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
      busybox stty icanon echo; echo key $key; \
-     set -m; sh -c 'while read -r line; do echo got $line; done'; \
+     set -m; trap : INT; sh -c 'while read -r line; do echo got $line; done'; \
      echo stopped $?; fg; echo ended $?; exit 9";
 
 /// What a person types to [`ON_A_TERMINAL`], and what it shows.
@@ -447,6 +452,52 @@ fn keys_of_a_terminal_mean_to_a_guest_that_is_run_further_what_they_mean_elsewhe
     running.container.delete(false).expect("delete");
 }
 
+/// A refusal comes before the sum of both is beyond the ceiling, and the end of one makes room for the other.
+#[test]
+fn two_guests_of_a_container_share_its_ceiling() {
+    const MIB: u64 = 1 << 20;
+    let (mut container, input) = guest_container(&guests::grower());
+    // The guests begin with 64 KiB, and ask for 16 MiB each time.
+    let ceiling = SharedCeiling::new(Some(50 * MIB)).expect("pages");
+    let place = ceiling.place().expect("a place");
+    container.ceiling = Some(ceiling);
+    let running = ExecTest::start(container);
+    let mut init = fs::File::from(input);
+    let mut said = String::new();
+    let mut ask_init = |answer: &str| {
+        init.write_all(b"more\n").expect("ask");
+        said.push_str(answer);
+        running.container.wait_for_output(&said);
+        assert_eq!(running.container.output(), said);
+    };
+    ask_init("granted\n");
+
+    let process = running.container.process_of(&["guest"]);
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("pipe");
+    let output = running.output.as_file().as_fd();
+    let stdio = [read.as_fd(), output, output];
+    let (pid, _) = running
+        .container
+        .exec_with(&process, stdio, None, Some(&place))
+        .expect("exec");
+    let mut exec = fs::File::from(write);
+    let mut ask_exec = |answers: &str| {
+        exec.write_all(b"more\n").expect("ask");
+        wait_until(answers, || running.written() == answers);
+    };
+    // 16 of the first, 16 and what its process needs of the second: no room for 16 more in either.
+    ask_exec("granted\n");
+    ask_exec("granted\nrefused\n");
+    ask_init("refused\n");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    assert_eq!(wait(Pid::from_raw(pid)), Some(137));
+    drop(place);
+    ask_init("granted\n");
+    drop(init);
+    assert_eq!(running.container.wait(), 0);
+    running.container.delete(false).expect("delete");
+}
+
 /// A container whose guest waits for its input, with a module in its files that runs as `guest`.
 fn guest_container(guest: &str) -> (TestContainer, std::os::fd::OwnedFd) {
     let mut container = TestContainer::of(guest);
@@ -475,12 +526,8 @@ fn guest_exec_with_the_spec_of_the_init_process_looks_the_same() {
     }
 }
 
-#[test]
-fn native_exec_beside_a_guest_cannot_mount() {
-    let (mut container, input) = guest_container(&guests::reader());
-    let all = ["CAP_SYS_ADMIN", "CAP_CHOWN"];
-    container.spec["process"]["capabilities"] =
-        json!({ "bounding": all, "effective": all, "permitted": all });
+/// Gives a guest's container native programs.
+fn add_busybox(container: &TestContainer) {
     let host = TestContainer::native(&SLEEP);
     for name in ["busybox", "sh"] {
         let program = Path::new("bin").join(name);
@@ -489,6 +536,15 @@ fn native_exec_beside_a_guest_cannot_mount() {
             &container.root().join(&program),
         );
     }
+}
+
+#[test]
+fn native_exec_beside_a_guest_cannot_mount() {
+    let (mut container, input) = guest_container(&guests::reader());
+    let all = ["CAP_SYS_ADMIN", "CAP_CHOWN"];
+    container.spec["process"]["capabilities"] =
+        json!({ "bounding": all, "effective": all, "permitted": all });
+    add_busybox(&container);
     let running = ExecTest::start(container);
     let process = running.container.process_of(&SLEEP);
     let (pid, _) = running.spawn(&process).expect("exec");
@@ -497,6 +553,27 @@ fn native_exec_beside_a_guest_cannot_mount() {
     assert_eq!(status(&text, "CapEff"), "0000000000000001");
     kill(pid, Signal::SIGKILL).expect("kill");
     wait(pid).expect("it ends");
+    drop(input);
+    running.container.wait();
+    running.container.delete(false).expect("delete");
+}
+
+/// A guest's container has no devpts and no /dev/tty, so the program has its terminal as its streams alone.
+#[test]
+fn native_exec_beside_a_guest_has_the_hosts_terminal_with_job_control() {
+    let (container, input) = guest_container(&guests::reader());
+    add_busybox(&container);
+    let running = ExecTest::start(container);
+    let script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo three; [ -e /dev/tty ] || echo no name; \
+         set -m; busybox cat; echo stopped $?; exit 9";
+    let process = running.container.process_of(&["sh", "-c", script]);
+    let mut terminal = TestTerminal::open();
+    let pid = running.container.exec_on(&process, &terminal);
+    assert!(!terminal.take_over(), "there is none in the container");
+    terminal.shown("three\r\nno name\r\n");
+    terminal.type_keys("\x1a");
+    terminal.shown("stopped 148\r\n");
+    assert_eq!(wait(Pid::from_raw(pid.expect("exec"))), Some(9));
     drop(input);
     running.container.wait();
     running.container.delete(false).expect("delete");

@@ -93,10 +93,12 @@ pub(crate) enum Error {
         source: std::io::Error,
     },
     #[error(
-        "cannot make the page with the ceiling of the guest's memory: {0}; look at the limits of \
+        "cannot make the pages with the ceiling of the guests' memory: {0}; look at the limits of \
          memory and of open files"
     )]
     Ceiling(#[source] std::io::Error),
+    #[error("the container runs 64 guests already; wait until one of them has ended")]
+    ManyGuests,
     /// An update in the wrong state, in runc's words.
     #[error("cannot update a stopped container")]
     UpdateStopped,
@@ -143,6 +145,7 @@ impl Error {
             }
             Error::ExecSpec(_) => Code::INVALID_ARGUMENT,
             Error::Exec(error) => of_launch(error),
+            Error::ManyGuests => Code::RESOURCE_EXHAUSTED,
             Error::Unsupported { .. } => Code::UNIMPLEMENTED,
             Error::Signal { .. }
             | Error::Resources { .. }

@@ -17,7 +17,7 @@ use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::ttrpc::Code;
 
 use harness::{
-    Api, Containerd, KILL, StartForm, TERM, TestCgroup, TestDir, V2, V3, ended, eventually,
+    Api, Containerd, KILL, Screen, StartForm, TERM, TestCgroup, TestDir, V2, V3, ended, eventually,
     open_files, open_stdin, read_to_end, running,
 };
 

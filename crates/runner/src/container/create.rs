@@ -78,7 +78,7 @@ pub(crate) fn create(
             id: id.to_owned(),
             reason: with_causes(&error),
         })?;
-    let (task, kind) = init_task(id, workload, &mut passed)?;
+    let (task, kind) = init_task(id, workload, &mut passed, 0)?;
     let version = Version::of_host().map_err(spec::SpecError::from)?;
     let mut fitted = spec::fit(bundle, id, version, kind)?;
     let mut warnings: Vec<_> = fitted.warnings.iter().map(ToString::to_string).collect();
@@ -128,15 +128,17 @@ pub(crate) fn create(
     }
 }
 
-/// What a process of the container runs, and how its spec is fitted.
+/// What a process of the container runs, and how its spec is fitted. `place`: a guest's in the ceiling of the
+/// container.
 pub(super) fn init_task(
     id: &str,
     workload: Workload,
     passed: &mut PassedFds,
+    place: u32,
 ) -> Result<(InitTask, InitKind), VerbError> {
     Ok(match workload {
         Workload::Wasm { plan } => {
-            let ceiling = passed.ceiling.take();
+            let ceiling = passed.ceiling.take().map(|file| (file, place));
             let guest = Prepared::new(*plan, passed.artifact()?, ceiling)?;
             (InitTask::Guest(Rc::new(guest)), InitKind::Guest)
         }

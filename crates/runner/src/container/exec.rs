@@ -32,6 +32,8 @@ pub(crate) struct ExecCall<'a> {
     /// The number of the init process.
     pub(crate) init: i32,
     pub(crate) init_runs: InitRuns,
+    /// A guest's place in the ceiling of the container.
+    pub(crate) place: u32,
 }
 
 /// Makes the process.
@@ -44,6 +46,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         workload,
         init,
         init_runs,
+        place,
     } = request;
     let failed = |reason: String| VerbError::Exec {
         id: id.to_owned(),
@@ -57,7 +60,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
     let record = delete::read(&state.record()).map_err(failed)?;
     let cgroup = record.map(|record| record.directories).unwrap_or_default();
 
-    let (task, kind) = create::init_task(id, workload, &mut passed)?;
+    let (task, kind) = create::init_task(id, workload, &mut passed, place)?;
     let mut fitted = spec::fit_exec(spec, kind)?;
     let holder = match (kind, init_runs) {
         (InitKind::Guest, _) => Holder::Guest,

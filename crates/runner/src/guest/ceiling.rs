@@ -2,14 +2,14 @@
 //! kernel kills the container.
 //!
 //! The limit may change while the guest runs: the shim writes it to a page that is mapped here read-only. Lowered
-//! below what the guest has, it refuses everything more.
+//! below what the guests of the container have, it refuses everything more.
 //!
 //! Asked by Wasmtime before a memory or table is made or grown.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
-use wasm_interp_runner_client::CeilingView;
+use wasm_interp_runner_client::{CeilingView, NoRoom};
 use wasmtime::ResourceLimiter;
 
 /// What one element of a table costs: a pointer.
@@ -20,15 +20,30 @@ const ELEMENT: usize = size_of::<usize>();
 pub(super) enum MemoryLimit {
     /// It holds for good.
     Fixed(Option<u64>),
-    /// It may change at any time.
+    /// It may change at any time, and is for all guests of the container together.
     Shared(CeilingView),
 }
 
 impl MemoryLimit {
-    fn now(&self) -> Option<u64> {
+    /// Whether this guest may have so many bytes in all.
+    fn admit(&self, bytes: u64) -> Result<(), Refusal> {
         match self {
-            Self::Fixed(bytes) => *bytes,
-            Self::Shared(view) => view.get(),
+            Self::Fixed(Some(limit)) if bytes > *limit => Err(Refusal {
+                asked: bytes,
+                limit: *limit,
+            }),
+            Self::Fixed(_) => Ok(()),
+            Self::Shared(view) => view
+                .request(bytes)
+                .map_err(|NoRoom { asked, limit }| Refusal { asked, limit }),
+        }
+    }
+
+    /// This guest has only so many bytes in all.
+    fn give_back_to(&self, bytes: u64) {
+        match self {
+            Self::Fixed(_) => {}
+            Self::Shared(view) => view.give_back_to(bytes),
         }
     }
 }
@@ -36,8 +51,8 @@ impl MemoryLimit {
 /// An allocation that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// What the guest would have had in all, in bytes.
-    pub(super) asked: usize,
+    /// What the guests that share the limit would have had in all, in bytes.
+    pub(super) asked: u64,
     /// The limit at that time.
     pub(super) limit: u64,
 }
@@ -47,6 +62,8 @@ pub(super) struct Refusal {
 pub(super) struct Ceiling {
     limit: Arc<MemoryLimit>,
     used: usize,
+    /// What was granted last, until it is known that the guest has it.
+    granted: usize,
     refused: Option<Refusal>,
 }
 
@@ -55,6 +72,7 @@ impl Ceiling {
         Self {
             limit,
             used: 0,
+            granted: 0,
             refused: None,
         }
     }
@@ -78,17 +96,26 @@ impl Ceiling {
         }
         let by = desired.saturating_sub(current).saturating_mul(unit);
         let total = self.used.saturating_add(by);
-        let limit = self.limit.now().unwrap_or(u64::MAX);
-        if total as u64 <= limit && total < usize::MAX {
-            self.used = total;
-            true
-        } else {
-            self.refused = Some(Refusal {
-                asked: total,
-                limit,
-            });
-            false
+        match self.limit.admit(total as u64) {
+            Ok(()) if total < usize::MAX => {
+                self.used = total;
+                self.granted = by;
+                true
+            }
+            Ok(()) => false,
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                false
+            }
         }
+    }
+}
+
+impl Ceiling {
+    /// The kernel has refused what was granted last.
+    fn give_back(&mut self) {
+        self.used -= std::mem::take(&mut self.granted);
+        self.limit.give_back_to(self.used as u64);
     }
 }
 
@@ -110,6 +137,17 @@ impl ResourceLimiter for Ceiling {
     ) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired, maximum, ELEMENT))
     }
+
+    // For the guest it is a failed growth, as without these functions.
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +168,7 @@ mod tests {
     #[test]
     fn shared_limit_is_read_at_each_growth() {
         let shared = SharedCeiling::new(Some(2 * MIB as u64)).expect("a page");
-        let view = CeilingView::map(shared.as_fd()).expect("map");
+        let view = CeilingView::map(shared.as_fd(), 0).expect("map");
         let mut ceiling = Ceiling::new(Arc::new(MemoryLimit::Shared(view)));
         let mut grow = |from, to| ceiling.memory_growing(from, to, None).expect("no trap");
         assert!(grow(0, 2 * MIB));
@@ -143,7 +181,35 @@ mod tests {
         shared.set(None);
         assert!(grow(3 * MIB, 64 * MIB));
         let refused = ceiling.refused().expect("refused");
-        assert_eq!((refused.asked, refused.limit), (3 * MIB + 1, MIB as u64));
+        assert_eq!(
+            (refused.asked, refused.limit),
+            (3 * MIB as u64 + 1, MIB as u64)
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_given_back() {
+        let shared = SharedCeiling::new(Some(10 * MIB as u64)).expect("pages");
+        let view = |place| CeilingView::map(shared.as_fd(), place).expect("map");
+        let mut ceiling = Ceiling::new(Arc::new(MemoryLimit::Shared(view(0))));
+        assert!(ceiling.memory_growing(0, 2 * MIB, None).expect("no trap"));
+        assert!(
+            ceiling
+                .memory_growing(2 * MIB, 9 * MIB, None)
+                .expect("no trap")
+        );
+        let place = shared.place().expect("a place");
+        let other = view(place.number());
+        other.request(2 * MIB as u64).expect_err("no room");
+        ceiling
+            .memory_grow_failed(wasmtime::Error::msg("out of memory"))
+            .expect("no trap");
+        other.request(2 * MIB as u64).expect("given back");
+        assert!(
+            ceiling
+                .memory_growing(2 * MIB, 3 * MIB, None)
+                .expect("no trap")
+        );
     }
 
     #[test]
@@ -151,7 +217,7 @@ mod tests {
         let mut ceiling = fixed(Some(10 * MIB));
         assert!(ceiling.memory_growing(0, 6 * MIB, None).expect("no trap"));
         assert!(!ceiling.memory_growing(0, 6 * MIB, None).expect("no trap"));
-        assert_eq!(ceiling.refused().map(|r| r.asked), Some(12 * MIB));
+        assert_eq!(ceiling.refused().map(|r| r.asked), Some(12 * MIB as u64));
         assert!(
             ceiling
                 .memory_growing(6 * MIB, 10 * MIB, None)

@@ -107,11 +107,12 @@ impl SignalsOfGuest {
 }
 
 impl Prepared {
-    /// Maps the artifact and links it. `ceiling` is what the caller changes while the guest runs.
+    /// Maps the artifact and links it. `ceiling` is what the caller changes while the guest runs, and the guest's
+    /// place in it.
     pub(crate) fn new(
         plan: Plan,
         artifact: File,
-        ceiling: Option<File>,
+        ceiling: Option<(File, u32)>,
     ) -> Result<Self, PrepareError> {
         if plan.version != PLAN_VERSION {
             return Err(PrepareError::Version {
@@ -157,8 +158,9 @@ impl Prepared {
         }
         let limit = match ceiling {
             None => MemoryLimit::Fixed(plan.limits.memory_bytes),
-            Some(file) => {
-                MemoryLimit::Shared(CeilingView::map(file.as_fd()).map_err(PrepareError::Ceiling)?)
+            Some((file, place)) => {
+                let view = CeilingView::map(file.as_fd(), place);
+                MemoryLimit::Shared(view.map_err(PrepareError::Ceiling)?)
             }
         };
         Ok(Self {

@@ -81,9 +81,9 @@ fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<Refusal>) -> Strin
     if let Some(Refusal { asked, limit }) = refused.filter(|refused| refused.limit < u64::MAX) {
         let _ = writeln!(
             text,
-            "wasm-interp: before that the guest asked for {} MiB of memory in all and was refused: \
-             the container's memory limit leaves it {} MiB",
-            (asked as u64).div_ceil(MIB),
+            "wasm-interp: before that the guest asked for memory and was refused: the container's \
+             guests would have had {} MiB in all, and its memory limit leaves them {} MiB",
+            asked.div_ceil(MIB),
             limit / MIB
         );
     }

@@ -33,8 +33,8 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wasm_interp_runner_client::{
-    Creation, Execution, InitRef, InitRuns, Lifetime, Runner, RunnerError, SessionKeyring,
-    SharedCeiling, Workload,
+    Creation, Execution, GuestPlace, InitRef, InitRuns, Lifetime, Runner, RunnerError,
+    SessionKeyring, SharedCeiling, Workload,
 };
 use wasm_interp_test_support::executables;
 use wasm_interp_workload::{
@@ -330,6 +330,7 @@ impl TestContainer {
             process,
             [null.as_fd(), output.as_fd(), output.as_fd()],
             None,
+            None,
         )
     }
 
@@ -340,15 +341,17 @@ impl TestContainer {
         terminal: &TestTerminal,
     ) -> Result<i32, RunnerError> {
         let socket = Some(terminal.socket());
-        let (pid, _) = self.exec_with(process, [terminal.slave(); 3], socket)?;
+        let (pid, _) = self.exec_with(process, [terminal.slave(); 3], socket, None)?;
         Ok(pid)
     }
 
-    fn exec_with(
+    /// Runs a further process in it, with everything that the runner's client may pass.
+    pub(crate) fn exec_with(
         &self,
         process: &Value,
         stdio: [BorrowedFd<'_>; 3],
         console: Option<BorrowedFd<'_>>,
+        place: Option<&GuestPlace>,
     ) -> Result<(i32, Workload), RunnerError> {
         let config = self.spec.to_string();
         let (spec, _) = exec_spec(config.as_bytes(), process.to_string().as_bytes())
@@ -381,6 +384,7 @@ impl TestContainer {
                     Some(_) => InitRuns::Guest,
                     None => InitRuns::Other,
                 },
+                place,
                 console,
                 stdio,
             },

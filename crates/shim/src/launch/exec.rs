@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 use wasm_interp_launch::{KeptModule, ProcessStreams, RunningContainer};
-use wasm_interp_runner_client::InitRuns;
+use wasm_interp_runner_client::{GuestPlace, InitRuns, SharedCeiling};
 use wasm_interp_workload::exec_spec;
 
 use super::spec::console_size;
@@ -30,6 +30,17 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) init: &'a ContainerProcess,
     pub(crate) init_runs: InitRuns,
     pub(crate) module: Option<&'a KeptModule>,
+    /// The memory ceiling of the container's guests.
+    pub(crate) ceiling: Option<&'a SharedCeiling>,
+}
+
+/// A further process that runs.
+#[derive(Debug)]
+pub(crate) struct LaunchedProcess {
+    pub(crate) process: ContainerProcess,
+    pub(crate) stdio: HeldStdio,
+    /// A guest's place beneath the memory ceiling of its container. To be kept until the process has ended.
+    pub(crate) place: Option<GuestPlace>,
 }
 
 impl Launcher {
@@ -40,7 +51,7 @@ impl Launcher {
         request: &ExecRequest<'_>,
         spawned: &mut dyn FnMut(u32),
         killed: &dyn Fn() -> bool,
-    ) -> Result<(ContainerProcess, HeldStdio), Error> {
+    ) -> Result<LaunchedProcess, Error> {
         let result = self.exec_unless(request, spawned, killed);
         match result {
             // What it says is only that.
@@ -56,7 +67,7 @@ impl Launcher {
         request: &ExecRequest<'_>,
         spawned: &mut dyn FnMut(u32),
         killed: &dyn Fn() -> bool,
-    ) -> Result<(ContainerProcess, HeldStdio), Error> {
+    ) -> Result<LaunchedProcess, Error> {
         let began = Instant::now();
         let (id, exec_id) = (request.id, request.exec_id);
         let namespace = self.namespace.as_str();
@@ -93,14 +104,24 @@ impl Launcher {
                 exec_id: exec_id.to_owned(),
             });
         }
+        let place = match request.ceiling.filter(|_| prepared.is_guest()) {
+            Some(ceiling) => Some(ceiling.place().ok_or(Error::ManyGuests)?),
+            None => None,
+        };
         let pause = self.reaper.pause();
         let made = log_step(id, "runner exec", || {
             let streams = ProcessStreams {
                 stdio: stdio.ends(),
                 console: stdio.console(),
             };
-            self.pipeline
-                .exec(&prepared, &spec, &container, &streams, spawned)
+            self.pipeline.exec(
+                &prepared,
+                &spec,
+                &container,
+                &streams,
+                place.as_ref(),
+                spawned,
+            )
         })
         .map_err(Error::Exec)?;
         self.warn_of_spec(id, &made.warnings);
@@ -114,6 +135,10 @@ impl Launcher {
         }
         let seconds = began.elapsed().as_secs_f64();
         info!(id, exec_id, namespace, pid, seconds; "runs a further process");
-        Ok((process, stdio.into_held()?))
+        Ok(LaunchedProcess {
+            process,
+            stdio: stdio.into_held()?,
+            place,
+        })
     }
 }

@@ -31,7 +31,7 @@ use crate::io::{HeldStdio, ProcessStdio, StdioPaths, TerminationLog};
 use crate::options::CreateOptions;
 use crate::reaper::{ContainerProcess, Reaper, ReapingPause};
 
-pub(crate) use exec::ExecRequest;
+pub(crate) use exec::{ExecRequest, LaunchedProcess};
 pub(crate) use removal::{Removal, remove};
 pub(crate) use spec::{PidNamespace, new_memory_limit};
 
@@ -60,7 +60,7 @@ pub(crate) struct LaunchedContainer {
     pub(crate) pid_namespace: PidNamespace,
     /// In bytes.
     pub(crate) memory_limit: Option<i64>,
-    /// A Wasm guest's.
+    /// That of a Wasm container's guests together.
     pub(crate) ceiling: Option<SharedCeiling>,
     pub(crate) termination_log: Option<TerminationLog>,
     pub(crate) init_runs: InitRuns,
@@ -116,9 +116,9 @@ impl Launcher {
         })?)
     }
 
-    /// Gives the container's cgroup the limits of `resources`, and its guest the ceiling that follows from them.
+    /// Gives the container's cgroup the limits of `resources`, and its guests the ceiling that follows from them.
     ///
-    /// The ceiling is lowered before the cgroup's limit, and raised after it. So at no time may the guest take
+    /// The ceiling is lowered before the cgroup's limit, and raised after it. So at no time may the guests take
     /// more than its cgroup allows.
     pub(crate) fn update(
         &self,
@@ -371,7 +371,7 @@ impl Launcher {
     }
 }
 
-/// The memory ceiling of a Wasm guest, which an update can change.
+/// The memory ceiling of the guests of a Wasm container, which an update can change.
 fn ceiling(prepared: &PreparedContainer) -> io::Result<Option<SharedCeiling>> {
     match prepared.workload() {
         Workload::Wasm { plan } => SharedCeiling::new(plan.limits.memory_bytes).map(Some),

@@ -39,7 +39,7 @@ pub(crate) struct Container {
     pid_namespace: PidNamespace,
     /// In bytes.
     pub(super) memory_limit: std::sync::Mutex<Option<i64>>,
-    /// A Wasm guest's.
+    /// That of a Wasm container's guests together.
     pub(super) ceiling: Option<SharedCeiling>,
     termination_log: Option<TerminationLog>,
     pub(super) init: Arc<Process>,

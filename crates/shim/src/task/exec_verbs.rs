@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use log::{error, info};
 use tokio::task::spawn_blocking;
+use wasm_interp_runner_client::GuestPlace;
 
 use super::container::Container;
 use super::exec::Exec;
@@ -16,7 +17,7 @@ use super::process::Process;
 use super::state::ProcessState;
 use crate::error::Error;
 use crate::io::StdioPaths;
-use crate::launch::ExecRequest;
+use crate::launch::{ExecRequest, LaunchedProcess};
 use crate::reaper::Exit;
 use crate::sys;
 
@@ -64,6 +65,7 @@ impl Container {
                 init: own.init.child()?,
                 init_runs: own.init_runs,
                 module: own.module.as_ref(),
+                ceiling: own.ceiling.as_ref(),
             };
             let launched =
                 own.launcher
@@ -76,7 +78,11 @@ impl Container {
         .await;
         exec.forget_runner();
         let launched = launched.map_err(Error::from).and_then(|launched| launched);
-        let (child, stdio) = match launched {
+        let LaunchedProcess {
+            process: child,
+            stdio,
+            place,
+        } = match launched {
             Ok(launched) => launched,
             Err(error) => {
                 let _events = self.events.lock().await;
@@ -97,12 +103,18 @@ impl Container {
         {
             info!(id = self.id.as_str(), exec_id, error:%; "cannot kill a process that has begun");
         }
-        tokio::spawn(Arc::clone(&self).supervise_exec(exec_id, Arc::clone(&exec.process)));
+        let process = Arc::clone(&exec.process);
+        tokio::spawn(Arc::clone(&self).supervise_exec(exec_id, process, place));
         Ok(pid)
     }
 
     /// Runs until the end of the process.
-    async fn supervise_exec(self: Arc<Self>, exec_id: String, process: Arc<Process>) {
+    async fn supervise_exec(
+        self: Arc<Self>,
+        exec_id: String,
+        process: Arc<Process>,
+        place: Option<GuestPlace>,
+    ) {
         let exit = match process.reap().await {
             Ok(exit) => exit,
             Err(error) => {
@@ -113,6 +125,8 @@ impl Container {
                 return;
             }
         };
+        // Others may have its memory, also before a client hears of the exit.
+        drop(place);
         let mut events = self.events.lock().await;
         events.exited(&exec_id, process.pid(), exit);
         process.set_state(process.state().exited(exit));
