@@ -423,6 +423,12 @@ impl PodNamespace<'_> {
         let own = ["--namespace", self.name.as_str()];
         Running::start(self.world.kubectl_command(&[&own, words].concat()), None)
     }
+
+    /// The same on a terminal on which a trial types.
+    pub(crate) fn kubectl_on_a_terminal(&self, words: &[&str]) -> Outcome<Running> {
+        let own = ["--namespace", self.name.as_str()];
+        Running::start_on_a_terminal(&self.world.kubectl_command(&[&own, words].concat()))
+    }
 }
 
 impl Drop for PodNamespace<'_> {

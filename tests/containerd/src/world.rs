@@ -332,7 +332,21 @@ impl CtrContainer<'_> {
         Running::start_on_a_terminal(&attach)
     }
 
-    /// The same without waiting.
+    /// `ctr task exec --tty` on a terminal on which a test types.
+    pub(crate) fn exec_on_a_terminal(
+        &self,
+        exec_id: &str,
+        options: &[&str],
+        command: &[&str],
+    ) -> Outcome<Running> {
+        let fifos = self.fifo_folder();
+        let verb = ["task", "exec", "--tty", "--exec-id", exec_id, "--fifo-dir"];
+        let mut exec = self.world.daemon().ctr_command(&verb);
+        exec.arg(fifos).args(options).arg(&self.id).args(command);
+        Running::start_on_a_terminal(&exec)
+    }
+
+    /// The same as [`Self::run_beside_on_a_terminal`] without one.
     pub(crate) fn run_beside(&self) -> Outcome<Running> {
         Running::start(self.command(&["--rm"]), None)
     }

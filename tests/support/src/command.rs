@@ -118,6 +118,12 @@ impl Running {
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--flush", "--command"]);
         script.args([&words.join(" "), "/dev/null"]);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
         Self::spawn(script, Stdio::piped())
     }
 

@@ -63,6 +63,88 @@ pub(super) fn a_terminal_is_given(world: &TestCluster) -> Outcome {
     expect(&printed.contains("terminals: True True"), &true)
 }
 
+pub(super) fn exec_gives_a_terminal(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut spec = json!({ "containers": [
+        python("import time; print('ready'); time.sleep(3600)"),
+        shell("native", "exec busybox sleep 3600"),
+    ] });
+    with_shared(&mut spec);
+    namespace.pod("asked", spec)?;
+    for container in [0, 1] {
+        namespace.until_started("asked", container)?;
+    }
+    let on = |container: &str, command: &[&str]| {
+        let exec = ["exec", "-it", "asked", "--container", container, "--"];
+        namespace.kubectl_on_a_terminal(&[&exec, command].concat())
+    };
+    let mut prompt = on("main", &["python"])?;
+    let mut seen = 0;
+    prompt.wait_for_stdout(">>> ", &mut seen)?;
+    for (typed, answer) in [
+        ("for n in (20, 22):", "... "),
+        ("    print(n + 1)", "... "),
+        ("", "23"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.stdin.isatty()", "True"),
+    ] {
+        prompt.write(format!("{typed}\r").as_bytes())?;
+        prompt.wait_for_stdout(typed, &mut seen)?;
+        prompt.wait_for_stdout(answer, &mut seen)?;
+    }
+    prompt.wait_for_stdout(">>> ", &mut seen)?;
+    prompt.write(b"\x04")?;
+    prompt.finish()?.expect_code(0)?;
+    let mut prompt = on("main", &["python"])?;
+    prompt.wait_for_stdout(">>> ", &mut 0)?;
+    prompt.write(b"\x03")?;
+    prompt.finish()?.expect_code(130)?;
+
+    let script = "busybox tty; echo ready; busybox cat; \
+        set -m; trap : INT; sh -c 'while read -r line; do echo got $line; done'; \
+        echo stopped $?; fg; exit 9";
+    let mut terminal = on("native", &["sh", "-c", script])?;
+    let mut seen = 0;
+    terminal.wait_for_stdout("/dev/pts/", &mut seen)?;
+    terminal.wait_for_stdout("ready", &mut seen)?;
+    for (typed, answer) in [
+        ("\x04", None),
+        ("one\r", Some("got one")),
+        ("\x1a", Some("stopped 148")),
+        ("two\r", Some("got two")),
+        ("\x03", None),
+    ] {
+        terminal.write(typed.as_bytes())?;
+        if let Some(answer) = answer {
+            terminal.wait_for_stdout(answer, &mut seen)?;
+        }
+    }
+    terminal.finish()?.expect_code(9)?;
+    namespace.delete("asked")
+}
+
+pub(super) fn a_probe_past_its_timeout_leaves_no_process(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut main = python("import time; print('ready'); time.sleep(3600)");
+    main["readinessProbe"] = json!({
+        "exec": { "command": [
+            "python", "-c", "import time; open('/tmp/asked', 'w').close(); time.sleep(3600)",
+        ] },
+        "periodSeconds": 3600, "timeoutSeconds": 2,
+    });
+    namespace.pod("slow", json!({ "containers": [main] }))?;
+    namespace.until_printed("slow", "ready")?;
+    let process = namespace.process("slow")?;
+    until_told(&namespace, "slow", &["Readiness probe failed", "timed out"])?;
+    expect(&process.root("/tmp/asked").exists(), &true)?;
+    let members = process.cgroup("memory")?.join("cgroup.procs");
+    wait_for("the script alone in its cgroup", || {
+        let alone = std::fs::read_to_string(&members)?.lines().count() == 1;
+        Ok(alone.then_some(()))
+    })?;
+    namespace.delete("slow")
+}
+
 pub(super) fn exec_probes_ask_the_script(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;
     let exists = |file: &str| {

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use k8s_openapi::serde_json::json;
 
-use crate::world::{TestCluster, python};
+use crate::command::wait_for;
+use crate::node::NODES;
+use crate::world::{TestCluster, python, restarts};
 use crate::{Outcome, expect};
 
 pub(super) fn a_memory_limit_is_a_memory_error(world: &TestCluster) -> Outcome {
@@ -42,6 +44,66 @@ pub(super) fn limits_and_requests_apply_to_the_cgroup(world: &TestCluster) -> Ou
             .map_err(|error| format!("{file}: {}", error.message().unwrap_or_default()))?;
     }
     namespace.delete("limited")
+}
+
+/// On a node whose containerd tells the kubelet what limits a container has: 1.6 does not, so the kubelet waits for
+/// ever there.
+pub(super) fn a_pod_is_resized_in_place(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let mut main = python(
+        "import os, time\nprint('ready')\nfor step in ('down', 'up'):\n \
+         while not os.path.exists('/tmp/' + step): time.sleep(0.1)\n \
+         try: held = len(bytearray(200 << 20)) >> 20\n except MemoryError: held = 'MemoryError'\n \
+         print(step, held)",
+    );
+    main["resources"] = json!({
+        "limits": { "memory": "512Mi", "cpu": "500m" },
+        "requests": { "memory": "64Mi", "cpu": "100m" },
+    });
+    namespace.pod(
+        "resized",
+        json!({ "nodeName": NODES[1].name, "containers": [main] }),
+    )?;
+    namespace.until_printed("resized", "ready")?;
+    let process = namespace.process("resized")?;
+    let go_on = |step: &str, printed: &str| {
+        let touch = format!("open('/tmp/{step}', 'w').close()");
+        namespace
+            .kubectl(&["exec", "resized", "--", "python", "-c", &touch])?
+            .expect_code(0)?;
+        namespace.until_printed("resized", &format!("{step} {printed}\n"))
+    };
+    for (step, memory, cpu, bytes, quota, printed) in [
+        ("down", "128Mi", "300m", 128 << 20, 30_000, "MemoryError"),
+        ("up", "512Mi", "800m", 512 << 20, 80_000, "200"),
+    ] {
+        let limits = json!({ "memory": memory, "cpu": cpu });
+        let containers = json!([{ "name": "main", "resources": { "limits": limits } }]);
+        let patch = json!({ "spec": { "containers": containers } }).to_string();
+        namespace
+            .kubectl(&[
+                "patch",
+                "pod",
+                "resized",
+                "--subresource=resize",
+                "--patch",
+                &patch,
+            ])?
+            .expect_code(0)?;
+        for (controller, file, value) in [
+            ("memory", "memory.limit_in_bytes", bytes),
+            ("cpu", "cpu.cfs_quota_us", quota),
+        ] {
+            let path = process.cgroup(controller)?.join(file);
+            wait_for(&format!("{value} in {file}"), || {
+                let now: i64 = fs::read_to_string(&path)?.trim().parse()?;
+                Ok((now == value).then_some(()))
+            })?;
+        }
+        go_on(step, printed)?;
+    }
+    expect(&namespace.ended("resized")?, &"Succeeded".to_owned())?;
+    expect(&restarts(&namespace.get("resized")?), &0)
 }
 
 pub(super) fn the_security_context_applies_to_the_process(world: &TestCluster) -> Outcome {

@@ -93,6 +93,11 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "kubectl attach prints what a running script prints",
     Shared Api hooks::a_terminal_is_given:
         "tty: true gives a script a terminal",
+    Shared Api hooks::exec_gives_a_terminal:
+        "kubectl exec -it: Python's prompt beside a script, and a shell with job control in a \
+         native container",
+    Shared Nodes hooks::a_probe_past_its_timeout_leaves_no_process:
+        "an exec probe that does not end in time leaves no process",
     Shared Api hooks::exec_probes_ask_the_script:
         "exec probes: ready when the program says so, ended when it does not answer in time",
     Shared Api hooks::exec_hooks_run_in_the_script_s_container:
@@ -149,6 +154,8 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "what needs no node runs on a given cluster, the rest says why not",
     Alone Nodes nodes::a_second_node_joins_and_runs_pods:
         "a node that joins late, with containerd 2.4, runs pods as the first does",
+    Alone Nodes limits::a_pod_is_resized_in_place:
+        "kubectl patch --subresource resize raises and lowers limits of a running script",
     Alone Nodes nodes::drain_moves_the_pods:
         "kubectl drain moves the pods, uncordon lets them back",
     Alone Nodes nodes::pods_outlive_the_kubelet:

@@ -1,7 +1,14 @@
 //! Further processes of running containers: `ctr task exec`. Whatever can be, is held to what runc answers.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::thread;
+
+use containerd_shim_protos::api;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
+use serde_json::{Value, json};
 
 use super::native::{same, shell};
 use crate::Outcome;
@@ -144,6 +151,231 @@ pub(super) fn answers_match_runc(world: &World) -> Outcome {
                 finished.stderr.contains(words)
             ));
         }
+        container.remove()?;
+        Ok(answers)
+    })
+}
+
+/// What the shim answers, in what both runtimes have in common.
+fn answer(result: Result<Vec<u8>, String>) -> String {
+    const PHRASES: [&str; 6] = [
+        "cannot exec in a paused",
+        "cannot exec in a stopped state",
+        "process already finished",
+        "process does not exist",
+        "argument list too long",
+        "already exists",
+    ];
+    match result {
+        Ok(_) => "done".to_owned(),
+        Err(words) => PHRASES
+            .iter()
+            .find(|phrase| words.contains(**phrase))
+            .map_or(words, |phrase| (*phrase).to_owned()),
+    }
+}
+
+/// Calls of one task's execs.
+struct ExecCalls<'trial, 'world> {
+    container: &'trial CtrContainer<'world>,
+    /// The task: the container's own, or another one of its shim.
+    id: String,
+}
+
+impl ExecCalls<'_, '_> {
+    fn call(&self, verb: &str, request: &impl Message) -> Outcome<Result<Vec<u8>, String>> {
+        self.container.shim_api(verb, request)
+    }
+
+    fn add(&self, exec_id: &str, args: &[&str], stdout: &Path) -> Outcome<String> {
+        let process = json!({
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": args, "env": ["PATH=/bin"],
+        });
+        let request = api::ExecProcessRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            stdout: stdout.display().to_string(),
+            spec: MessageField::some(Any {
+                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+                value: process.to_string().into_bytes(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok(answer(self.call("Exec", &request)?))
+    }
+
+    fn start(&self, exec_id: &str) -> Outcome<String> {
+        let request = api::StartRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        Ok(answer(self.call("Start", &request)?))
+    }
+
+    fn state(&self, exec_id: &str) -> Outcome<String> {
+        let request = api::StateRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        Ok(match self.call("State", &request)? {
+            Ok(state) => {
+                let state = api::StateResponse::parse_from_bytes(&state)?;
+                format!("{:?} {}", state.status, state.exit_status)
+            }
+            refused => answer(refused),
+        })
+    }
+
+    fn wait(&self, exec_id: &str) -> Outcome<String> {
+        let request = api::WaitRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        Ok(match self.call("Wait", &request)? {
+            Ok(exit) => api::WaitResponse::parse_from_bytes(&exit)?
+                .exit_status
+                .to_string(),
+            refused => answer(refused),
+        })
+    }
+
+    fn kill(&self, exec_id: &str) -> Outcome<String> {
+        let request = api::KillRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            signal: 9,
+            ..Default::default()
+        };
+        Ok(answer(self.call("Kill", &request)?))
+    }
+
+    fn delete(&self, exec_id: &str) -> Outcome<String> {
+        let request = api::DeleteRequest {
+            id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        Ok(match self.call("Delete", &request)? {
+            Ok(exit) => api::DeleteResponse::parse_from_bytes(&exit)?
+                .exit_status
+                .to_string(),
+            refused => answer(refused),
+        })
+    }
+}
+
+const SLEEP: [&str; 3] = ["busybox", "sleep", "3600"];
+const NULL: &str = "/dev/null";
+
+/// ExecCalls of a task that runs, is paused, has stopped; arguments that the kernel does not take; a grandchild that
+/// keeps the output open; waits and deletions after the end.
+pub(super) fn execs_in_every_state_match_runc(world: &World) -> Outcome {
+    same("an exec in every state of its task", |runtime| {
+        let container = shell(world, runtime, SLEEPS);
+        container.detach()?;
+        container.wait_for_output("ready")?;
+        let execs = ExecCalls {
+            container: &container,
+            id: container.id.clone(),
+        };
+        let mut answers = Vec::new();
+        let mut note = |question: &'static str, answer: String| answers.push((question, answer));
+        let null = Path::new(NULL);
+
+        let long = "x".repeat(200 << 10);
+        note(
+            "add: long",
+            execs.add("long", &["busybox", "echo", &long], null)?,
+        );
+        note("start: long", execs.start("long")?);
+        note("delete: long", execs.delete("long").map(|_| String::new())?);
+
+        let stdout = world.folder("stdout")?.join("fifo");
+        nix::unistd::mkfifo(&stdout, nix::sys::stat::Mode::S_IRWXU)?;
+        let reader = File::options()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(&stdout)?;
+        let parent = ["sh", "-c", "busybox sleep 3600 & exit 3"];
+        note("add: parent", execs.add("parent", &parent, &stdout)?);
+        note("start: parent", execs.start("parent")?);
+        note("wait: parent", execs.wait("parent")?);
+        note("wait again: parent", execs.wait("parent")?);
+        note("state: parent", execs.state("parent")?);
+        note("kill: parent", execs.kill("parent")?);
+        note("delete: parent", execs.delete("parent")?);
+        note("wait after delete: parent", execs.wait("parent")?);
+        drop(reader);
+
+        note("add: sleeper", execs.add("sleeper", &SLEEP, null)?);
+        note("add again: sleeper", execs.add("sleeper", &SLEEP, null)?);
+        note("start: sleeper", execs.start("sleeper")?);
+        note("add: waiting", execs.add("waiting", &SLEEP, null)?);
+        container.task(&["pause"], &[])?.expect_code(0)?;
+        note("state in a paused task", execs.state("sleeper")?);
+        note("add in a paused task", execs.add("paused", &SLEEP, null)?);
+        note("start in a paused task", execs.start("waiting")?);
+        container.task(&["resume"], &[])?.expect_code(0)?;
+        note("state after resume", execs.state("sleeper")?);
+
+        let forced = ["delete", "--force", "--exec-id", "sleeper"];
+        let finished = container.task(&forced, &[])?;
+        note(
+            "delete by force",
+            format!("{} {}", finished.code, execs.state("sleeper")?),
+        );
+
+        note("add: last", execs.add("last", &SLEEP, null)?);
+        note("start: last", execs.start("last")?);
+        container.signal("SIGKILL")?;
+        container.wait_for_status("STOPPED")?;
+        note("wait when stopped", execs.wait("last")?);
+        note("state when stopped", execs.state("last")?);
+        note("add when stopped", execs.add("late", &SLEEP, null)?);
+        note("delete when stopped", execs.delete("last")?);
+        container.remove()?;
+        Ok(answers)
+    })
+}
+
+/// A task that waits for its start: beside the container, in the same shim.
+pub(super) fn execs_in_a_created_task_match_runc(world: &World) -> Outcome {
+    same("an exec in a created task", |runtime| {
+        let container = shell(world, runtime, SLEEPS);
+        container.detach()?;
+        container.wait_for_output("ready")?;
+        let theirs = world.daemon().bundle(&container.id);
+        let bundle = world.folder("created")?;
+        let mut spec: Value = serde_json::from_slice(&fs::read(theirs.join("config.json"))?)?;
+        spec["root"]["path"] = json!(theirs.join("rootfs"));
+        let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+        spec["linux"]["cgroupsPath"] = json!(format!("{cgroup}-created"));
+        fs::write(bundle.join("config.json"), spec.to_string())?;
+        let execs = ExecCalls {
+            container: &container,
+            id: format!("{}-created", container.id),
+        };
+        let create = api::CreateTaskRequest {
+            id: execs.id.clone(),
+            bundle: bundle.display().to_string(),
+            ..Default::default()
+        };
+        let mut answers = vec![("create", answer(execs.call("Create", &create)?))];
+        let mut note = |question: &'static str, answer: String| answers.push((question, answer));
+        let null = Path::new(NULL);
+        note("add", execs.add("early", &["sh", "-c", "exit 5"], null)?);
+        note("state", execs.state("early")?);
+        note("start", execs.start("early")?);
+        note("wait", execs.wait("early")?);
+        note("state of the task", execs.state("")?);
+        note("delete", execs.delete("early")?);
+        note("kill of the task", execs.kill("")?);
+        note("wait for the task", execs.wait("")?);
+        note("delete of the task", execs.delete("")?);
         container.remove()?;
         Ok(answers)
     })

@@ -1,13 +1,16 @@
-//! Terminals at run: `ctr run --tty` on a terminal on which the trial types.
+//! Terminals: `ctr run --tty` and `ctr task exec --tty`, on a terminal on which the trial types.
 
-use containerd_shim_protos::api::{ResizePtyRequest, StateRequest, StateResponse};
+use std::fs::File;
+use std::io::{Read, Write};
+
+use containerd_shim_protos::api::{ResizePtyRequest, StateRequest, StateResponse, Status};
 use containerd_shim_protos::protobuf::Message as _;
 
 use super::native::{same, shell};
 use crate::Outcome;
-use crate::command::wait_for;
+use crate::command::{Running, wait_for};
 use crate::guests::PYTHON;
-use crate::world::{OURS, RUNC, World};
+use crate::world::{CtrContainer, OURS, RUNC, World};
 
 /// What a program finds out of its terminal, and then a line that it reads.
 const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /dev/console; \
@@ -28,12 +31,7 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
             height: 37,
             ..Default::default()
         };
-        let request = StateRequest {
-            id: container.id.clone(),
-            ..Default::default()
-        };
-        let state = container.shim_api("State", &request)??;
-        let state = StateResponse::parse_from_bytes(&state)?;
+        let state = state(&container, "")?;
         if !state.terminal || !state.stderr.is_empty() {
             return Err(format!("{runtime}: {state}").into());
         }
@@ -56,10 +54,154 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
     })
 }
 
-/// As a person would: a block of several lines, an exception, the end by ctrl-D, and by ctrl-C.
+/// What a further process finds out of its terminal, and then as a person uses it: with one key, and with programs in
+/// the foreground.
+const LOOK_BESIDE: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty); \
+     [ -t 2 ] && echo stderr too; echo by name >/dev/tty; echo ready; \
+     read -r line; echo got $line; busybox stty size; \
+     busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
+     busybox stty icanon echo; echo key $key; busybox cat; \
+     set -m; trap : INT; sh -c 'while read -r line; do echo also $line; done'; \
+     echo stopped $?; fg; echo ended $?; exit 9";
+
+/// Runs until it is killed.
+const SLEEPS: &str = "echo ready; exec busybox sleep 3600";
+
+fn sleeper<'world>(world: &'world World, runtime: &'static str) -> Outcome<CtrContainer<'world>> {
+    let container = shell(world, runtime, SLEEPS);
+    container.detach()?;
+    container.wait_for_output("ready")?;
+    Ok(container)
+}
+
+fn state(container: &CtrContainer<'_>, exec_id: &str) -> Outcome<StateResponse> {
+    let request = StateRequest {
+        id: container.id.clone(),
+        exec_id: exec_id.to_owned(),
+        ..Default::default()
+    };
+    let answer = container.shim_api("State", &request)??;
+    Ok(StateResponse::parse_from_bytes(&answer)?)
+}
+
+pub(super) fn native_exec_on_a_terminal_matches_runc(world: &World) -> Outcome {
+    same("what a terminal of an exec shows", |runtime| {
+        let container = sleeper(world, runtime)?;
+        let command = ["sh", "-c", LOOK_BESIDE];
+        let mut terminal = container.exec_on_a_terminal("e", &[], &command)?;
+        let mut seen = 0;
+        terminal.wait_for_stdout("ready", &mut seen)?;
+        let resize = ResizePtyRequest {
+            id: container.id.clone(),
+            exec_id: "e".to_owned(),
+            width: 91,
+            height: 37,
+            ..Default::default()
+        };
+        container.shim_api("ResizePty", &resize)??;
+        let state = state(&container, "e")?;
+        if !state.terminal || !state.stderr.is_empty() {
+            return Err(format!("{runtime}: {state}").into());
+        }
+        for (typed, answers) in [
+            ("a line\r", &["got a line", "37 91"][..]),
+            ("k", &["key k"]),
+            ("copied\r", &["copied", "copied"]),
+            // ctrl-D ends what cat reads; ctrl-Z and ctrl-C reach the program in the foreground alone.
+            ("\x04", &[]),
+            ("one\r", &["also one"]),
+            ("\x1a", &["stopped 148"]),
+            ("two\r", &["also two"]),
+            ("\x03", &["ended 130"]),
+        ] {
+            terminal.write(typed.as_bytes())?;
+            for answer in answers {
+                terminal.wait_for_stdout(answer, &mut seen)?;
+            }
+        }
+        let finished = terminal.finish()?.expect_code(9)?;
+        container.wait_for_status("RUNNING")?;
+        container.remove()?;
+        let facts = finished.stdout.split("ready").next().unwrap_or_default();
+        Ok(vec![facts.to_owned()])
+    })
+}
+
+/// The next client goes on where the first has left.
+pub(super) fn client_of_an_exec_that_leaves_hangs_nothing_up(world: &World) -> Outcome {
+    for runtime in [RUNC, OURS] {
+        let container = sleeper(world, runtime)?;
+        let script = "trap 'echo hung up; exit 7' HUP; while read -r line; do echo got $line; done";
+        container
+            .exec_on_a_terminal("e", &["--detach"], &["sh", "-c", script])?
+            .finish()?
+            .expect_code(0)?;
+        let paths = state(&container, "e")?;
+        let shown = read_until(&paths.stdout, "got again\r\n", || {
+            let mut client = File::options().write(true).open(&paths.stdin)?;
+            Ok(client.write_all(b"again\r")?)
+        })?;
+        let after = state(&container, "e")?;
+        if shown.contains("hung up") || after.status.enum_value() != Ok(Status::RUNNING) {
+            return Err(format!("{runtime}: {after}: {shown}").into());
+        }
+        container.remove()?;
+    }
+    Ok(())
+}
+
+/// Reads a FIFO until it has held `text`. `act` runs when it is open.
+fn read_until(path: &str, text: &str, act: impl FnOnce() -> Outcome) -> Outcome<String> {
+    let mut fifo = File::open(path)?;
+    act()?;
+    let mut all = String::new();
+    while !all.contains(text) {
+        let mut buffer = [0; 256];
+        match fifo.read(&mut buffer)? {
+            0 => return Err(format!("{path} ends after {all:?}").into()),
+            length => all.push_str(&String::from_utf8_lossy(&buffer[..length])),
+        }
+    }
+    Ok(all)
+}
+
+/// As a person would: at a prompt, and by ctrl-C.
 pub(super) fn python_is_usable_by_hand(world: &World) -> Outcome {
     let container = world.container(PYTHON).arguments(&["python"]);
-    let mut terminal = container.run_beside_on_a_terminal()?;
+    converse(container.run_beside_on_a_terminal()?)?;
+    interrupt(container.run_beside_on_a_terminal()?, ">>> ")?;
+    let container = world.container(PYTHON).arguments(&COMPUTES);
+    interrupt(container.run_beside_on_a_terminal()?, "computes")
+}
+
+/// The same beside the container's own script, which goes on.
+pub(super) fn python_is_usable_by_hand_beside_a_script(world: &World) -> Outcome {
+    let script = "import time; print('ready', flush=True); time.sleep(3600)";
+    let container = world.container(PYTHON).arguments(&["python", "-c", script]);
+    container.detach()?;
+    container.wait_for_output("ready")?;
+    converse(container.exec_on_a_terminal("talk", &[], &["python"])?)?;
+    interrupt(
+        container.exec_on_a_terminal("prompt", &[], &["python"])?,
+        ">>> ",
+    )?;
+    interrupt(
+        container.exec_on_a_terminal("loop", &[], &COMPUTES)?,
+        "computes",
+    )?;
+    container.wait_for_status("RUNNING")?;
+    container.remove()
+}
+
+/// Prints and never ends.
+const COMPUTES: [&str; 3] = [
+    "python",
+    "-c",
+    "print('computes', flush=True)\nwhile True: pass",
+];
+
+/// A block of several lines, exceptions, input, and the end by ctrl-D.
+fn converse(mut terminal: Running) -> Outcome {
     let mut seen = 0;
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     for (typed, answer) in [
@@ -69,6 +211,9 @@ pub(super) fn python_is_usable_by_hand(world: &World) -> Outcome {
         ("", ">>> "),
         ("twice('ab')", "'abab'"),
         ("1 / 0", "ZeroDivisionError"),
+        ("twice(", "... "),
+        ("3)", "6"),
+        ("def", "SyntaxError"),
         (
             "import os, sys; print(os.isatty(0), sys.stdout.isatty())",
             "True True",
@@ -83,23 +228,14 @@ pub(super) fn python_is_usable_by_hand(world: &World) -> Outcome {
     }
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     terminal.write(b"\x04")?;
-    terminal.finish()?.expect_code(0)?;
+    terminal.finish()?.expect_code(0).map(drop)
+}
 
-    let container = world.container(PYTHON).arguments(&[
-        "python",
-        "-c",
-        "print('ready', flush=True)\nwhile True: pass",
-    ]);
-    let mut terminal = container.run_beside_on_a_terminal()?;
-    let mut seen = 0;
-    terminal.wait_for_stdout("ready", &mut seen)?;
+/// ctrl-C ends this Python, which has no signals, with the status of the signal.
+fn interrupt(mut terminal: Running, ready: &str) -> Outcome {
+    terminal.wait_for_stdout(ready, &mut 0)?;
     terminal.write(b"\x03")?;
-    let finished = terminal.finish()?;
-    // 130 by the signal, or 1 by a KeyboardInterrupt where the interpreter has signals.
-    if [1, 130].contains(&finished.code) {
-        return Ok(());
-    }
-    Err(format!("ctrl-C does not end it: {finished}").into())
+    terminal.finish()?.expect_code(130).map(drop)
 }
 
 /// The shim holds the terminal's other end, as runc's does.

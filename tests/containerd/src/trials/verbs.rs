@@ -235,6 +235,63 @@ pub(super) fn memory_error_comes_at_the_updated_limit(world: &World) -> Outcome 
     Ok(())
 }
 
+/// Takes memory bit by bit, every byte of it, until there is none.
+const TAKES_ALL: &str = r#"
+held = []
+try:
+    while True:
+        held.append(bytearray(1 << 20))
+except MemoryError:
+    taken, held = len(held), None
+    print("MemoryError after", taken)
+"#;
+
+/// The script and an exec share the room, and neither is killed for the other.
+pub(super) fn two_guests_share_the_memory_of_their_container(world: &World) -> Outcome {
+    const MIB: u64 = 1 << 20;
+    let folder = world.folder("ctl")?;
+    let limit = (200 * MIB).to_string();
+    let container = world
+        .container(PYTHON)
+        .options(&["--memory-limit", &limit])
+        .mount(&folder, "/ctl", "rbind:rw")
+        .arguments(&["python", "-c", ASKS]);
+    container.detach()?;
+    container.wait_for_output("ready")?;
+    let ask = |bytes: u64| -> Outcome {
+        fs::write(folder.join("new"), bytes.to_string())?;
+        Ok(fs::rename(folder.join("new"), folder.join("ask"))?)
+    };
+    // The interpreter keeps it.
+    ask(60 * MIB)?;
+    container.wait_for_output("held 60")?;
+    let exec = |id: &str| -> Outcome<u64> {
+        let verb = ["exec", "--exec-id", id];
+        let finished = container.task(&verb, &["python", "-c", TAKES_ALL])?;
+        let said = finished.expect_code(0)?.stdout;
+        let taken = said.trim().strip_prefix("MemoryError after ");
+        Ok(taken.ok_or("no MemoryError")?.parse()?)
+    };
+    // Of 176 MiB. Both interpreters have some more than what they hold.
+    let beside = exec("beside")?;
+    expect(
+        &format!("{beside} MiB beside 60"),
+        (40..=112).contains(&beside),
+    )?;
+    let again = exec("again")?;
+    expect(&format!("{again} MiB again"), again.abs_diff(beside) < 4)?;
+    // What they had is free again. The first 60 MiB are in use until this has its memory.
+    ask(70 * MIB)?;
+    container.wait_for_output("held 70")?;
+    let rest = exec("rest")?;
+    expect(&format!("{rest} MiB beside 130"), rest < beside)?;
+    container.wait_for_status("RUNNING")?;
+    ask(0)?;
+    container.wait_for_status("STOPPED")?;
+    container.delete_expecting(0)?;
+    container.remove()
+}
+
 /// Writes, reads and computes, then says `done` and stays.
 const LOAD: &str = "busybox dd if=/dev/zero of=/tmp/f bs=64k count=64 conv=fsync 2>/dev/null; \
      busybox cat /tmp/f >/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; \
