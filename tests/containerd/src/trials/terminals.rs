@@ -19,6 +19,19 @@ const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /d
      until [ \"$(busybox stty size)\" = '37 91' ]; do busybox sleep 0.05; done; \
      busybox stty size; cat; echo end";
 
+/// Sets the size of a terminal until the program on it has seen that it has 37 lines of 91 columns: ctr sets a size of its
+/// own once it has started a process, which may come later.
+fn wait_for_size(
+    container: &CtrContainer<'_>,
+    terminal: &Running,
+    resize: &ResizePtyRequest,
+) -> Outcome {
+    wait_for("the size that was set", || {
+        container.shim_api("ResizePty", resize)??;
+        Ok(terminal.stdout()?.contains("37 91").then_some(()))
+    })
+}
+
 pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcome {
     same("what a terminal shows", |runtime| {
         let container = shell(world, runtime, LOOK);
@@ -37,12 +50,7 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
         }
         terminal.write(b"a line\r")?;
         terminal.wait_for_stdout("got a line", &mut seen)?;
-        // ctr sets a size of its own once it has started the container, which may come later than this.
-        wait_for("the size that was set", || {
-            container.shim_api("ResizePty", &resize)??;
-            let shown = terminal.stdout()?;
-            Ok(shown.contains("37 91").then_some(()))
-        })?;
+        wait_for_size(&container, &terminal, &resize)?;
         terminal.wait_for_stdout("37 91", &mut seen)?;
         terminal.write(b"copied\r")?;
         terminal.wait_for_stdout("copied", &mut seen)?;
@@ -58,8 +66,9 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
 /// the foreground.
 const LOOK_BESIDE: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty); \
      [ -t 2 ] && echo stderr too; echo by name >/dev/tty; echo ready; \
-     read -r line; echo got $line; busybox stty size; \
-     busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
+     read -r line; echo got $line; \
+     until [ \"$(busybox stty size)\" = '37 91' ]; do busybox sleep 0.05; done; \
+     busybox stty size; busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
      busybox stty icanon echo; echo key $key; busybox cat; \
      set -m; trap : INT; sh -c 'while read -r line; do echo also $line; done'; \
      echo stopped $?; fg; echo ended $?; exit 9";
@@ -98,14 +107,16 @@ pub(super) fn native_exec_on_a_terminal_matches_runc(world: &World) -> Outcome {
             height: 37,
             ..Default::default()
         };
-        container.shim_api("ResizePty", &resize)??;
         let state = state(&container, "e")?;
         if !state.terminal || !state.stderr.is_empty() {
             return Err(format!("{runtime}: {state}").into());
         }
+        terminal.write(b"a line\r")?;
+        terminal.wait_for_stdout("got a line", &mut seen)?;
+        wait_for_size(&container, &terminal, &resize)?;
+        terminal.wait_for_stdout("37 91", &mut seen)?;
         for (typed, answers) in [
-            ("a line\r", &["got a line", "37 91"][..]),
-            ("k", &["key k"]),
+            ("k", &["key k"][..]),
             ("copied\r", &["copied", "copied"]),
             // ctrl-D ends what cat reads; ctrl-Z and ctrl-C reach the program in the foreground alone.
             ("\x04", &[]),
