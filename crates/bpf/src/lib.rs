@@ -57,3 +57,9 @@ pub fn low_half(argument: u8) -> u32 {
     // The low half comes first on either architecture.
     ARGUMENTS + 8 * u32::from(argument)
 }
+
+/// Where the upper 32 bits of an argument are: those of a pointer count.
+#[must_use]
+pub fn high_half(argument: u8) -> u32 {
+    low_half(argument) + 4
+}

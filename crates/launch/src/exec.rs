@@ -43,6 +43,8 @@ pub struct ProcessStreams<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// As [`Place::console`](crate::Place::console).
     pub console: Option<BorrowedFd<'a>>,
+    /// As [`Place::refusals`](crate::Place::refusals).
+    pub refusals: Option<BorrowedFd<'a>>,
 }
 
 /// A further process that only has to be made.
@@ -170,6 +172,7 @@ impl Pipeline {
             init_runs: container.init_runs,
             place,
             console: streams.console,
+            refusals: streams.refusals,
             stdio: streams.stdio,
         };
         Ok(self.runner.exec(&execution, spawned)?)

@@ -214,6 +214,9 @@ pub struct Place<'a> {
     /// A socket, if [`Self::stdio`] is one terminal. A native program in a container with a devpts gets a terminal of
     /// that instead, and the socket its master.
     pub console: Option<BorrowedFd<'a>>,
+    /// The pipe of a [`RefusalReader`](wasm_interp_runner_client::RefusalReader), for a caller that has a log of what a
+    /// guest is refused.
+    pub refusals: Option<BorrowedFd<'a>>,
 }
 
 /// Decides what the container that `spec` describes will run, without effects. `root` is its root directory, open:
@@ -363,6 +366,7 @@ impl Pipeline {
             reasons: place.termination_message,
             ceiling: place.ceiling,
             console: place.console,
+            refusals: place.refusals,
             keyring: place.keyring,
             stdio: place.stdio,
         })?)

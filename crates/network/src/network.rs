@@ -53,6 +53,12 @@ impl NetworkNeeds {
         *self == Self::default()
     }
 
+    /// Whether sockets of the Internet families are needed: for a transport, or to ask nameservers.
+    #[must_use]
+    pub fn internet(&self) -> bool {
+        self.dns || self.uses(Transport::Tcp) || self.uses(Transport::Udp)
+    }
+
     /// Whether the transport is used at all.
     #[must_use]
     pub fn uses(&self, transport: Transport) -> bool {
@@ -156,6 +162,16 @@ impl Network {
         };
         self.granted.reaches(transport, ip, port, &|_| false)
             || self.granted.reaches(transport, ip, port, &is_named)
+    }
+
+    /// Whether a UDP listener may answer `address` because a datagram has come from there. Anyone on the way can have
+    /// forged it, so it is an ordinary host, or truly the loopback: no datagram from outside has such a sender, since
+    /// the kernel drops those (RFC 1812 5.3.7, RFC 4291 2.5.3). Everything else needs [`Network::may_connect`].
+    #[must_use]
+    pub fn may_answer(address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let known = AddressClass::of(ip) == AddressClass::Ordinary || ip.is_loopback();
+        known && address.port() != 0
     }
 
     /// Whether a socket may be bound to `path`: absolute, without symlinks, `.` and `..`.
@@ -314,6 +330,41 @@ mod tests {
     impl NamedAddresses for NeverAsked {
         fn addresses(&self, name: &str) -> Vec<IpAddr> {
             panic!("{name} is asked for")
+        }
+    }
+
+    #[test]
+    fn sender_is_answered_if_it_is_ordinary_or_the_loopback_itself() {
+        for (address, expected) in [
+            ("10.0.0.1:53", true),
+            ("[fd00::1]:53", true),
+            ("[::ffff:10.0.0.1]:53", true),
+            ("10.0.0.1:0", false),
+            ("127.0.0.1:53", true),
+            ("127.9.9.9:53", true),
+            ("[::1]:53", true),
+            ("[::ffff:127.0.0.1]:53", true),
+            // Linux sends to the loopback what is for these, and no loopback has sent it.
+            ("0.0.0.0:53", false),
+            ("0.1.2.3:53", false),
+            ("[::]:53", false),
+            ("[::ffff:0.0.0.0]:53", false),
+            // To a translator on the way.
+            ("[64:ff9b::127.0.0.1]:53", false),
+            ("[::127.0.0.1]:53", false),
+            ("169.254.1.1:53", false),
+            ("[fe80::1]:53", false),
+            ("224.0.0.1:53", false),
+            ("255.255.255.255:53", false),
+            ("[ff02::1]:53", false),
+            ("169.254.169.254:53", false),
+            ("[::ffff:169.254.169.254]:53", false),
+            ("168.63.129.16:53", false),
+            ("[fd00:ec2::254]:53", false),
+            ("[2002:a9fe:a9fe::]:53", false),
+        ] {
+            let sender = address.parse().expect(address);
+            assert_eq!(Network::may_answer(sender), expected, "{address}");
         }
     }
 

@@ -20,5 +20,7 @@ pub const CONSOLE: RawFd = 9;
 pub const INIT: RawFd = 10;
 /// The socket by which `plan` hands the interpreter of a guest over.
 pub const HANDOVER: RawFd = 11;
+/// The pipe for what a guest is refused, which stays open in the container.
+pub const REFUSALS: RawFd = 12;
 /// The first number after those.
-pub(crate) const BEYOND: RawFd = 12;
+pub(crate) const BEYOND: RawFd = 13;

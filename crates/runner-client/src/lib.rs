@@ -18,6 +18,7 @@
 //! | 9 | out | a socket: the master of a terminal of the container's own, where it has one (`create`, `exec`, if the streams are a terminal) |
 //! | 10 | in | the container's init process as a pidfd (`plan`, `exec`) |
 //! | 11 | out | a socket: the open interpreter of a guest (`plan`) |
+//! | 12 | out | a [`RefusalReader`]'s pipe: what a guest is refused (`create` and `exec` of a Wasm guest, if the caller has a log) |
 //!
 //! The client executes descriptor 7. A container may be able to write to the executable of its init
 //! process (`/proc/PID/exe`, CVE-2019-5736), so this must not be the file that makes the next container.
@@ -36,6 +37,7 @@ mod error;
 mod handover;
 mod protocol;
 mod read_only;
+mod refusals;
 mod spawn;
 pub mod termination_message;
 
@@ -58,6 +60,7 @@ pub use self::{
     error::{PROGRAM, RunnerError},
     handover::{hand_over, receive},
     protocol::{InitRuns, Lifetime, ModuleStamp, Request, Response, SessionKeyring, Workload},
+    refusals::{LONGEST_REFUSAL, RefusalReader},
 };
 
 /// Exit code of a container whose guest trapped: that of a native program that aborts, and that of
@@ -130,6 +133,7 @@ impl Runner {
             reasons: creation.reasons,
             ceiling: creation.ceiling,
             console: creation.console,
+            refusals: creation.refusals,
             ..Passed::default()
         };
         match self.call(shown, &request, &passed, &mut |_| ())? {
@@ -255,6 +259,7 @@ impl Runner {
             ceiling: execution.place.map(AsFd::as_fd),
             console: execution.console,
             init: Some(execution.init.pidfd),
+            refusals: execution.refusals,
             ..Passed::default()
         };
         match self.call(command_line(execution.workload), &request, &passed, spawned)? {
@@ -348,6 +353,8 @@ pub struct Execution<'a> {
     pub place: Option<&'a GuestPlace>,
     /// As [`Creation::console`].
     pub console: Option<BorrowedFd<'a>>,
+    /// Where the lines of a guest's refusals go, as in [`Creation::refusals`].
+    pub refusals: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
 }
@@ -378,6 +385,9 @@ pub struct Creation<'a> {
     /// devpts gets a terminal of that instead, of the same size, and the socket one message with the descriptor of
     /// its master.
     pub console: Option<BorrowedFd<'a>>,
+    /// The pipe of a [`RefusalReader`], for [`Workload::Wasm`]. The guest's process writes to it what it refuses the
+    /// guest.
+    pub refusals: Option<BorrowedFd<'a>>,
     /// Standard input, output and error of the container.
     pub stdio: [BorrowedFd<'a>; 3],
 }

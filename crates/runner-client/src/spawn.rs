@@ -20,7 +20,7 @@ use std::{
 use crate::{
     call::Call,
     descriptors::{
-        ARTIFACT, BEYOND, CEILING, CONSOLE, HANDOVER, INIT, REQUEST, RESPONSE, RUNNER,
+        ARTIFACT, BEYOND, CEILING, CONSOLE, HANDOVER, INIT, REFUSALS, REQUEST, RESPONSE, RUNNER,
         TERMINATION_LOG,
     },
     error::RunnerError,
@@ -41,6 +41,7 @@ pub(super) struct Passed<'a> {
     pub(super) console: Option<BorrowedFd<'a>>,
     pub(super) init: Option<BorrowedFd<'a>>,
     pub(super) handover: Option<BorrowedFd<'a>>,
+    pub(super) refusals: Option<BorrowedFd<'a>>,
 }
 
 /// The longest argument that process lists show, and how many of them: the kernel takes no argument of more
@@ -56,7 +57,7 @@ pub(super) fn spawn(
     passed: &Passed<'_>,
 ) -> Result<Call, RunnerError> {
     let request = request_file(request).map_err(RunnerError::Request)?;
-    let (response, response_write) = pipe().map_err(RunnerError::Request)?;
+    let (response, response_write) = pipe(0).map_err(RunnerError::Request)?;
 
     let executable = read_only::executable(program).map_err(|source| RunnerError::Spawn {
         program: program.to_owned(),
@@ -86,6 +87,7 @@ pub(super) fn spawn(
         (passed.console, CONSOLE),
         (passed.init, INIT),
         (passed.handover, HANDOVER),
+        (passed.refusals, REFUSALS),
     ])
     .map_err(RunnerError::Request)?;
     let moves: Vec<_> = moved
@@ -162,10 +164,11 @@ fn request_file(request: &Request<'_>) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+/// The two ends of a pipe, with `flags` (pipe(2)) besides close-on-exec.
+pub(super) fn pipe(flags: libc::c_int) -> std::io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for the two descriptors that the call writes.
-    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: both descriptors are new, and nothing else owns them.

@@ -9,8 +9,9 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     fs::File,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     rc::Rc,
+    sync::Arc,
 };
 
 use libcontainer::{
@@ -46,6 +47,8 @@ pub(crate) struct InitProcess {
     pub(crate) lifetime: Lifetime,
     /// The termination log. It gets the reason if the container is ended without its own doing.
     pub(crate) reasons: Option<Rc<File>>,
+    /// Where the caller reads what a guest is refused, for its log.
+    pub(crate) refusals: Option<Arc<OwnedFd>>,
     /// The highest number of a descriptor that the init process has inherited.
     pub(crate) highest: RawFd,
     /// The state of the container that hooks get, once it is made.
@@ -134,6 +137,7 @@ impl InitProcess {
         if let InitTask::Guest(_) = self.task {
             // Wasmtime maps the initial image of the guest's memory from it.
             keeps.push(descriptors::ARTIFACT);
+            keeps.extend(self.refusals.as_ref().map(|_| descriptors::REFUSALS));
         }
         // Closed by the exec of a program.
         keeps.extend(self.reasons.as_ref().map(|_| descriptors::TERMINATION_LOG));
@@ -274,7 +278,8 @@ impl Executor for InitProcess {
             Ok(()) => match &self.task {
                 InitTask::Guest(guest) => {
                     let network = guest.plan().network.needs();
-                    let (code, text) = guest.run(self.late_mounts(), |calls| {
+                    let refusals = self.refusals.clone();
+                    let (code, text) = guest.run(self.late_mounts(), refusals, |calls| {
                         self.privileges.close_fence(self.notes(), calls, &network)
                     });
                     self.end(code, text.as_deref())

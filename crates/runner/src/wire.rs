@@ -7,14 +7,15 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::{FromRawFd, RawFd},
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     process::ExitCode,
 };
 
 use wasm_interp_runner_client::{
     Request, Response,
     descriptors::{
-        ARTIFACT, CEILING, CONSOLE, HANDOVER, INIT, REQUEST, RESPONSE, RUNNER, TERMINATION_LOG,
+        ARTIFACT, CEILING, CONSOLE, HANDOVER, INIT, REFUSALS, REQUEST, RESPONSE, RUNNER,
+        TERMINATION_LOG,
     },
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct PassedFds {
     pub(crate) ceiling: Option<File>,
     /// If the streams are a terminal: where the master of one of the container's own goes.
     pub(crate) console: Option<File>,
+    /// Where the caller reads what a guest is refused, if it has a log.
+    pub(crate) refusals: Option<OwnedFd>,
 }
 
 impl PassedFds {
@@ -89,6 +92,7 @@ impl Channel {
                 handover: inherited(HANDOVER).ok(),
                 ceiling: inherited(CEILING).ok(),
                 console: inherited(CONSOLE).ok(),
+                refusals: inherited(REFUSALS).ok().map(OwnedFd::from),
             },
         })
     }

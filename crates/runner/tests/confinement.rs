@@ -41,10 +41,11 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
-use payload::{Argument, Call, artifact, call, text};
+use payload::{Argument, Call, artifact, artifact_of, call, text};
 use serde_json::{Value, json};
 use support::{TestContainer, status};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+use wasm_interp_runner_client::RefusalReader;
 
 /// 128 + SIGSYS.
 const REFUSED: i32 = 159;
@@ -735,15 +736,43 @@ fn guest_makes_the_sockets_that_it_is_granted() {
     assert_eq!(container.run(), (0, String::new()));
 }
 
+/// The resolver asks a socket which address can be reached, if the guest may have one.
+#[test]
+fn guest_looks_up_localhost_whatever_it_is_granted() {
+    for (listen, connect) in [
+        ("", ""),
+        ("unix:/tmp/*", ""),
+        ("tcp:8080", ""),
+        ("", "udp:*:53"),
+        ("", "dns"),
+    ] {
+        let mut container = TestContainer::of(&guests::look_up());
+        container.plan.network = network(listen, connect);
+        assert_eq!(container.run(), (0, String::new()), "{listen} {connect}");
+    }
+}
+
 #[test]
 fn guest_without_a_grant_is_told_which_one_it_lacks() {
-    let container = TestContainer::of(&guests::granted_sockets());
+    let (log, end) = RefusalReader::new().expect("a pipe");
+    let mut container = TestContainer::of(&guests::granted_sockets());
+    container.refusals = Some(end);
     let (code, output) = container.run();
     // The third call binds.
     assert_eq!(code, 3, "{output}");
-    let line = "wasm-interp: the guest may not listen on unix:/tmp/of-the-guest.sock; add \
+    let line = "the guest may not listen on unix:/tmp/of-the-guest.sock; add \
                 \"unix:/tmp/of-the-guest.sock\" to the annotation wasm-interp.io/listen";
-    assert!(output.starts_with(line), "{output}");
+    assert!(
+        output.starts_with(&format!("wasm-interp: {line}")),
+        "{output}"
+    );
+    let logged = log.read().expect("read").expect("a line");
+    assert!(logged.starts_with(line), "{logged}");
+    assert_eq!(
+        log.read().expect("its end"),
+        None,
+        "no other process has the pipe"
+    );
 }
 
 /// What a grant adds for a guest that has escaped: sockets of its families and types, and no more.
@@ -785,12 +814,6 @@ fn escaped_guest_with_sockets_makes_those_of_its_grant_alone() {
         ("vsock", &unix, libc::SYS_socket, socket(libc::AF_VSOCK, 1)),
         ("alg", &unix, libc::SYS_socket, socket(libc::AF_ALG, 1)),
         (
-            "pair",
-            &unix,
-            libc::SYS_socketpair,
-            socket(libc::AF_INET, 1),
-        ),
-        (
             "multipath",
             &internet,
             libc::SYS_socket,
@@ -831,10 +854,16 @@ fn escaped_guest_with_sockets_makes_those_of_its_grant_alone() {
             option(libc::SOL_SOCKET, libc::SO_PEERCRED),
         ),
         (
-            "sendto",
+            "sendto with an address",
             &internet,
             libc::SYS_sendto,
-            vec![0.into(), bytes(8), 8.into()],
+            vec![0.into(), bytes(8), 8.into(), 0.into(), bytes(16), 16.into()],
+        ),
+        (
+            "a pair, whose function its module does not import",
+            &unix,
+            libc::SYS_socketpair,
+            socket(libc::AF_UNIX, 1),
         ),
         (
             "recvfrom",
@@ -867,6 +896,78 @@ fn escaped_guest_with_sockets_makes_those_of_its_grant_alone() {
         let mut container = escaped(&[call(number, &arguments)]);
         container.plan.network = granted.clone();
         assert_ends(name, number, container);
+    }
+}
+
+/// What it adds for a guest that has escaped that its module makes pairs of sockets.
+#[test]
+fn escaped_guest_with_pairs_sends_to_their_other_ends_alone() {
+    const IMPORT: &str = r#"(import "wasm_interp_posix_v1" "socketpair"
+        (func (param i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    let of = |calls: &[Call]| TestContainer::of_code(&artifact_of(IMPORT, calls));
+    let pair = |family: i32, kind: i32| {
+        let kind = kind | libc::SOCK_CLOEXEC;
+        vec![family.into(), kind.into(), 0.into(), bytes(8)]
+    };
+    let made = returned(of(&[
+        call(
+            libc::SYS_socketpair,
+            &pair(libc::AF_UNIX, libc::SOCK_STREAM),
+        ),
+        call(libc::SYS_socketpair, &pair(libc::AF_UNIX, libc::SOCK_DGRAM)),
+        call(libc::SYS_sendmsg, &[0.into(), bytes(56)]),
+        call(libc::SYS_accept4, &[0.into()]),
+    ]));
+    // The kernel gets to see the first two, and their room is code, which it does not write to.
+    let (seen, refused) = (i64::from(-libc::EFAULT), i64::from(-libc::ENOTSOCK));
+    assert_eq!(made, [seen, seen, refused, refused]);
+    let to = |family: i32| {
+        let mut address = vec![0; 16];
+        address[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+        Argument::Bytes(address)
+    };
+    let socket = |family: i32| vec![family.into(), (1 | libc::SOCK_CLOEXEC).into(), 0.into()];
+    for (name, number, arguments) in [
+        ("unix", libc::SYS_socket, socket(libc::AF_UNIX)),
+        ("internet", libc::SYS_socket, socket(libc::AF_INET)),
+        ("pair", libc::SYS_socketpair, pair(libc::AF_INET, 1)),
+        ("packets", libc::SYS_socketpair, pair(libc::AF_UNIX, 5)),
+        (
+            "to a path",
+            libc::SYS_sendto,
+            vec![
+                0.into(),
+                bytes(8),
+                8.into(),
+                0.into(),
+                to(libc::AF_UNIX),
+                16.into(),
+            ],
+        ),
+        (
+            "connect",
+            libc::SYS_connect,
+            vec![0.into(), to(libc::AF_UNIX), 16.into()],
+        ),
+        (
+            "bind",
+            libc::SYS_bind,
+            vec![0.into(), to(libc::AF_UNIX), 16.into()],
+        ),
+        ("listen", libc::SYS_listen, vec![0.into(), 1.into()]),
+        (
+            "credentials",
+            libc::SYS_getsockopt,
+            vec![
+                0.into(),
+                libc::SOL_SOCKET.into(),
+                libc::SO_PEERCRED.into(),
+                bytes(16),
+                bytes(4),
+            ],
+        ),
+    ] {
+        assert_ends(name, number, of(&[call(number, &arguments)]));
     }
 }
 
@@ -936,6 +1037,7 @@ fn every_call_of_sockets_is_made_by_a_guest() {
     let unused: Vec<_> = rules::SOCKETS
         .iter()
         .chain(rules::ALL_SOCKETS)
+        .chain(rules::PAIRS)
         .filter(|rule| !made.contains(&rule.number))
         .map(|rule| rule.name)
         // No listener sees it: the runner makes the listener's handover of it. The guest has exited
@@ -959,12 +1061,15 @@ fn guest_learns_that_no_stream_of_its_own_is_a_socket() {
 
 /// Those of every guest, and of the guests that need more.
 fn all_rules() -> impl Iterator<Item = &'static rules::Rule> {
-    rules::RULES.iter().chain(rules::SIGNALS)
+    rules::RULES
+        .iter()
+        .chain(rules::SIGNALS)
+        .chain(rules::PAIRS)
 }
 
 #[test]
 fn every_call_of_the_list_is_made_by_a_guest() {
-    for guest in [guests::everything(), guests::timer()] {
+    for guest in [guests::everything(), guests::timer(), guests::pairs()] {
         assert_eq!(TestContainer::of(&guest).run(), (0, String::new()));
     }
     let mut made = BTreeSet::new();
@@ -974,6 +1079,7 @@ fn every_call_of_the_list_is_made_by_a_guest() {
         guests::recursion(),
         guests::hungry(),
         guests::timer(),
+        guests::pairs(),
     ] {
         made.extend(calls_of(TestContainer::of(&guest), Openat2::Allowed));
     }

@@ -22,6 +22,7 @@ use std::{
 
 use rustix::fs::{SealFlags, StatVfsMountFlags, fcntl_get_seals, statvfs};
 use support::{TestContainer, grant};
+use wasm_interp_runner_client::RefusalReader;
 use wasm_interp_workload::{GrantKind, MountAccess};
 
 /// How far a container has come.
@@ -87,6 +88,13 @@ fn check_descriptors(container: &TestContainer, stage: Stage, granted: &[&str]) 
             // libcontainer's until the start, then perhaps the event loop's; nothing opens through
             // it.
             open_to_write(&link).expect_err(&what);
+        } else if number == 12 && container.refusals.is_some() {
+            // Only to write to: for the shim's log.
+            assert!(kind.is_fifo(), "{what}");
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/12")).expect("fdinfo");
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = i32::from_str_radix(flags.expect("flags").trim(), 8).expect("octal");
+            assert_eq!(flags & libc::O_ACCMODE, libc::O_WRONLY, "{what}");
         } else if kind.is_fifo() {
             // libcontainer's log, whose reader has gone with the runner.
             assert_eq!(stage, Stage::Created, "{what}");
@@ -180,7 +188,10 @@ fn guest() -> TestContainer {
 
 #[test]
 fn a_guest_holds_nothing_of_the_host_that_can_be_written() {
-    let mut container = with_termination_log(guest());
+    let mut container = guest();
+    let (_log, end) = RefusalReader::new().expect("a pipe");
+    container.refusals = Some(end);
+    let mut container = with_termination_log(container);
     // As a shim does. From here on the container alone holds it.
     container.give_up_artifact();
     check_before_and_after_start(&container, &["", "data"]);

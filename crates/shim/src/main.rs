@@ -21,6 +21,7 @@
 //! | [`cgroup`], [`stats`] | members and out-of-memory kills of a cgroup; its metrics |
 //! | [`reaper`] | the shim's child processes |
 //! | [`publisher`] | the events that containerd has not got yet |
+//! | [`refusals`] | what guests are refused, in the shim's log |
 
 mod args;
 mod bootstrap;
@@ -36,6 +37,7 @@ mod logger;
 mod options;
 mod publisher;
 mod reaper;
+mod refusals;
 mod serve;
 mod service;
 mod socket;

@@ -35,9 +35,9 @@ pub struct GuestSettings {
     pub late_mounts: LateMounts,
     /// What it may reach of the network.
     pub network: Network,
-    /// Where refusals are written besides standard error, one line each and at most one per second: an
-    /// open file that does not block.
-    pub refusals: Option<OwnedFd>,
+    /// Where refusals are written besides standard error, for the operator: one write for each and at most one
+    /// per second, without a line's end. An open file that does not block.
+    pub refusals: Option<Arc<OwnedFd>>,
 }
 
 /// What a guest cannot be made from.

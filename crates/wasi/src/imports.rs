@@ -246,6 +246,12 @@ pub fn handles_signals(module: &str, name: &str) -> bool {
     module == POSIX.module && name == "signal_register"
 }
 
+/// Whether a module that imports this function makes pairs of sockets, which need no grant.
+#[must_use]
+pub fn makes_pairs(module: &str, name: &str) -> bool {
+    module == POSIX.module && name == "socketpair"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +274,9 @@ mod tests {
         assert!(handles_signals("wasm_interp_posix_v1", "signal_register"));
         assert!(find("wasm_interp_posix_v1", "signal_register").is_some());
         assert!(!handles_signals("wasi_snapshot_preview1", "proc_raise"));
+        assert!(makes_pairs("wasm_interp_posix_v1", "socketpair"));
+        assert!(find("wasm_interp_posix_v1", "socketpair").is_some());
+        assert!(!makes_pairs("wasm_interp_posix_v1", "socket"));
         // A later one that this host does not know.
         assert_eq!(find("wasm_interp_posix_v1", "fork"), None);
         assert_eq!(find("wasm_interp_posix_v2", "openat"), None);

@@ -22,6 +22,10 @@ pub const RANDOM: usize = 1 << 20;
 /// The symbolic links that a path may lead through: Linux's `MAXSYMLINKS`.
 pub const LINKS: usize = 40;
 
+/// The most bytes of several buffers that are sent between the ends of a pair as one: more than the kernel keeps for
+/// one. Of a stream, the caller sends the rest.
+pub const GATHERED: usize = 1 << 20;
+
 /// The senders that a UDP listener remembers, to answer them.
 pub const HEARD: usize = 1024;
 

@@ -58,20 +58,35 @@ pub(crate) enum At {
     Offset(u64),
 }
 
+/// A buffer for the kernel. `None` if the range is not within `memory`.
+fn buffer(memory: *mut u8, length: usize, range: &Range<usize>) -> Option<libc::iovec> {
+    if range.start > range.end || range.end > length {
+        return None;
+    }
+    Some(libc::iovec {
+        // In bounds by the check above, so the address cannot wrap.
+        iov_base: memory.wrapping_add(range.start).cast(),
+        iov_len: range.end - range.start,
+    })
+}
+
 /// Makes the kernel's list of buffers. `None` if a range is not within `memory`.
 fn buffers(memory: *mut u8, length: usize, ranges: &[Range<usize>]) -> Option<Vec<libc::iovec>> {
-    let mut list = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        if range.start > range.end || range.end > length {
-            return None;
-        }
-        list.push(libc::iovec {
-            // In bounds by the check above, so the address cannot wrap.
-            iov_base: memory.wrapping_add(range.start).cast(),
-            iov_len: range.end - range.start,
-        });
+    let buffers = ranges.iter().map(|range| buffer(memory, length, range));
+    buffers.collect()
+}
+
+/// The same for one message: one buffer, which is the common case, needs no allocation.
+fn with_buffers<T>(
+    memory: *mut u8,
+    length: usize,
+    ranges: &[Range<usize>],
+    call: impl FnOnce(&mut [libc::iovec]) -> Result<T>,
+) -> Result<T> {
+    match ranges {
+        [range] => call(&mut [buffer(memory, length, range).ok_or(Errno::FAULT)?]),
+        ranges => call(&mut buffers(memory, length, ranges).ok_or(Errno::FAULT)?),
     }
-    Some(list)
 }
 
 /// What a system call returns, or the kernel's error if that is negative.
@@ -172,20 +187,21 @@ pub(crate) fn receive(
     flags: i32,
     name: &mut [u8],
 ) -> Result<Received> {
-    let mut list = buffers(memory.as_mut_ptr(), memory.len(), ranges).ok_or(Errno::FAULT)?;
-    // SAFETY: zeros are a valid msghdr: no address, no buffers, no ancillary data.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = list.as_mut_ptr();
-    message.msg_iovlen = list.len();
-    message.msg_name = name.as_mut_ptr().cast();
-    message.msg_namelen = u32::try_from(name.len()).map_err(|_| Errno::INVAL)?;
-    // SAFETY: `message` names `list`, whose entries are within `memory`, as in `read_vectors`, and
-    // `name` by its pointer and length.
-    let bytes = checked(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) })?;
-    Ok(Received {
-        bytes,
-        flags: message.msg_flags,
-        name_length: message.msg_namelen as usize,
+    with_buffers(memory.as_mut_ptr(), memory.len(), ranges, |list| {
+        // SAFETY: zeros are a valid msghdr: no address, no buffers, no ancillary data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = list.as_mut_ptr();
+        message.msg_iovlen = list.len();
+        message.msg_name = name.as_mut_ptr().cast();
+        message.msg_namelen = u32::try_from(name.len()).map_err(|_| Errno::INVAL)?;
+        // SAFETY: `message` names `list`, whose entries are within `memory`, as in `read_vectors`, and
+        // `name` by its pointer and length.
+        let bytes = checked(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) })?;
+        Ok(Received {
+            bytes,
+            flags: message.msg_flags,
+            name_length: message.msg_namelen as usize,
+        })
     })
 }
 
@@ -197,18 +213,25 @@ pub(crate) fn send(
     flags: i32,
     name: &[u8],
 ) -> Result<usize> {
-    let list = buffers(memory.as_ptr().cast_mut(), memory.len(), ranges).ok_or(Errno::FAULT)?;
-    // SAFETY: zeros are a valid msghdr: no address, no buffers, no ancillary data.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = list.as_ptr().cast_mut();
-    message.msg_iovlen = list.len();
-    if !name.is_empty() {
-        message.msg_name = name.as_ptr().cast_mut().cast();
-        message.msg_namelen = u32::try_from(name.len()).map_err(|_| Errno::INVAL)?;
-    }
-    // SAFETY: `message` names `list`, whose entries are within `memory`, and `name`; the kernel reads
-    // them.
-    checked(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
+    with_buffers(memory.as_ptr().cast_mut(), memory.len(), ranges, |list| {
+        // SAFETY: zeros are a valid msghdr: no address, no buffers, no ancillary data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = list.as_mut_ptr();
+        message.msg_iovlen = list.len();
+        if !name.is_empty() {
+            message.msg_name = name.as_ptr().cast_mut().cast();
+            message.msg_namelen = u32::try_from(name.len()).map_err(|_| Errno::INVAL)?;
+        }
+        // SAFETY: `message` names `list`, whose entries are within `memory`, and `name`; the kernel reads
+        // them.
+        checked(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
+    })
+}
+
+/// sendto(2) without an address: to where the socket is connected.
+pub(crate) fn send_connected(fd: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
+    // SAFETY: pointer and length are those of `bytes`, which the kernel reads.
+    checked(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
 }
 
 /// close(2) with its result, which a network file system uses to report a failed write.

@@ -132,6 +132,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         termination_message: None,
         ceiling: None,
         console: None,
+        // Its user reads the stream to which they are written too.
+        refusals: None,
         keyring: SessionKeyring::Own,
     };
     let init = supervise::adopt(|| {

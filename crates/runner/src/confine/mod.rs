@@ -11,7 +11,7 @@ mod ports;
 mod program;
 mod rules;
 
-use wasm_interp_network::{NetworkNeeds, Transport};
+use wasm_interp_network::NetworkNeeds;
 
 pub(crate) use self::alarm::Notes;
 use self::ports::TcpPorts;
@@ -22,6 +22,8 @@ use crate::seccomp::{self, Loader, Question};
 pub(crate) enum CallGroup {
     /// Of a guest that handles signals.
     Signals,
+    /// Of a guest that makes pairs of sockets.
+    Pairs,
     /// What is done with sockets, whatever their family.
     Sockets,
     /// Making sockets of the Internet families.
@@ -35,8 +37,7 @@ pub(crate) enum CallGroup {
 impl CallGroup {
     /// Those that a guest needs for what it is granted of the network.
     pub(crate) fn of_network(needs: &NetworkNeeds) -> Vec<Self> {
-        let internet = needs.dns || needs.uses(Transport::Tcp) || needs.uses(Transport::Udp);
-        match (internet, needs.unix) {
+        match (needs.internet(), needs.unix) {
             (false, false) => Vec::new(),
             (true, false) => vec![Self::Sockets, Self::InternetSockets],
             (false, true) => vec![Self::Sockets, Self::UnixSockets],
@@ -47,6 +48,7 @@ impl CallGroup {
     fn rules(self) -> &'static [rules::Rule] {
         match self {
             Self::Signals => rules::SIGNALS,
+            Self::Pairs => rules::PAIRS,
             Self::Sockets => rules::SOCKETS,
             Self::InternetSockets => rules::INTERNET_SOCKETS,
             Self::UnixSockets => rules::UNIX_SOCKETS,

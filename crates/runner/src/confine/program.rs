@@ -11,7 +11,7 @@ use libc::sock_filter;
 use super::rules::{Answer, Check, Rule};
 use crate::seccomp::steps::{
     ALLOW, ARCHITECTURE, AT_LEAST, BITS, EQUAL, JUMP, LOAD, NUMBER, RETURN, THIS_ARCHITECTURE,
-    low_half, step,
+    high_half, low_half, step,
 };
 
 /// What is not allowed ends the process, which says why: see [`super::alarm`].
@@ -110,6 +110,13 @@ fn body(rule: &Rule) -> Vec<sock_filter> {
                     body.push(step(EQUAL, *value, distance(values.len() - index), 0));
                 }
                 body.push(step(RETURN, REFUSE, 0, 0));
+            }
+            Check::Null { argument } => {
+                for half in [low_half(argument), high_half(argument)] {
+                    body.push(step(LOAD, half, 0, 0));
+                    body.push(step(EQUAL, 0, 1, 0));
+                    body.push(step(RETURN, REFUSE, 0, 0));
+                }
             }
             Check::OneOfGroup {
                 group,

@@ -35,7 +35,7 @@ pub(super) enum Answer {
     Fail(c_int),
 }
 
-/// What has to hold of an argument, counted from 0. The upper half of it is not looked at: the kernel
+/// What has to hold of an argument, counted from 0. Of numbers the upper half is not looked at: the kernel
 /// does not either, since each of these is an `int` or has meaning in its lower bits alone.
 #[derive(Debug)]
 pub(super) enum Check {
@@ -54,6 +54,8 @@ pub(super) enum Check {
         argument: u8,
         groups: &'static [(u32, &'static [u32])],
     },
+    /// It is a null pointer, in both halves; or else the process ends.
+    Null { argument: u8 },
 }
 
 const fn only(argument: u8, bits: u32) -> Check {
@@ -74,6 +76,10 @@ const fn grouped(group: u8, argument: u8, groups: &'static [(u32, &'static [u32]
         argument,
         groups,
     }
+}
+
+const fn null(argument: u8) -> Check {
+    Check::Null { argument }
 }
 
 /// Memory that is never executable.
@@ -180,7 +186,7 @@ pub(super) const RULES: &[Rule] = rules! {
     // The C library then allocates and copies, and the kernel has one way less to move memory.
     SYS_mremap fails ENOMEM;
 
-    // What preview 1 has for sockets that are open. None is, without a grant of one of the lists below.
+    // What preview 1 has for sockets that are open. None is, without one of the lists below.
     SYS_getsockopt fails ENOTSOCK;
     SYS_accept4 fails ENOTSOCK;
     SYS_recvmsg fails ENOTSOCK;
@@ -272,7 +278,21 @@ const SET: &[(u32, &[u32])] = &[
     IPV6_OPTIONS,
 ];
 
-/// How many more may be allowed to a guest that is granted sockets.
+/// What a guest needs besides that makes pairs of sockets, without any grant. They take the place of the
+/// failures above. No call here has an address: of all sockets, a pair of datagrams could otherwise send to
+/// any path.
+pub(super) const PAIRS: &[Rule] = rules! {
+    SYS_socketpair[one_of(0, UNIX), one_of(1, TYPES), one_of(2, OWN)]; // two that are connected
+    SYS_sendto[only(3, SEND), null(4)];       // sends to the other end
+    SYS_recvmsg[only(2, RECEIVE)];            // receives from it
+    SYS_shutdown[one_of(1, HOW)];             // half close
+    SYS_getsockopt[grouped(1, 2, GET)];       // options of the list
+    SYS_setsockopt[grouped(1, 2, SET)];       // the same
+    SYS_getsockname;                          // that it has no name
+    SYS_getpeername;                          // nor the other end
+};
+
+/// How many more may be allowed to a guest that is granted sockets, besides pairs.
 #[cfg(test)]
 pub(super) const MOST_OF_SOCKETS: usize = 15;
 
@@ -287,10 +307,10 @@ pub(super) const SOCKETS: &[Rule] = rules! {
     SYS_getpeername;                          // that of the other side
     SYS_getsockopt[grouped(1, 2, GET)];       // options of the list
     SYS_setsockopt[grouped(1, 2, SET)];       // the same
+    SYS_sendto[only(3, SEND), null(4)];       // sends to where it is connected
     SYS_sendmsg[only(2, SEND)];               // sends, also to an address
     SYS_recvmsg[only(2, RECEIVE)];            // receives, with the sender's address
     SYS_shutdown[one_of(1, HOW)];             // half close
-    SYS_socketpair[one_of(0, UNIX), one_of(1, TYPES), one_of(2, OWN)]; // two that are connected
 };
 
 /// Addresses of the Internet families: for a rule of ports, for names, for the mode `pod`.

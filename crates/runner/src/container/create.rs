@@ -7,6 +7,7 @@ use std::{
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::Path,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -96,6 +97,7 @@ pub(crate) fn create(
         profile: profile.map(Rc::new),
         lifetime,
         reasons: passed.reasons.map(Rc::new),
+        refusals: passed.refusals.map(Arc::new),
         highest: sys::STDERR,
         state: None,
         arrivals: Arrivals::Possible,

@@ -1,7 +1,7 @@
 //! `exec`: makes a further process in a running container. It runs at once.
 #![forbid(unsafe_code)]
 
-use std::{cell::Cell, path::Path, rc::Rc};
+use std::{cell::Cell, path::Path, rc::Rc, sync::Arc};
 
 use oci_spec::runtime::Spec;
 use wasm_interp_runner_client::{InitRuns, Lifetime, Response, Workload};
@@ -76,6 +76,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         profile: profile.map(Rc::new),
         lifetime: Lifetime::Own,
         reasons: None,
+        refusals: passed.refusals.map(Arc::new),
         highest: sys::STDERR,
         state: None,
         arrivals: whereabouts.arrivals,

@@ -11,7 +11,7 @@ mod outcome;
 
 use std::{
     fs::File,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -76,6 +76,7 @@ pub(crate) struct Prepared {
     linked: InstancePre<Host>,
     limit: Arc<MemoryLimit>,
     signals: SignalsOfGuest,
+    pairs: PairsOfGuest,
 }
 
 /// What signals do.
@@ -98,10 +99,36 @@ impl SignalsOfGuest {
     }
 
     /// What its process asks of the kernel besides what every guest does.
-    fn calls(self) -> &'static [CallGroup] {
+    fn calls(self) -> Option<CallGroup> {
         match self {
-            Self::End => &[],
-            Self::Handled => &[CallGroup::Signals],
+            Self::End => None,
+            Self::Handled => Some(CallGroup::Signals),
+        }
+    }
+}
+
+/// Whether it makes pairs of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PairsOfGuest {
+    /// Its module does not import the function.
+    None,
+    Made,
+}
+
+impl PairsOfGuest {
+    fn of(module: &Module) -> Self {
+        let mut imports = module.imports();
+        if imports.any(|import| imports::makes_pairs(import.module(), import.name())) {
+            Self::Made
+        } else {
+            Self::None
+        }
+    }
+
+    fn calls(self) -> Option<CallGroup> {
+        match self {
+            Self::None => None,
+            Self::Made => Some(CallGroup::Pairs),
         }
     }
 }
@@ -168,6 +195,7 @@ impl Prepared {
             engine,
             linked,
             signals: SignalsOfGuest::of(&module),
+            pairs: PairsOfGuest::of(&module),
             limit: Arc::new(limit),
         })
     }
@@ -179,14 +207,15 @@ impl Prepared {
 
     /// Runs the guest to its end: the exit code, and what there is to say of it.
     ///
-    /// `close_fence` is called when no more is needed of the kernel than what the guest's functions need,
+    /// What the guest is refused is written to `refusals` too, for the caller's log. `close_fence` is called when no more is needed of the kernel than what the guest's functions need,
     /// and before any code of the guest runs. It gets what this guest needs besides.
     pub(crate) fn run(
         &self,
         late_mounts: LateMounts,
+        refusals: Option<Arc<OwnedFd>>,
         close_fence: impl FnOnce(&[CallGroup]) -> Result<(), String>,
     ) -> (i32, Option<String>) {
-        let guest = self.host(late_mounts).and_then(|host| {
+        let guest = self.host(late_mounts, refusals).and_then(|host| {
             if self.signals == SignalsOfGuest::Handled {
                 signals::prepare().map_err(|e| {
                     format!(
@@ -195,7 +224,9 @@ impl Prepared {
                     )
                 })?;
             }
-            close_fence(self.signals.calls())?;
+            let calls = [self.signals.calls(), self.pairs.calls()];
+            let calls: Vec<_> = calls.into_iter().flatten().collect();
+            close_fence(&calls)?;
             self.guest(host)
         });
         let outcome = match guest {
@@ -232,7 +263,11 @@ impl Prepared {
         })
     }
 
-    fn host(&self, late_mounts: LateMounts) -> Result<Host, String> {
+    fn host(
+        &self,
+        late_mounts: LateMounts,
+        refusals: Option<Arc<OwnedFd>>,
+    ) -> Result<Host, String> {
         let bytes = |text: &String| text.clone().into_bytes();
         let settings = GuestSettings {
             arguments: self.plan.argv.iter().map(bytes).collect(),
@@ -245,7 +280,7 @@ impl Prepared {
             root: paths::root().map_err(|e| format!("open its root directory: {e}"))?,
             late_mounts,
             network: self.plan.network.clone(),
-            refusals: None,
+            refusals,
         };
         Ok(Host {
             guest: Guest::new(settings).map_err(|e| e.to_string())?,

@@ -436,6 +436,7 @@ pub(crate) fn granted_sockets() -> String {
         format!("getpeername {client}{room}{}", numbers(&[64])),
         format!("getsockopt {client}{}", numbers(&[1, 3, 400, 4, 64])),
         format!("sendmsg {client}{}", numbers(&[0, 1, 0x40, 0, 0, 64])),
+        format!("sendmsg {client}{}", numbers(&[0, 2, 0x40, 0, 0, 64])),
         format!(
             "recvmsg {connection}{}{room}{}",
             numbers(&[16, 1, 2]),
@@ -448,6 +449,69 @@ pub(crate) fn granted_sockets() -> String {
         format!("listen {server}{}", numbers(&[4])),
         format!("socket{}", numbers(&[10, 2, 17, 4, 32])),
     ];
+    checked(&PREVIEW1, &POSIX, data, "", &calls, "")
+}
+
+/// Looks up localhost, which has an address of each family. As [`everything`] it exits with the number of the
+/// call that failed.
+pub(crate) fn look_up() -> String {
+    let call = "getaddrinfo (i32.const 300) (i32.const 9) (i32.const 0) (i32.const 0) \
+                (i32.const 400) (i32.const 128) (i32.const 600) (i32.const 64) \
+                (i32.const 64) (i32.const 68)";
+    checked(
+        &[("fd_write", "i32 i32 i32 i32")],
+        &[("getaddrinfo", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32")],
+        r#"(data (i32.const 300) "localhost")"#,
+        "",
+        &[call.to_owned()],
+        "",
+    )
+}
+
+/// Makes a pair of sockets and uses it. As [`everything`] it exits with the number of the call that failed.
+pub(crate) fn pairs() -> String {
+    const PREVIEW1: [(&str, &str); 2] = [
+        ("fd_write", "i32 i32 i32 i32"),
+        ("sock_shutdown", "i32 i32"),
+    ];
+    const POSIX: [(&str, &str); 7] = [
+        ("socketpair", "i32 i32 i32 i32 i32 i32"),
+        ("getsockname", "i32 i32 i32 i32"),
+        ("getpeername", "i32 i32 i32 i32"),
+        ("getsockopt", "i32 i32 i32 i32 i32 i32"),
+        ("setsockopt", "i32 i32 i32 i32 i32"),
+        ("sendmsg", "i32 i32 i32 i32 i32 i32 i32"),
+        ("recvmsg", "i32 i32 i32 i32 i32 i32 i32 i32 i32"),
+    ];
+    let data = r#"(data (i32.const 160) "content of a file") (data (i32.const 96) "\00\20\00\00")"#;
+    let (one, other) = ("(i32.load (i32.const 32))", "(i32.load (i32.const 36))");
+    let numbers = |numbers: &[i32]| -> String {
+        numbers
+            .iter()
+            .map(|one| format!(" (i32.const {one})"))
+            .collect()
+    };
+    // A message in one buffer and one in two, of datagrams and of a stream.
+    let calls: Vec<_> = [2, 1]
+        .into_iter()
+        .flat_map(|kind| {
+            [
+                format!("socketpair{}", numbers(&[1, kind, 0, 4, 32, 36])),
+                format!("getsockname {one}{}", numbers(&[400, 128, 64])),
+                format!("getpeername {one}{}", numbers(&[400, 128, 64])),
+                format!("setsockopt {one}{}", numbers(&[1, 7, 96, 4])),
+                format!("getsockopt {one}{}", numbers(&[1, 3, 400, 4, 64])),
+                format!("sendmsg {one}{}", numbers(&[0, 1, 0x40, 0, 0, 64])),
+                format!("sendmsg {one}{}", numbers(&[0, 2, 0x40, 0, 0, 64])),
+                format!(
+                    "recvmsg {other}{}",
+                    numbers(&[16, 1, 2, 400, 128, 64, 68, 72])
+                ),
+                format!("fd_write {one}{}", numbers(&[0, 2, 64])),
+                format!("sock_shutdown {one}{}", numbers(&[2])),
+            ]
+        })
+        .collect();
     checked(&PREVIEW1, &POSIX, data, "", &calls, "")
 }
 

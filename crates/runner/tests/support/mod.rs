@@ -76,6 +76,8 @@ pub(crate) struct TestContainer {
     runner: Runner,
     /// Its termination log.
     pub(crate) reasons: Option<fs::File>,
+    /// Where the guest's process writes what it refuses the guest.
+    pub(crate) refusals: Option<OwnedFd>,
     /// What the guest's memory may come to, while it runs.
     pub(crate) ceiling: Option<SharedCeiling>,
     pub(crate) keyring: SessionKeyring,
@@ -210,6 +212,7 @@ impl TestContainer {
             native: None,
             runner: runner(),
             reasons: None,
+            refusals: None,
             ceiling: None,
             terminal: None,
             keyring: SessionKeyring::Own,
@@ -300,6 +303,7 @@ impl TestContainer {
                 keyring: self.keyring,
                 ceiling: self.ceiling.as_ref().map(AsFd::as_fd),
                 console: self.terminal.as_ref().map(TestTerminal::socket),
+                refusals: self.refusals.as_ref().map(AsFd::as_fd),
                 stdio: match &self.terminal {
                     Some(terminal) => [terminal.slave(); 3],
                     None => [stdin.as_fd(), output.as_fd(), output.as_fd()],
@@ -386,6 +390,7 @@ impl TestContainer {
                 },
                 place,
                 console,
+                refusals: self.refusals.as_ref().map(AsFd::as_fd),
                 stdio,
             },
             &mut |_| (),

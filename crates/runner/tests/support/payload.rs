@@ -59,13 +59,18 @@ pub(crate) fn call(number: i64, arguments: &[Argument]) -> Call {
 /// An artifact whose code makes these calls, prints what each returns on a line of its own, and exits
 /// with 0.
 pub(crate) fn artifact(calls: &[Call]) -> Vec<u8> {
+    artifact_of("", calls)
+}
+
+/// The same for a module with these imports.
+pub(crate) fn artifact_of(imports: &str, calls: &[Call]) -> Vec<u8> {
     let mut code = program();
     code.extend(table(calls));
     // Every store is a few bytes of code.
     let stores: String = (0..code.len() / 4 + 64)
         .map(|at| format!("(i32.store (i32.const {}) (i32.const {at}))\n", at * 4))
         .collect();
-    let guest = format!("(module (memory 2) (func (export \"_start\") {stores}))");
+    let guest = format!("(module {imports} (memory 2) (func (export \"_start\") {stores}))");
     let wasm = wat::parse_str(guest).expect("the guest's WAT");
     let engine = wasm_interp_artifact::load::engine(1 << 20).expect("engine");
     let mut artifact = engine.precompile_module(&wasm).expect("compile the guest");

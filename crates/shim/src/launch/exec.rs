@@ -4,6 +4,7 @@
 //! bundle and opens the FIFOs; the container's own files are the runner's to look at.
 #![forbid(unsafe_code)]
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -104,6 +105,7 @@ impl Launcher {
                 exec_id: exec_id.to_owned(),
             });
         }
+        let refusals = self.refusal_log(id, exec_id);
         let place = match request.ceiling.filter(|_| prepared.is_guest()) {
             Some(ceiling) => Some(ceiling.place().ok_or(Error::ManyGuests)?),
             None => None,
@@ -113,6 +115,7 @@ impl Launcher {
             let streams = ProcessStreams {
                 stdio: stdio.ends(),
                 console: stdio.console(),
+                refusals: refusals.as_ref().map(AsFd::as_fd),
             };
             self.pipeline.exec(
                 &prepared,
@@ -135,6 +138,9 @@ impl Launcher {
         }
         let seconds = began.elapsed().as_secs_f64();
         info!(id, exec_id, namespace, pid, seconds; "runs a further process");
+        if let Some(refusals) = refusals {
+            refusals.begin();
+        }
         Ok(LaunchedProcess {
             process,
             stdio: stdio.into_held()?,

@@ -30,6 +30,7 @@ use crate::error::Error;
 use crate::io::{HeldStdio, ProcessStdio, StdioPaths, TerminationLog};
 use crate::options::CreateOptions;
 use crate::reaper::{ContainerProcess, Reaper, ReapingPause};
+use crate::refusals::RefusalLog;
 
 pub(crate) use exec::{ExecRequest, LaunchedProcess};
 pub(crate) use removal::{Removal, remove};
@@ -215,6 +216,10 @@ impl Launcher {
         }
         let termination_log = self.termination_log(id, &spec);
         let ceiling = ceiling(&prepared).map_err(Error::Ceiling)?;
+        let refusals = match prepared.workload() {
+            Workload::Wasm { .. } => self.refusal_log(id, ""),
+            Workload::Native { .. } | Workload::Pause => None,
+        };
         let pause = self.reaper.pause();
         let created = log_step(id, "runner create", || {
             let place = Place {
@@ -225,6 +230,7 @@ impl Launcher {
                 termination_message: termination_log.as_ref().map(AsFd::as_fd),
                 ceiling: ceiling.as_ref().map(AsFd::as_fd),
                 console: stdio.console(),
+                refusals: refusals.as_ref().map(AsFd::as_fd),
                 keyring: request.options.keyring,
             };
             self.pipeline.create(&prepared, &root, &place)
@@ -234,6 +240,9 @@ impl Launcher {
         let cgroup = self.locate(request, &init)?;
         self.warn_of_selinux_label(id, &spec);
         self.log_created(id, created.pid, &prepared, began.elapsed());
+        if let Some(refusals) = refusals {
+            refusals.begin();
+        }
         Ok(LaunchedContainer {
             init,
             cgroup,
@@ -359,6 +368,16 @@ impl Launcher {
         {
             warn!(id = request.id.as_str(), error:%; "cannot note the reason of a failed create");
         }
+    }
+
+    /// The log of what a guest's process refuses it. The process runs without one too.
+    fn refusal_log(&self, id: &str, exec_id: &str) -> Option<RefusalLog> {
+        let namespace = self.namespace.as_str();
+        let log = RefusalLog::new(namespace, id, exec_id);
+        log.inspect_err(|error| {
+            warn!(id, exec_id, namespace, error:%; "cannot log what a guest is refused");
+        })
+        .ok()
     }
 
     /// The termination log, if the container has one that can be opened. It runs without one too.

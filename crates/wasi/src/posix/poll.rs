@@ -13,7 +13,7 @@ use crate::{
     abi::types,
     errno::{Errno, Result},
     guest::Guest,
-    limits,
+    limits, memory,
     wait::poll_until,
 };
 
@@ -27,7 +27,33 @@ const EVENTS: PollFlags = PollFlags::IN
     .union(PollFlags::WRBAND)
     .union(PollFlags::RDHUP);
 
+/// `pollfd` of the witx file: its bytes, and where what has happened is written.
+const ENTRY: types::Size = 8;
+const REVENTS: usize = 6;
+
+/// What an entry of the list stands for.
+enum Polled<'a> {
+    File(PollFd<'a>),
+    NotOpen,
+    /// Its number is negative.
+    Nothing,
+}
+
 impl Guest {
+    fn polled(&self, entry: &[u8; ENTRY as usize]) -> Polled<'_> {
+        let [a, b, c, d, e, f, ..] = *entry;
+        let Ok(number) = u32::try_from(i32::from_le_bytes([a, b, c, d])) else {
+            return Polled::Nothing;
+        };
+        match self.descriptors.get(types::Fd::from(number)) {
+            Ok(file) => {
+                let events = PollFlags::from_bits_truncate(u16::from_le_bytes([e, f])) & EVENTS;
+                Polled::File(PollFd::from_borrowed_fd(file.as_ref().as_fd(), events))
+            }
+            Err(_) => Polled::NotOpen,
+        }
+    }
+
     pub(super) fn poll_descriptors(
         &self,
         memory: &mut GuestMemory<'_>,
@@ -38,28 +64,16 @@ impl Guest {
         if count > limits::SUBSCRIPTIONS {
             return Err(Errno::Inval);
         }
-        let mut asked = Vec::with_capacity(count as usize);
-        for pointer in list.as_array(count).iter() {
-            asked.push(memory.read(pointer?)?);
-        }
+        let length = count.checked_mul(ENTRY).ok_or(Errno::Inval)?;
+        let entries = memory::slice_mut(memory, GuestPtr::new((list.offset(), length)))?;
+        let entries = entries.as_chunks_mut::<{ ENTRY as usize }>().0;
+        let mut fds = Vec::with_capacity(entries.len());
         let mut ready: types::Size = 0;
-        let mut fds = Vec::with_capacity(asked.len());
-        let mut places = Vec::with_capacity(asked.len());
-        for one in &mut asked {
-            one.revents = 0;
-            let Ok(number) = u32::try_from(one.fd) else {
-                continue;
-            };
-            match self.descriptors.get(types::Fd::from(number)) {
-                Ok(file) => {
-                    let events = PollFlags::from_bits_truncate(one.events) & EVENTS;
-                    fds.push(PollFd::from_borrowed_fd(file.as_ref().as_fd(), events));
-                    places.push(&mut one.revents);
-                }
-                Err(_) => {
-                    one.revents = PollFlags::NVAL.bits();
-                    ready += 1;
-                }
+        for entry in &*entries {
+            match self.polled(entry) {
+                Polled::File(fd) => fds.push(fd),
+                Polled::NotOpen => ready += 1,
+                Polled::Nothing => {}
             }
         }
         // With one that is not open the answer is there already.
@@ -68,12 +82,16 @@ impl Guest {
         let timeout = u64::try_from(timeout).ok().map(Duration::from_nanos);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         poll_until(&mut fds, deadline)?;
-        for (fd, place) in fds.iter().zip(places) {
-            *place = fd.revents().bits();
-            ready += types::Size::from(*place != 0);
-        }
-        for (pointer, one) in list.as_array(count).iter().zip(asked) {
-            memory.write(pointer?, one)?;
+        // Nothing is written before: an error leaves the list as it was.
+        let mut answers = fds.iter().map(PollFd::revents);
+        for entry in entries {
+            let happened = match self.polled(entry) {
+                Polled::File(_) => answers.next().unwrap_or(PollFlags::empty()),
+                Polled::NotOpen => PollFlags::NVAL,
+                Polled::Nothing => PollFlags::empty(),
+            };
+            entry[REVENTS..].copy_from_slice(&happened.bits().to_le_bytes());
+            ready += types::Size::from(!happened.is_empty() && happened != PollFlags::NVAL);
         }
         Ok(ready)
     }

@@ -9,11 +9,11 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use rustix::io::write;
+use rustix::io::{Errno as Kernel, write};
 use wasm_interp_network::{Network, NetworkAttempt, NetworkNeeds, Transport};
 
 use super::{
@@ -25,10 +25,11 @@ use crate::{
     errno::{Errno, Result},
     limits,
     sys::{self, Standard},
-    wait::uninterrupted,
+    transfer::PIPE_BUF,
+    wait::{once, uninterrupted},
 };
 
-/// No more than one line in so much time goes to the log.
+/// No more than one line in so much time goes to the operator's log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a guest may reach, and to whom refusals are told.
@@ -45,12 +46,12 @@ struct Refusals {
     /// Addresses that the container's standard error has.
     told: HashSet<String>,
     /// Where the operator's log is read from, if anywhere.
-    log: Option<OwnedFd>,
+    log: Option<Arc<OwnedFd>>,
     logged: Option<Instant>,
 }
 
 impl NetworkGrants {
-    pub(crate) fn new(network: Network, log: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(network: Network, log: Option<Arc<OwnedFd>>) -> Self {
         Self {
             needs: network.needs(),
             network,
@@ -156,10 +157,11 @@ impl NetworkGrants {
     /// Refuses, and says so.
     pub(crate) fn refuse<T>(&self, attempt: &NetworkAttempt<'_>) -> Result<T> {
         let line = format!(
-            "wasm-interp: the guest may not {attempt}; {}\n",
+            "the guest may not {attempt}; {}",
             self.network.annotation_for(attempt)
         );
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.log(&line);
         refusals.tell(line);
         Err(Errno::Acces)
     }
@@ -174,28 +176,42 @@ impl NetworkGrants {
 }
 
 impl Refusals {
-    fn tell(&mut self, line: String) {
+    /// To the operator's log.
+    fn log(&mut self, line: &str) {
+        let Some(log) = &self.log else {
+            return;
+        };
         let now = Instant::now();
-        if self.logged.is_none_or(|last| now - last >= PAUSE) {
-            self.logged = Some(now);
-            if let Some(log) = &self.log {
-                // One write, so that a reader that is slow loses lines and not parts of them.
-                let _ = uninterrupted(|| write(log, line.as_bytes()));
-            }
+        if self.logged.is_some_and(|last| now - last < PAUSE) {
+            return;
         }
+        self.logged = Some(now);
+        // One write, and so one packet of the pipe: a reader that is slow loses lines and not parts of them.
+        let packet = &line.as_bytes()[..line.len().min(PIPE_BUF)];
+        if uninterrupted(|| write(log, packet)) == Err(Kernel::PIPE) {
+            // Each further one would send the guest a SIGPIPE.
+            self.log = None;
+        }
+    }
+
+    /// To the container's standard error.
+    fn tell(&mut self, line: String) {
         if self.told.len() < limits::REFUSALS && !self.told.contains(&line) {
-            write_all(sys::standard(Standard::Error), line.as_bytes());
+            let told = format!("wasm-interp: {line}\n");
+            write_all(sys::standard(Standard::Error), told.as_bytes());
             self.told.insert(line);
         }
     }
 }
 
-/// A stream of the container that takes nothing leaves nothing else to do.
+/// A stream of the container that takes nothing leaves nothing else to do. A full one is waited for, unless
+/// the guest has a signal to handle.
 fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        match uninterrupted(|| write(fd, bytes)) {
-            Ok(0) | Err(_) => return,
-            Ok(written) => bytes = &bytes[written..],
+        match once(|| write(fd, bytes)) {
+            Ok(None) => {}
+            Ok(Some(0)) | Err(_) => return,
+            Ok(Some(written)) => bytes = &bytes[written..],
         }
     }
 }

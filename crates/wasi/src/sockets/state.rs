@@ -81,6 +81,8 @@ impl SocketKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketOrigin {
     ByKernel,
+    /// One end of a pair, which needs no grant: without one, the kernel does less with it.
+    Pair,
     /// No grant asks for sockets of its family, and then the kernel makes none. It exists to say at
     /// its first use which address is not granted.
     InName,

@@ -511,6 +511,53 @@ fn datagrams_go_where_they_may_and_back_to_whom_was_heard() {
     });
 }
 
+/// The senders are real here: they stand for those that someone has forged.
+#[test]
+fn listener_does_not_answer_a_special_address_that_it_has_only_heard() {
+    in_tree(|tree| {
+        let special = [
+            "169.254.169.254",
+            "168.63.129.16",
+            "169.254.1.1",
+            "169.254.1.2",
+            "fd00:ec2::254",
+        ];
+        let prefix = |ip: &str| if ip.contains(':') { 128 } else { 32 };
+        let with_prefix = special.map(|ip| format!("{ip}/{}", prefix(ip)));
+        own_network(&with_prefix.each_ref().map(String::as_str));
+        enter(tree);
+        let granted = network("udp:53", "udp:169.254.1.2:*");
+        let mut guest = Caller::with_network(LateMounts::Impossible, granted, None);
+        let server = guest.socket(AF_INET6, DATAGRAM, 0).expect("a socket");
+        guest.bind(server, "[::]:53").expect("bind");
+        let loopback = ["127.0.0.1", "127.0.0.9", "::1"];
+        for ip in special.iter().chain(&loopback) {
+            let from = (*ip, 0);
+            let peer = UdpSocket::bind(from).expect(ip);
+            let to = if ip.contains(':') {
+                "[::1]:53"
+            } else {
+                "127.0.0.1:53"
+            };
+            peer.send_to(b"question", to).expect("send");
+            let (_, _, sender) = guest.receive(server, 16, 0).expect("receive");
+            let expected = if *ip == "169.254.1.2" || loopback.contains(ip) {
+                Ok(6)
+            } else {
+                Err(Errno::Acces)
+            };
+            assert_eq!(
+                guest.send(server, b"answer", 0, &bytes(&sender)),
+                expected,
+                "{ip}"
+            );
+            if expected.is_err() {
+                assert_eq!(guest.connect(server, &sender), Err(Errno::Acces), "{ip}");
+            }
+        }
+    });
+}
+
 #[test]
 fn sockets_without_a_grant_say_so_at_their_first_use() {
     with_network(Network::none(), |guest| {
@@ -540,8 +587,6 @@ fn sockets_without_a_grant_say_so_at_their_first_use() {
             assert_eq!(guest.read(fd, 8).as_deref(), Ok(&b""[..]));
             guest.close(fd).expect("close");
         }
-        let pair = guest.pair("socketpair", &[AF_UNIX, STREAM, 0, 0]);
-        assert_eq!(pair, Err(Errno::Acces));
         assert!(guest.pair("pipe", &[0]).is_ok(), "a pipe is no socket");
     });
 }
@@ -885,7 +930,7 @@ fn numbers_of(descriptors: &fs::File, path: &str) -> usize {
 
 #[test]
 fn pairs_and_pipes_lead_from_one_end_to_the_other() {
-    with_network(network("", "unix:/run/none"), |guest| {
+    with_network(Network::none(), |guest| {
         let (one, other) = guest
             .pair("socketpair", &[AF_UNIX, STREAM, 0, 0])
             .expect("a pair");
@@ -905,6 +950,10 @@ fn pairs_and_pipes_lead_from_one_end_to_the_other() {
             guest.pair("socketpair", &[AF_INET, STREAM, 0, 0]),
             Err(Errno::Notsup)
         );
+        assert_eq!(
+            guest.pair("socketpair", &[AF_UNIX, 5, 0, 0]),
+            Err(Errno::Protonosupport)
+        );
 
         let (read, write) = guest.pair("pipe", &[NONBLOCK]).expect("a pipe");
         assert_eq!(guest.read(read, 4).err(), Some(Errno::Again));
@@ -913,6 +962,79 @@ fn pairs_and_pipes_lead_from_one_end_to_the_other() {
         guest.close(write).expect("close");
         assert_eq!(guest.read(read, 4).as_deref(), Ok(&b""[..]));
         assert_eq!(guest.option(read, 1, 3, 4).err(), Some(Errno::Notsock));
+    });
+}
+
+/// The kernel's answers, but for what would take an address.
+#[test]
+fn ends_of_a_pair_are_sockets_that_lead_nowhere_else() {
+    with_network(Network::none(), |guest| {
+        let elsewhere = UnixDatagram::bind("/run/elsewhere").expect("bind");
+        let listener = UnixListener::bind("/run/listener").expect("bind");
+        for kind in [STREAM, DATAGRAM] {
+            let (one, other) = guest
+                .pair("socketpair", &[AF_UNIX, kind, 0, 0])
+                .expect("a pair");
+            for fd in [one, other] {
+                assert_eq!(guest.name("getsockname", fd).as_deref(), Ok(""));
+                assert_eq!(guest.name("getpeername", fd).as_deref(), Ok(""));
+                let of_kind = u32::try_from(kind).expect("small").to_le_bytes();
+                assert_eq!(guest.option(fd, 1, 3, 4).as_deref(), Ok(&of_kind[..]));
+                for path in ["/run/elsewhere", "/run/listener"] {
+                    assert_eq!(guest.connect(fd, path), Err(Errno::Acces));
+                    assert_eq!(guest.send(fd, b"x", 0, &bytes(path)), Err(Errno::Acces));
+                }
+                assert_eq!(guest.bind(fd, "/run/own"), Err(Errno::Acces));
+                assert_eq!(guest.connect(fd, "10.0.0.1:80"), Err(Errno::Afnosupport));
+                let undone = guest.with_address("connect", fd, &[0; 16]);
+                assert!(
+                    matches!(undone, Err(Errno::Notsup | Errno::Afnosupport)),
+                    "{undone:?}"
+                );
+                let (listen, accept) = (guest.listen(fd), guest.accept(fd, 0));
+                let expected = if kind == STREAM {
+                    Errno::Inval
+                } else {
+                    Errno::Notsup
+                };
+                assert_eq!((listen, accept), (Err(expected), Err(expected)));
+            }
+            // Several buffers are one message.
+            guest.write(BUFFER, b"onetwothree");
+            let [list, count] = guest.vectors(&[(BUFFER, 3), (BUFFER + 3, 3), (BUFFER + 6, 5)]);
+            let arguments = [one.into(), list, count, 0x40, 0, 0, OUT.into()];
+            assert_eq!(guest.call("sendmsg", &arguments), Ok(()));
+            assert_eq!(guest.u32(OUT), 11);
+            let (data, flags, _) = guest.receive(other, 64, 2).expect("peek");
+            assert_eq!((&data[..], flags), (&b"onetwothree"[..], 0));
+            assert_eq!(
+                guest.receive(other, 64, 0).expect("receive").0,
+                b"onetwothree"
+            );
+            let half = guest.call("sock_shutdown", &[one.into(), 2]);
+            assert_eq!(half, Ok(()));
+            assert_eq!(guest.send(one, b"x", 0x4000, b""), Err(Errno::Pipe));
+            let end = guest.receive(other, 8, 0x40).map(|one| one.0);
+            assert_eq!(
+                end,
+                if kind == STREAM {
+                    Ok(Vec::new())
+                } else {
+                    Err(Errno::Again)
+                }
+            );
+        }
+        // More than a message, or than a pair holds.
+        for (kind, expected) in [(STREAM, None), (DATAGRAM, Some(Errno::Msgsize))] {
+            let (one, _other) = guest
+                .pair("socketpair", &[AF_UNIX, kind, 0, NONBLOCK])
+                .expect("a pair");
+            let [list, count] = guest.vectors(&[(0, 1 << 20), (0, 1 << 20)]);
+            let arguments = [one.into(), list, count, 0x4000, 0, 0, OUT.into()];
+            assert_eq!(guest.call("sendmsg", &arguments).err(), expected);
+        }
+        drop((elsewhere, listener));
+        assert!(!Path::new("/run/own").exists());
     });
 }
 
@@ -1108,7 +1230,8 @@ fn refusal_is_logged_with_the_annotation_and_no_more_than_one_line_a_second() {
     in_tree(|tree| {
         own_network(&[]);
         enter(tree);
-        let (log, end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let (log, end) =
+            rustix::pipe::pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).expect("a pipe");
         let granted = network("", "tcp:10.0.0.1:1");
         let mut guest = Caller::with_network(LateMounts::Impossible, granted, Some(end));
         for port in 2..100 {
@@ -1118,11 +1241,15 @@ fn refusal_is_logged_with_the_annotation_and_no_more_than_one_line_a_second() {
             guest.close(fd).expect("close");
         }
         drop(guest);
-        let mut text = String::new();
-        fs::File::from(log).read_to_string(&mut text).expect("read");
-        let first = "wasm-interp: the guest may not connect to tcp:10.0.0.1:2; add \
-                     \"tcp:10.0.0.1:2\" to the annotation wasm-interp.io/connect";
-        assert!(text.starts_with(first), "{text}");
-        assert!(text.lines().count() < 98, "{text}");
+        let mut log = fs::File::from(log);
+        let mut packet = [0; 4096];
+        let mut lines = Vec::new();
+        while let Some(length) = Some(log.read(&mut packet).expect("read")).filter(|one| *one > 0) {
+            lines.push(String::from_utf8_lossy(&packet[..length]).into_owned());
+        }
+        let first = "the guest may not connect to tcp:10.0.0.1:2; add \"tcp:10.0.0.1:2\" to the \
+                     annotation wasm-interp.io/connect";
+        assert!(lines[0].starts_with(first), "{lines:?}");
+        assert!(lines.len() < 98, "{lines:?}");
     });
 }

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
-    sync::Once,
+    sync::{Arc, Once},
 };
 
 use nix::{
@@ -167,7 +167,7 @@ impl Caller {
             root: paths::root().expect("the root directory"),
             late_mounts,
             network,
-            refusals,
+            refusals: refusals.map(Arc::new),
         });
         let engine = Engine::default();
         let module = wat::parse_str(module()).expect("a module");

@@ -82,6 +82,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared sockets::a_client_finds_a_server_by_name,
     Shared sockets::term_ends_a_server_after_its_answers,
     Shared sockets::what_is_not_granted_is_refused_and_said,
+    Shared sockets::operator_finds_refusals_in_containerds_log,
     Shared sockets::the_command_line_grants_sockets,
     Shared by_hand::run_does_what_the_shim_does,
     Shared by_hand::inspect_says_what_run_would_do,

@@ -96,9 +96,7 @@ type Way = for<'world> fn(&'world World, &str, &[&str]) -> CtrContainer<'world>;
 const WAYS: [Way; 2] = [guest, native];
 
 pub(super) fn descriptors_are_shared_as_by_the_kernel(world: &World) -> Outcome {
-    // Any grant allows pairs of sockets.
-    let rule = "wasm-interp.io/listen=unix:/data/*";
-    same(world, "descriptors", &["/data"], &["--annotation", rule])
+    same(world, "descriptors", &["/data"], &[])
 }
 
 pub(super) fn sockets_are_the_kernels(world: &World) -> Outcome {
@@ -267,6 +265,45 @@ pub(super) fn what_is_not_granted_is_refused_and_said(world: &World) -> Outcome 
         .expect_stdout("EACCES\n")?
         .expect_stderr(&["tcp:127.0.0.1:7001", "wasm-interp.io/listen"])?;
     Ok(())
+}
+
+/// Of the init process and of a further one, with their names.
+pub(super) fn operator_finds_refusals_in_containerds_log(world: &World) -> Outcome {
+    let network = LoopbackNetwork::new(world)?;
+    // The image of C programs has no other guest that waits.
+    let server = granted(
+        network.join(guest(world, "http", &["tcp:127.0.0.1:8080"])),
+        "tcp:8080",
+        "",
+    );
+    server.detach()?;
+    server.wait_for_output("ready")?;
+    let talk = ["/wasm/talk.wasm", "tcp", "127.0.0.1", "7003", "1"];
+    server
+        .task(&["exec", "--exec-id", "refused"], &talk)?
+        .expect_code(1)?
+        .expect_stderr(&["tcp:127.0.0.1:7003"])?;
+    let alone = network.join(guest(world, "talk", &["tcp", "127.0.0.1", "7002", "1"]));
+    alone.detach()?;
+    alone.wait_for_status("STOPPED")?;
+    for (container, exec, port) in [(&alone, "", 7002), (&server, " exec_id=\"refused\"", 7003)] {
+        let id = &container.id;
+        let words = [
+            "level=warning".to_owned(),
+            format!("id=\"{id}\"{exec} namespace="),
+            format!("refusal=\"the guest may not connect to tcp:127.0.0.1:{port}; add"),
+            "wasm-interp.io/connect".to_owned(),
+        ];
+        wait_for("the refusal in containerd's log", || {
+            let log = world.daemon().log();
+            let found = log
+                .lines()
+                .any(|line| words.iter().all(|word| line.contains(word)));
+            Ok(found.then_some(()))
+        })?;
+    }
+    alone.remove()?;
+    server.remove()
 }
 
 pub(super) fn the_command_line_grants_sockets(world: &World) -> Outcome {

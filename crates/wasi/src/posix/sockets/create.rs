@@ -57,6 +57,14 @@ fn family_and_kind(
     }
 }
 
+/// What Linux says of a socket that has no connections to accept.
+fn not_listening(kind: SocketKind) -> Errno {
+    match kind {
+        SocketKind::Stream => Errno::Inval,
+        SocketKind::Datagram => Errno::Notsup,
+    }
+}
+
 impl Guest {
     pub(crate) fn make_socket(
         &mut self,
@@ -69,7 +77,7 @@ impl Guest {
         let flags = socket_flags(flags)?;
         let made = self.grants.made(family, kind);
         let fd = match made {
-            SocketOrigin::ByKernel => {
+            SocketOrigin::ByKernel | SocketOrigin::Pair => {
                 socket_with(family.of_kernel(), kind.of_kernel(), flags, None)?
             }
             // An end of a pipe whose other end is closed: nothing can be written to it, and it is at its end.
@@ -91,11 +99,8 @@ impl Guest {
             return Err(Errno::Notsup);
         }
         let flags = socket_flags(flags)?;
-        if self.grants.needs().is_none() {
-            return Err(Errno::Acces);
-        }
         let (one, other) = socketpair(family.of_kernel(), kind.of_kernel(), flags, None)?;
-        let end = |fd| Description::socket(fd, Socket::new(family, kind, SocketOrigin::ByKernel));
+        let end = |fd| Description::socket(fd, Socket::new(family, kind, SocketOrigin::Pair));
         self.descriptors.insert_both(end(one), end(other))
     }
 
@@ -124,6 +129,14 @@ impl Guest {
 
     fn accepted(&self, fd: types::Fd, nonblock: bool) -> Result<(Description, KernelAddress)> {
         let listener = self.socket_or_stream(fd)?;
+        if let Some(Socket {
+            made: SocketOrigin::Pair,
+            kind,
+            ..
+        }) = listener.as_socket()
+        {
+            return Err(not_listening(*kind));
+        }
         self.descriptors.room()?;
         let flags = if nonblock { libc::SOCK_NONBLOCK } else { 0 };
         let (accepted, peer) = transfer(listener, Direction::Read, || {

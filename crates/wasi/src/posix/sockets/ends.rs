@@ -71,7 +71,10 @@ impl Guest {
             return Err(Errno::Notsup);
         }
         made(socket)?;
-        // Where a Unix socket is bound was granted. Without that, the kernel says EINVAL.
+        // Where a Unix socket is bound was granted. What is bound nowhere does not listen, as on Linux.
+        if socket.family == Family::Unix && socket.state().path.is_none() {
+            return Err(Errno::Inval);
+        }
         if socket.family != Family::Unix
             && let SocketAddress::Inet(local) =
                 SocketAddress::parse(sys::local(file.as_ref().as_fd())?.bytes())?
@@ -108,6 +111,8 @@ impl Guest {
             }
             SocketAddress::Unix(_) => Err(Errno::Inval),
             SocketAddress::Abstract => self.grants.refuse(&NetworkAttempt::ConnectUnix(b"")),
+            // Its two ends stay together: the kernel need not be asked for more than that without a grant.
+            SocketAddress::Unspecified if socket.made == SocketOrigin::Pair => Err(Errno::Notsup),
             SocketAddress::Unspecified if socket.kind == SocketKind::Datagram => {
                 made(socket)?;
                 Ok(connect_unspec(file)?)
@@ -162,7 +167,7 @@ pub(super) fn unix(socket: &Socket) -> Result<()> {
 /// A socket in name has no more to give than the refusals.
 pub(super) fn made(socket: &Socket) -> Result<()> {
     match socket.made {
-        SocketOrigin::ByKernel => Ok(()),
+        SocketOrigin::ByKernel | SocketOrigin::Pair => Ok(()),
         SocketOrigin::InName => Err(Errno::Acces),
     }
 }

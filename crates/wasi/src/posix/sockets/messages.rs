@@ -4,9 +4,9 @@
 //! already: the kernel closes descriptors that it has no room to pass.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
+use std::{ops::Range, os::fd::AsFd as _};
 
-use wasm_interp_network::NetworkAttempt;
+use wasm_interp_network::{Network, NetworkAttempt};
 use wiggle::{GuestMemory, GuestPtr};
 
 use super::ends::{internet, made, unix};
@@ -15,9 +15,10 @@ use crate::{
     descriptors::Description,
     errno::{Errno, Result},
     guest::Guest,
+    limits,
     memory::{self, Vectors},
     sockets::{
-        RuleNames, Socket,
+        RuleNames, Socket, SocketKind, SocketOrigin,
         address::{self, KernelAddress, SocketAddress, canonical, destination},
     },
     sys,
@@ -85,7 +86,18 @@ impl Guest {
     ) -> Result<types::Size> {
         let file = self.socket_or_stream(fd)?;
         let vectors = Vectors::read(memory, data)?;
-        send(file, memory::bytes(memory)?, &vectors, flags, &[])
+        let bytes = memory::bytes(memory)?;
+        match (&vectors, file.as_socket()) {
+            (Vectors::One(range), Some(_)) => {
+                let bytes = bytes.get(range.clone()).ok_or(Errno::Fault)?;
+                send_connected(file, bytes, flags)
+            }
+            // The kernel does not let a pair use sendmsg(2) without a grant: that can have an address.
+            (Vectors::Many(ranges), Some(socket)) if socket.made == SocketOrigin::Pair => {
+                send_connected(file, &gathered(socket.kind, bytes, ranges)?, flags)
+            }
+            _ => send(file, bytes, &vectors, flags, &[]),
+        }
     }
 
     /// recvmsg(2): the bytes, the message's flags, and the length of the address that it is from.
@@ -162,6 +174,27 @@ fn send(
     size(sent)
 }
 
+fn send_connected(file: &Description, bytes: &[u8], flags: i32) -> Result<types::Size> {
+    let sent = transfer(file, Direction::Write, || {
+        sys::send_connected(file.as_fd(), bytes, flags)
+    })?;
+    size(sent)
+}
+
+/// The bytes of several buffers in one.
+fn gathered(kind: SocketKind, bytes: &[u8], ranges: &[Range<usize>]) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for range in ranges {
+        let part = bytes.get(range.clone()).ok_or(Errno::Fault)?;
+        let room = limits::GATHERED - all.len();
+        if part.len() > room && kind == SocketKind::Datagram {
+            return Err(Errno::Msgsize);
+        }
+        all.extend_from_slice(&part[..part.len().min(room)]);
+    }
+    Ok(all)
+}
+
 fn receive(
     file: &Description,
     memory: &mut GuestMemory<'_>,
@@ -181,13 +214,16 @@ fn receive(
     Ok((received, from))
 }
 
-/// A UDP listener may answer whom it has heard.
+/// A UDP listener may answer whom it has heard, where a forged sender does not lead.
 fn hear(socket: &Socket, from: &KernelAddress) {
     let mut state = socket.state();
     if let Some(heard) = &mut state.heard
         && let Ok(SocketAddress::Inet(sender)) = SocketAddress::parse(from.bytes())
     {
-        heard.add(canonical(sender));
+        let sender = canonical(sender);
+        if Network::may_answer(sender) {
+            heard.add(sender);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Guest {
         match file.as_socket().map(|socket| socket.made) {
             // It was refused what it was for.
             Some(SocketOrigin::InName) => Err(Errno::Acces),
-            Some(SocketOrigin::ByKernel) | None => Ok(file),
+            Some(SocketOrigin::ByKernel | SocketOrigin::Pair) | None => Ok(file),
         }
     }
 

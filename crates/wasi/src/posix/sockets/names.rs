@@ -49,7 +49,8 @@ impl Guest {
         if host.addresses.is_empty() {
             return Err(Errno::Nomsg);
         }
-        if host.addresses.len() > 1 && !self.grants.needs().is_none() {
+        // Which of them can be reached is asked of a socket.
+        if host.addresses.len() > 1 && self.grants.needs().internet() {
             let only_reachable = flags.contains(types::LookupFlags::ADDRCONFIG);
             host.addresses = by_reach(host.addresses, only_reachable)?;
         }

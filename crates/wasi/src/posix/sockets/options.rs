@@ -126,7 +126,7 @@ impl Guest {
         match file.as_socket().map(|socket| socket.made) {
             // So that a program comes to what it has no grant for, which is then named.
             Some(SocketOrigin::InName) => Ok(()),
-            Some(SocketOrigin::ByKernel) => Ok(sys::set_option(
+            Some(SocketOrigin::ByKernel | SocketOrigin::Pair) => Ok(sys::set_option(
                 file.as_ref().as_fd(),
                 level,
                 option,
