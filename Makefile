@@ -204,7 +204,10 @@ cross: ## Build the executables for arm64 too
 	done
 
 .PHONY: boundaries
-boundaries: bootstrap ## Check what must not be in an executable: a compiler, Wasmtime, TLS
+boundaries: bootstrap ## Check what must not be in an executable (a compiler, Wasmtime, TLS), and that no modules form a circle
+	$(call say,circles of modules)
+	@PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory tests/circles
+	@scripts/check-circles
 	$(call say,boundaries)
 	@tree=$$(cargo tree --locked --package wasm-interp-runner --edges normal); ! grep -wE 'cranelift-codegen|wasmtime-wasi|tokio' <<<"$$tree"
 	@tree=$$(cargo tree --locked --package containerd-shim-wasm-interp --edges normal); ! grep -w wasmtime <<<"$$tree"
