@@ -328,7 +328,8 @@ fn container_that_has_ended_takes_no_exec() {
     running.container.delete(false).expect("delete");
 }
 
-/// A shell (which would end with a program that ctrl-C ends) that knows its terminal, edits keys itself, and stops and ends programs in the foreground.
+/// A shell that knows its terminal, edits keys itself, and stops and ends programs in the foreground. Without the
+/// trap it would end with a program that ctrl-C ends.
 const ON_A_TERMINAL: &str = "busybox tty; busybox stat -c '%F %t,%T %u' $(busybox tty); \
      busybox stty size; echo by name >/dev/tty; \
      busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
