@@ -14,7 +14,7 @@ use wasm_interp_artifact::{Artifact, CodeRequest, CompileProgress};
 use wasm_interp_policy::Policy;
 use wasm_interp_runner_client::{
     CreatedContainer, Execution, GuestPlace, InitRef, InitRuns, PlannedModule, PlannedProcess,
-    Workload,
+    SessionKeyring, Workload,
 };
 
 use crate::{KeptModule, LaunchError, Pipeline, uncached};
@@ -34,6 +34,8 @@ pub struct RunningContainer<'a> {
     pub bundle: &'a Path,
     /// The directory of the runner's state that the container was created with.
     pub state: &'a Path,
+    /// The session keyring that the container was created with.
+    pub keyring: SessionKeyring,
 }
 
 /// The standard streams of a further process.
@@ -171,6 +173,7 @@ impl Pipeline {
             init: container.init,
             init_runs: container.init_runs,
             place,
+            keyring: container.keyring,
             console: streams.console,
             refusals: streams.refusals,
             stdio: streams.stdio,

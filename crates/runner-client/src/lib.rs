@@ -61,6 +61,7 @@ pub use self::{
     handover::{hand_over, receive},
     protocol::{InitRuns, Lifetime, ModuleStamp, Request, Response, SessionKeyring, Workload},
     refusals::{LONGEST_REFUSAL, RefusalReader},
+    spawn::spawn_with,
 };
 
 /// Exit code of a container whose guest trapped: that of a native program that aborts, and that of
@@ -252,6 +253,7 @@ impl Runner {
             init: execution.init.pid,
             init_runs: execution.init_runs,
             place: execution.place.map_or(0, GuestPlace::number),
+            keyring: execution.keyring,
         };
         let passed = Passed {
             stdio: Some(execution.stdio),
@@ -351,6 +353,8 @@ pub struct Execution<'a> {
     /// The place of a guest in the [`SharedCeiling`] of the container. Without one, the limit of the plan holds for
     /// good.
     pub place: Option<&'a GuestPlace>,
+    /// The session keyring that the container was created with.
+    pub keyring: SessionKeyring,
     /// As [`Creation::console`].
     pub console: Option<BorrowedFd<'a>>,
     /// Where the lines of a guest's refusals go, as in [`Creation::refusals`].

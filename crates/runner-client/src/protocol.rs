@@ -81,6 +81,8 @@ pub enum Request<'a> {
         init_runs: InitRuns,
         /// The place of a guest in the ceiling of the container, if descriptor 8 is one.
         place: u32,
+        /// The session keyring that the container was created with.
+        keyring: SessionKeyring,
     },
 }
 

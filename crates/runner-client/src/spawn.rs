@@ -1,5 +1,5 @@
-//! Starts the runner with exactly the descriptors of the table in [`super`]. Only [`super::Runner`]
-//! calls it.
+//! Starts the runner with exactly the descriptors of the table in [`super`], for [`super::Runner`], and any
+//! other program with descriptors of its own.
 //!
 //! This is a leaf file with unsafe code: the only one on the client's side that runs code between fork
 //! and exec.
@@ -14,7 +14,7 @@ use std::{
         unix::process::CommandExt,
     },
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use crate::{
@@ -77,7 +77,7 @@ pub(super) fn spawn(
     command.env_clear();
     set_stdio(&mut command, passed.stdio).map_err(RunnerError::Request)?;
 
-    let moved = raised([
+    let descriptors = [
         (Some(request.as_fd()), REQUEST),
         (Some(response_write.as_fd()), RESPONSE),
         (native_code.as_ref().map(AsFd::as_fd), ARTIFACT),
@@ -88,14 +88,32 @@ pub(super) fn spawn(
         (passed.init, INIT),
         (passed.handover, HANDOVER),
         (passed.refusals, REFUSALS),
-    ])
-    .map_err(RunnerError::Request)?;
+    ];
+    let child = spawn_with(command, descriptors).map_err(|source| RunnerError::Spawn {
+        program: program.to_owned(),
+        source,
+    })?;
+    Ok(Call {
+        child,
+        response: File::from(response),
+    })
+}
+
+/// Starts the command with its standard streams and with each of these descriptors under its number, which is from
+/// 3 to 12. It gets no other descriptor.
+///
+/// # Errors
+/// As [`Command::spawn`], and if this process may not open so many descriptors.
+pub fn spawn_with<const N: usize>(
+    mut command: Command,
+    descriptors: [(Option<BorrowedFd<'_>>, RawFd); N],
+) -> std::io::Result<Child> {
+    let moved = raised(descriptors)?;
     let moves: Vec<_> = moved
         .iter()
         .map(|(source, target)| (source.as_raw_fd(), *target))
         .collect();
-    let low = occupy_low().map_err(RunnerError::Request)?;
-
+    let low = occupy_low()?;
     // SAFETY: the closure runs in the child between fork and exec and makes only system calls that
     // are async-signal-safe, on values made before the fork; it neither allocates nor frees.
     unsafe {
@@ -112,14 +130,7 @@ pub(super) fn spawn(
     }
     let spawned = command.spawn();
     drop((low, moved));
-    let child = spawned.map_err(|source| RunnerError::Spawn {
-        program: program.to_owned(),
-        source,
-    })?;
-    Ok(Call {
-        child,
-        response: File::from(response),
-    })
+    spawned
 }
 
 /// The argument as process lists show it.

@@ -98,6 +98,7 @@ fn main() -> ExitCode {
                 init,
                 init_runs,
                 place,
+                keyring,
             } => container::exec(
                 ExecCall {
                     id: &id,
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
                     init,
                     init_runs,
                     place,
+                    keyring,
                 },
                 passed,
             ),

@@ -27,7 +27,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 use support::{TestContainer, TestTerminal, status, wait, wait_until};
-use wasm_interp_runner_client::{RunnerError, SharedCeiling, Workload};
+use wasm_interp_runner_client::{RunnerError, SessionKeyring, SharedCeiling, Workload};
 use wasm_interp_test_support::executables;
 
 /// A program that runs until it is killed.
@@ -269,6 +269,20 @@ fn exec_sees_the_containers_processes_files_and_keyring() {
         running.container.id
     ));
     assert_eq!((code, output.as_str()), (0, "busybox\nmade\n1\n"));
+    running.end();
+}
+
+/// As under runc: the option holds for all processes of the container.
+#[test]
+fn exec_in_a_container_without_a_keyring_of_its_own_makes_none() {
+    let mut container = TestContainer::native(&SLEEP);
+    container.keyring = SessionKeyring::Callers;
+    let running = ExecTest::start(container);
+    let (code, output) = running.shell(&format!(
+        "busybox cat /proc/keys | busybox grep -c _ses.{}:",
+        running.container.id
+    ));
+    assert_eq!((code, output.as_str()), (1, "0\n"));
     running.end();
 }
 

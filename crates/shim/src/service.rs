@@ -151,10 +151,16 @@ impl Service {
         });
         match filled {
             Ok(container) => Ok(container),
-            Err((reservation, (request, launched, _stdio))) => {
+            Err((reservation, (request, launched, stdio))) => {
                 let id = request.id.clone();
                 let launcher = self.launcher;
-                spawn_blocking(move || launcher.undo_create(&request, &launched)).await?;
+                spawn_blocking(move || {
+                    launcher.undo_create(&request, &launched);
+                    if let Some(logger) = stdio.close() {
+                        logger.end();
+                    }
+                })
+                .await?;
                 drop(reservation);
                 Err(Error::Cancelled { id })
             }

@@ -147,6 +147,16 @@ pub(crate) fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16)
     Ok(())
 }
 
+/// How many bytes a pipe holds (FIONREAD, ioctl_pipe(2)).
+pub(crate) fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one int.
+    if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    usize::try_from(bytes).map_err(io::Error::other)
+}
+
 /// Registers a descriptor with the runtime for as long as the result lives.
 pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the registration owns the descriptor, which keeps its number until it is closed with it. Its users

@@ -467,10 +467,10 @@ async fn unsupported_create_is_a_failed_precondition() {
         (
             &bundle,
             api::CreateTaskRequest {
-                stdout: "binary:///usr/bin/logger".to_owned(),
+                stdout: "npipe:////./pipe/log".to_owned(),
                 ..Default::default()
             },
-            "stdout \"binary:///usr/bin/logger\" is not supported",
+            "stdout \"npipe:////./pipe/log\" is not supported",
         ),
         (
             &bundle,

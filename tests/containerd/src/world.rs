@@ -366,6 +366,11 @@ impl CtrContainer<'_> {
         command::run(self.command(&["--detach", "--log-uri", &log]), None)
     }
 
+    /// `ctr run --detach` with its output to where this URI says.
+    pub(crate) fn detach_logging_to(&self, uri: &str) -> Outcome<Finished> {
+        command::run(self.command(&["--detach", "--log-uri", uri]), None)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.world
             .settings
@@ -505,10 +510,17 @@ impl CtrContainer<'_> {
             Err(_) => (fs::read_to_string(bundle.join("address"))?, 2),
         };
         let client = ttrpc::Client::connect(&address)?;
+        // As containerd does. runc's shim makes no task without it.
+        let namespace = ttrpc::proto::KeyValue {
+            key: "containerd-namespace-ttrpc".to_owned(),
+            value: self.world.settings.run.name().to_owned(),
+            ..Default::default()
+        };
         let answer = client.request(ttrpc::Request {
             service: format!("containerd.task.v{version}.Task"),
             method: verb.to_owned(),
             payload: request.write_to_bytes()?,
+            metadata: vec![namespace],
             timeout_nano: 60_000_000_000,
             ..Default::default()
         });

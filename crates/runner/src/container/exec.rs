@@ -4,7 +4,7 @@
 use std::{cell::Cell, path::Path, rc::Rc, sync::Arc};
 
 use oci_spec::runtime::Spec;
-use wasm_interp_runner_client::{InitRuns, Lifetime, Response, Workload};
+use wasm_interp_runner_client::{InitRuns, Lifetime, Response, SessionKeyring, Workload};
 
 use super::{StateDirectory, VerbError, create, delete};
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct ExecCall<'a> {
     pub(crate) init_runs: InitRuns,
     /// A guest's place in the ceiling of the container.
     pub(crate) place: u32,
+    /// The session keyring that the container was created with.
+    pub(crate) keyring: SessionKeyring,
 }
 
 /// Makes the process.
@@ -47,6 +49,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         init,
         init_runs,
         place,
+        keyring,
     } = request;
     let failed = |reason: String| VerbError::Exec {
         id: id.to_owned(),
@@ -93,6 +96,7 @@ pub(crate) fn exec(request: ExecCall<'_>, mut passed: PassedFds) -> Result<Respo
         whereabouts: &whereabouts,
         cgroup: &cgroup,
         affinity,
+        keyring,
         program,
         console: Cell::new(passed.console.map(Into::into)),
     };

@@ -25,7 +25,7 @@ use libcontainer::{
 };
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
-use wasm_interp_runner_client::descriptors;
+use wasm_interp_runner_client::{SessionKeyring, descriptors};
 
 use super::{
     adjust_oom_score,
@@ -60,6 +60,8 @@ pub(crate) struct FurtherProcess<'a> {
     /// The directories of the container's cgroup.
     pub(crate) cgroup: &'a [PathBuf],
     pub(crate) affinity: ExecAffinity,
+    /// The session keyring that the container was created with.
+    pub(crate) keyring: SessionKeyring,
     pub(crate) program: InitProcess,
     /// If its streams are a terminal: where the master of one of the container's own goes. Taken by the process.
     pub(crate) console: Cell<Option<OwnedFd>>,
@@ -206,8 +208,10 @@ fn become_process(
 ) -> Result<Infallible, String> {
     // A killed runner leaves no process, wherever this one waits: also in a volume that does not answer.
     sys::end_with_parent().map_err(|e| format!("cannot tie the process to the runner: {e}"))?;
-    keyring::join_existing(&keyring::name(process.id))
-        .map_err(|e| format!("cannot join the container's session keyring: {e}"))?;
+    if process.keyring == SessionKeyring::Own {
+        keyring::join_existing(&keyring::name(process.id))
+            .map_err(|e| format!("cannot join the container's session keyring: {e}"))?;
+    }
     sys::take_null_of_the_container()
         .map_err(|e| format!("cannot open /dev/null of the container: {e}"))?;
     take_terminal(process)?;

@@ -389,6 +389,7 @@ impl TestContainer {
                     None => InitRuns::Other,
                 },
                 place,
+                keyring: self.keyring,
                 console,
                 refusals: self.refusals.as_ref().map(AsFd::as_fd),
                 stdio,

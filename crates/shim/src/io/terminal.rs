@@ -110,7 +110,10 @@ impl NewTerminal {
             .input
             .map(|input| sys::register(input.into(), Interest::READABLE))
             .transpose()?;
-        let output = Sink::new(self.output)?;
+        let output = LossySink {
+            sink: Sink::new(self.output)?,
+            failing: false,
+        };
         let (ended, process_ended) = watch::channel(false);
         let (copied, done) = watch::channel(false);
         let copying = tokio::spawn(async move {
@@ -222,6 +225,29 @@ impl Sink {
     }
 }
 
+/// A [`Sink`] whose failures are logged once and stop no process.
+struct LossySink {
+    sink: Sink,
+    /// Whether the last write failed.
+    failing: bool,
+}
+
+impl LossySink {
+    async fn write_or_lose(&mut self, bytes: &[u8]) {
+        let written = self.sink.write_all(bytes).await;
+        if let Err(error) = &written {
+            if !self.failing {
+                warn!(error:%; "cannot write the output of a terminal; it is lost");
+            }
+            // A full disk may have room again. The reader of a pipe that has gone does not come back.
+            if let Sink::Fifo(_) = self.sink {
+                self.sink = Sink::Nowhere;
+            }
+        }
+        self.failing = written.is_err();
+    }
+}
+
 async fn write_all(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = fd.writable().await?;
@@ -251,8 +277,13 @@ async fn read(master: &Master, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
-/// Copies until the process has ended and all of its output is copied, or the output cannot be written.
-async fn copy_out(master: &Master, output: Sink, mut process_ended: watch::Receiver<bool>) {
+/// Copies until the process has ended and all of its output is copied. Where that cannot be written, as after the
+/// death of a logging program, it is lost: the process goes on.
+async fn copy_out(
+    master: &Master,
+    mut output: LossySink,
+    mut process_ended: watch::Receiver<bool>,
+) {
     let mut buffer = [0; BUFFER];
     loop {
         let read = tokio::select! {
@@ -262,10 +293,7 @@ async fn copy_out(master: &Master, output: Sink, mut process_ended: watch::Recei
         };
         match read {
             Ok(Some(length)) => {
-                if let Err(error) = output.write_all(&buffer[..length]).await {
-                    warn!(error:%; "cannot write the output of a terminal");
-                    return;
-                }
+                output.write_or_lose(&buffer[..length]).await;
             }
             Ok(None) => break,
             Err(error) => {
@@ -277,10 +305,7 @@ async fn copy_out(master: &Master, output: Sink, mut process_ended: watch::Recei
     loop {
         match nix::unistd::read(master.get_ref(), &mut buffer) {
             Ok(length) if length > 0 => {
-                if let Err(error) = output.write_all(&buffer[..length]).await {
-                    warn!(error:%; "cannot write the output of a terminal");
-                    return;
-                }
+                output.write_or_lose(&buffer[..length]).await;
             }
             // The kernel has flushed everything before it says this.
             Ok(_) | Err(Errno::EAGAIN | Errno::EIO) if *process_ended.borrow() => return,
@@ -421,6 +446,27 @@ mod tests {
             .expect("open");
         next.write_all(b"again\n").expect("type");
         shown(&mut output, "again\r\n").await;
+    }
+
+    /// As the pipe of a logging program that has died. Under runc, the process hangs once its terminal is full.
+    #[tokio::test]
+    async fn output_that_no_reader_can_get_is_lost_and_hangs_nothing_up() {
+        let (reader, pipe) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
+        set_nonblocking(&pipe).expect("flags");
+        drop(reader);
+        let output = TerminalOutput::Fifo(pipe.into());
+        let (terminal, slave) = NewTerminal::open(None, output).expect("a terminal");
+        let mut slave = File::from(slave);
+        let terminal = terminal.start().expect("start");
+        // More than a terminal holds.
+        let printed = spawn_blocking(move || {
+            slave.write_all(&[b'x'; 1 << 18]).expect("print");
+            slave
+        });
+        let slave = printed.await.expect("it does not hang");
+        assert!(slave.metadata().is_ok() && !terminal.copying.is_finished());
+        terminal.process_ended();
+        terminal.copied().await;
     }
 
     #[tokio::test]

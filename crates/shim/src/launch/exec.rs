@@ -8,8 +8,9 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use log::{info, warn};
+use oci_spec::runtime::Spec;
 use wasm_interp_launch::{KeptModule, ProcessStreams, RunningContainer};
-use wasm_interp_runner_client::{GuestPlace, InitRuns, SharedCeiling};
+use wasm_interp_runner_client::{GuestPlace, InitRuns, SessionKeyring, SharedCeiling};
 use wasm_interp_workload::exec_spec;
 
 use super::spec::console_size;
@@ -33,6 +34,10 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) module: Option<&'a KeptModule>,
     /// The memory ceiling of the container's guests.
     pub(crate) ceiling: Option<&'a SharedCeiling>,
+    /// The session keyring of the container's processes.
+    pub(crate) keyring: SessionKeyring,
+    /// User and group of its FIFOs, if they are not root.
+    pub(crate) io_owner: Option<(u32, u32)>,
 }
 
 /// A further process that runs.
@@ -69,14 +74,35 @@ impl Launcher {
         spawned: &mut dyn FnMut(u32),
         killed: &dyn Fn() -> bool,
     ) -> Result<LaunchedProcess, Error> {
+        let config = request.bundle.config()?;
+        let (spec, warnings) = exec_spec(&config, request.wanted).map_err(Error::ExecSpec)?;
+        self.warn_of_spec(request.id, &warnings);
+        let stdio = self.open_stdio(request.exec_id, request.stdio, request.io_owner, killed)?;
+        match self.exec_with(request, &spec, &stdio, spawned, killed) {
+            Ok((process, place)) => Ok(LaunchedProcess {
+                process,
+                stdio: stdio.into_held()?,
+                place,
+            }),
+            Err(error) => {
+                stdio.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn exec_with(
+        &self,
+        request: &ExecRequest<'_>,
+        spec: &Spec,
+        stdio: &ProcessStdio,
+        spawned: &mut dyn FnMut(u32),
+        killed: &dyn Fn() -> bool,
+    ) -> Result<(ContainerProcess, Option<GuestPlace>), Error> {
         let began = Instant::now();
         let (id, exec_id) = (request.id, request.exec_id);
         let namespace = self.namespace.as_str();
-        let config = request.bundle.config()?;
-        let (spec, warnings) = exec_spec(&config, request.wanted).map_err(Error::ExecSpec)?;
-        self.warn_of_spec(id, &warnings);
-        let stdio = ProcessStdio::open(request.stdio)?;
-        if let Some((columns, rows)) = console_size(&spec) {
+        if let Some((columns, rows)) = console_size(spec) {
             stdio.resize(columns, rows)?;
         }
         let state = request.bundle.state();
@@ -85,12 +111,13 @@ impl Launcher {
             init: request.init.init_ref(),
             init_runs: request.init_runs,
             module: request.module,
+            keyring: request.keyring,
             bundle: request.bundle.path(),
             state: &state,
         };
         let planned = log_step(id, "runner plan", || {
             let _pause = self.reaper.pause();
-            self.pipeline.plan_exec(&spec, &container, spawned)
+            self.pipeline.plan_exec(spec, &container, spawned)
         })
         .map_err(Error::Exec)?;
         let prepared = log_step(id, "native code", || {
@@ -119,7 +146,7 @@ impl Launcher {
             };
             self.pipeline.exec(
                 &prepared,
-                &spec,
+                spec,
                 &container,
                 &streams,
                 place.as_ref(),
@@ -141,10 +168,6 @@ impl Launcher {
         if let Some(refusals) = refusals {
             refusals.begin();
         }
-        Ok(LaunchedProcess {
-            process,
-            stdio: stdio.into_held()?,
-            place,
-        })
+        Ok((process, place))
     }
 }

@@ -27,7 +27,7 @@ use wasm_interp_workload::{open_root, with_causes};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
-use crate::io::{HeldStdio, ProcessStdio, StdioPaths, TerminationLog};
+use crate::io::{HeldStdio, LogContext, ProcessStdio, StdioError, StdioPaths, TerminationLog};
 use crate::options::CreateOptions;
 use crate::reaper::{ContainerProcess, Reaper, ReapingPause};
 use crate::refusals::RefusalLog;
@@ -87,10 +87,10 @@ impl Launcher {
         cancelled: &AtomicBool,
     ) -> Result<(LaunchedContainer, HeldStdio), Error> {
         // Before all other steps, so that their failures reach the reader of stderr.
-        let stdio = ProcessStdio::open(&request.stdio)?;
-        if let Some((uid, gid)) = request.options.io_owner {
-            stdio.give_to(uid, gid)?;
-        }
+        let owner = request.options.io_owner;
+        let stdio = self.open_stdio(&request.id, &request.stdio, owner, &|| {
+            cancelled.load(Ordering::Acquire)
+        })?;
         match self.create_container(request, &stdio, cancelled) {
             Ok(launched) => match stdio.into_held() {
                 Ok(held) => Ok((launched, held)),
@@ -104,9 +104,31 @@ impl Launcher {
                 let reason = with_causes(&error);
                 stdio.report(&reason);
                 self.note_failure(request, &reason);
+                stdio.abandon();
                 Err(error)
             }
         }
+    }
+
+    /// Opens the streams of a process: a container's or an exec's, by its id.
+    fn open_stdio(
+        &self,
+        id: &str,
+        paths: &StdioPaths,
+        owner: Option<(u32, u32)>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<ProcessStdio, StdioError> {
+        let context = LogContext {
+            id,
+            namespace: &self.namespace,
+            reaper: &self.reaper,
+            cancelled,
+        };
+        let stdio = ProcessStdio::open(paths, &context)?;
+        if let Some((uid, gid)) = owner {
+            stdio.give_to(uid, gid)?;
+        }
+        Ok(stdio)
     }
 
     /// Lets the created container run.

@@ -24,6 +24,7 @@ use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::io::{HeldStdio, TerminationLog};
 use crate::launch::{CreateRequest, LaunchedContainer, Launcher, PidNamespace, Removal};
+use crate::options::CreateOptions;
 use crate::publisher::Publisher;
 use crate::reaper::{Exit, KILLED_STATUS};
 
@@ -44,6 +45,8 @@ pub(crate) struct Container {
     termination_log: Option<TerminationLog>,
     pub(super) init: Arc<Process>,
     pub(super) init_runs: InitRuns,
+    /// They hold for further processes too.
+    pub(super) options: CreateOptions,
     /// The module of a guest, for further processes that run it too.
     pub(super) module: Option<KeptModule>,
     pub(super) execs: Execs,
@@ -89,6 +92,7 @@ impl Container {
             termination_log: launched.termination_log,
             init: Arc::new(init),
             init_runs: launched.init_runs,
+            options: request.options,
             module: launched.module,
             execs: Execs::default(),
             events: Mutex::new(events),
@@ -196,8 +200,9 @@ impl Container {
         let own = Arc::clone(&self);
         spawn_blocking(move || own.launcher.remove(&own.id, &own.bundle, Removal::OfEnded))
             .await??;
+        self.init.end_stdio().await;
         self.init.set_state(deleted);
-        self.execs.forget();
+        self.execs.forget().await;
         events.deleted(self.init.pid(), exit);
         Ok(exit)
     }

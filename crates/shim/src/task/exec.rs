@@ -205,11 +205,13 @@ impl Execs {
     }
 
     /// Forgets all of them, of a container that is removed. Their waiters get an answer.
-    pub(super) fn forget(&self) {
-        for (_, exec) in lock(&self.by_id).drain() {
+    pub(super) async fn forget(&self) {
+        let execs: Vec<_> = lock(&self.by_id).drain().map(|(_, exec)| exec).collect();
+        for exec in execs {
             if exec.process.state() == ProcessState::Created {
                 exec.stop_unstarted();
             }
+            exec.process.end_stdio().await;
         }
     }
 

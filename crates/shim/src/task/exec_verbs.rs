@@ -66,6 +66,8 @@ impl Container {
                 init_runs: own.init_runs,
                 module: own.module.as_ref(),
                 ceiling: own.ceiling.as_ref(),
+                keyring: own.options.keyring,
+                io_owner: own.options.io_owner,
             };
             let launched =
                 own.launcher
@@ -142,14 +144,15 @@ impl Container {
         if let ProcessState::Stopped(_) = exec.process.state() {
             exec.process.output_copied().await;
         }
-        let _events = self.events.lock().await;
+        let events = self.events.lock().await;
         if exec.process.state() == ProcessState::Created {
             exec.stop_unstarted();
         }
         let (deleted, exit) = exec.process.state().deleted()?;
         exec.process.set_state(deleted);
-        exec.process.close_stdio();
         self.execs.remove(&exec_id);
+        drop(events);
+        exec.process.end_stdio().await;
         Ok((exec.process.pid(), exit))
     }
 

@@ -117,8 +117,8 @@ impl Process {
         }
     }
 
-    /// Waits until the process has ended, and reaps it. To be called once, before any [`Self::wait`]
-    /// can return.
+    /// Waits until the process has ended, and reaps it. What it has printed is in its log files then. To be
+    /// called once, before any [`Self::wait`] can return.
     pub(super) async fn reap(self: &Arc<Self>) -> io::Result<Exit> {
         let Some(child) = self.child.get() else {
             return Err(io::ErrorKind::NotFound.into());
@@ -138,8 +138,15 @@ impl Process {
                     .ok_or_else(|| io::ErrorKind::NotFound.into())
             }
         };
-        if let ProcessIo::Held(stdio) = &*self.lock_stdio() {
-            stdio.process_ended();
+        let logged = match &*self.lock_stdio() {
+            ProcessIo::Held(stdio) => {
+                stdio.process_ended();
+                stdio.logged()
+            }
+            ProcessIo::NotOpen { .. } | ProcessIo::Closed => None,
+        };
+        if let Some(logged) = logged {
+            logged.await;
         }
         exit
     }
@@ -173,9 +180,17 @@ impl Process {
         }
     }
 
-    /// Closes all that the shim holds.
-    pub(super) fn close_stdio(&self) {
-        *self.lock_stdio() = ProcessIo::Closed;
+    /// Closes all that the shim holds, and waits for a limited time until a logging program has ended.
+    pub(super) async fn end_stdio(&self) {
+        let closed = std::mem::replace(&mut *self.lock_stdio(), ProcessIo::Closed);
+        let ProcessIo::Held(stdio) = closed else {
+            return;
+        };
+        if let Some(logger) = stdio.close()
+            && let Err(error) = spawn_blocking(move || logger.end()).await
+        {
+            warn!(pid = self.pid(), error:%; "cannot wait for the end of a logging program");
+        }
     }
 
     /// Closes the shim's end of stdin if its client has ended before the start or ends soon after it.

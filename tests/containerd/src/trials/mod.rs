@@ -8,11 +8,14 @@ mod failures;
 mod hostile;
 mod hostile_inputs;
 mod lifecycle;
+mod logs;
 mod native;
+mod pods;
 mod prewarm;
 mod python;
 mod python_tls;
 mod run;
+mod second;
 mod sharing;
 mod signals;
 mod sockets;
@@ -132,6 +135,12 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared signals::term_ends_an_idle_guest,
     Shared signals::term_ends_a_tight_loop,
     Shared signals::kill_is_137,
+    Shared signals::signals_to_execs_and_to_all_match_runc,
+    Shared signals::stop_signal_of_the_image_is_the_default,
+    Shared signals::signals_to_a_created_task_match_runc,
+    Shared pods::namespaces_are_shared_as_under_runc,
+    Shared pods::nothing_is_left_of_a_container_in_anothers_pid_namespace,
+    Shared pods::hooks_get_what_they_get_under_runc,
     Shared lifecycle::responses_match_runc,
     Shared lifecycle::events_come_in_order,
     Shared verbs::pause_and_resume_match_runc,
@@ -139,6 +148,13 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared verbs::memory_error_comes_at_the_updated_limit,
     Shared verbs::two_guests_share_the_memory_of_their_container,
     Shared verbs::metrics_have_the_fields_of_runcs,
+    Shared logs::logging_program_gets_what_it_gets_under_runc,
+    Shared logs::logging_program_reads_a_terminal_as_under_runc,
+    Shared logs::logging_program_that_cannot_start_fails_the_create,
+    Shared logs::log_file_is_not_the_containers,
+    Shared logs::output_waits_for_a_reader_that_comes_back,
+    Shared logs::exec_reads_its_input_to_its_end,
+    Shared logs::options_of_a_create_match_runc,
     Shared terminals::native_program_on_a_terminal_matches_runc,
     Shared terminals::native_exec_on_a_terminal_matches_runc,
     Shared terminals::python_is_usable_by_hand,
