@@ -355,6 +355,30 @@ async fn exec_that_cannot_start_says_why_in_runcs_words_and_can_be_deleted() {
 }
 
 /// As a kubelet does after the time-out of a probe.
+/// runc's shim answers a signal when the start has ended. Here it is kept for the process.
+#[tokio::test]
+async fn signal_that_comes_while_an_exec_is_started_is_not_lost() {
+    let dir = TestDir::new();
+    let bundle = dir.bundle("a", None, IDLE);
+    let api = Api::connect(&dir.address("a"), V3).await;
+    api.create(&bundle, "a").await.expect("create");
+    api.start("a").await.expect("start");
+    let wait = bundle.join("wait");
+    fs::write(&wait, "").expect("write");
+    api.add_exec("a", "e", IDLE).await.expect("exec");
+    let start = {
+        let api = api.clone();
+        tokio::spawn(async move { api.start_exec("a", "e").await })
+    };
+    eventually("the runner works on it", || bundle.join("waits").exists()).await;
+    api.kill_exec("a", "e", TERM).await.expect("kill");
+    fs::remove_file(wait).expect("remove");
+    start.await.expect("join").expect("start");
+    assert_eq!(api.wait_exec("a", "e").await, Ok(143));
+    api.delete_exec("a", "e").await.expect("delete");
+    api.end("a").await;
+}
+
 #[tokio::test]
 async fn exec_whose_start_hangs_is_killed_and_holds_nothing_up() {
     let dir = TestDir::new();

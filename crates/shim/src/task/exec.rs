@@ -31,6 +31,8 @@ pub(super) struct Exec {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// The runner that works on its start.
     runner: Mutex<Option<OwnedFd>>,
+    /// Signals that came while it was started. `None` once it runs and gets them itself.
+    early: Mutex<Option<Vec<i32>>>,
 }
 
 impl Exec {
@@ -40,6 +42,7 @@ impl Exec {
             wanted: Mutex::new(Some(wanted)),
             changing: tokio::sync::Mutex::new(()),
             runner: Mutex::new(None),
+            early: Mutex::new(Some(Vec::new())),
         }
     }
 
@@ -93,8 +96,23 @@ impl Exec {
                 self.process.record_request(number);
                 if number == libc::SIGKILL {
                     self.kill_runner();
+                    return Ok(());
                 }
-                Ok(())
+                if let Some(early) = &mut *lock(&self.early) {
+                    early.push(number);
+                    return Ok(());
+                }
+                self.process.signal(number).map_err(KillFailure::Signal)
+            }
+        }
+    }
+
+    /// Sends the process, which runs now, the signals that came before.
+    pub(super) fn send_early_signals(&self) {
+        let early = lock(&self.early).take().unwrap_or_default();
+        for signal in early {
+            if let Err(error) = self.process.signal(signal) {
+                warn!(signal, error:%; "cannot send a signal to a process that has begun");
             }
         }
     }

@@ -98,6 +98,7 @@ impl Container {
         events.exec_started(&exec_id, pid);
         exec.process.set_state(running);
         drop(events);
+        exec.send_early_signals();
         exec.process.close_stdin_of_early_client();
         // A request that came before there was a process to signal, or the end of the container.
         if (exec.process.sigkill_requested() || self.execs.are_ending())

@@ -64,6 +64,10 @@ plan)
     ;;
 exec)
     script=$(script)
+    if [ -e "$bundle/wait" ]; then
+        : >"$bundle/waits"
+        while [ -e "$bundle/wait" ]; do sleep 0.01; done
+    fi
     exec 8<&0
     # This shell would reap a child that ends before itself.
     sh -c 'while [ -e "/proc/$1" ]; do sleep 0.01; done; exec sh -c "$2"' \
