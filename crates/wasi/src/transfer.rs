@@ -8,14 +8,11 @@ use rustix::{
     io::Errno,
 };
 
+pub(crate) use crate::wait::PIPE_BUF;
 use crate::{
     descriptors::Description,
     wait::{interruptible, poll_until, uninterrupted},
 };
-
-/// The most that is written to a pipe at once that must not block although its description may: with
-/// so much room it is writable.
-pub(crate) const PIPE_BUF: usize = 4096;
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

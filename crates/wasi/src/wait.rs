@@ -15,6 +15,10 @@ use rustix::{
 
 use crate::signals;
 
+/// The most that is written to a pipe at once that must not block although its description may: with
+/// so much room it is writable.
+pub(crate) const PIPE_BUF: usize = 4096;
+
 /// Repeats `call` while a signal interrupts it. For calls that wait for no other process.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
