@@ -124,8 +124,8 @@ mod tests {
         let (reader, mut writer) = ends();
         let mut written = 0;
         let full = loop {
-            match writer.write(format!("line {written}").as_bytes()) {
-                Ok(_) => written += 1,
+            match writer.write_all(format!("line {written}").as_bytes()) {
+                Ok(()) => written += 1,
                 Err(error) => break error,
             }
         };

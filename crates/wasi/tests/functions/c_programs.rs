@@ -21,7 +21,7 @@ use wasmtime::{Engine, Linker, Module, Store};
 
 use crate::{
     sockets::own_network,
-    support::{enter, in_tree},
+    support::{enter, in_tree, run, without_guests},
 };
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
@@ -36,10 +36,7 @@ const SERVICES: &str = "# name port/protocol aliases\ntest-service\t7070/tcp an-
 /// A folder with both forms of each program.
 fn programs() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/guests");
-    let made = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect(script);
+    let made = run(Command::new(script).stdout(Stdio::piped()));
     assert!(made.status.success(), "{script}: {}", made.status);
     PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
 }
@@ -59,27 +56,28 @@ fn furnish(tree: &Path, programs: &Path) {
     ] {
         fs::write(tree.join("etc").join(name), text).expect(name);
     }
-    let copied = Command::new("cp")
+    let copied = run(Command::new("cp")
         .arg("-r")
         .arg(programs.join("zoneinfo"))
-        .arg(tree.join("usr/share"))
-        .status();
-    assert!(copied.expect("cp").success());
+        .arg(tree.join("usr/share")));
+    assert!(copied.status.success());
 }
 
 /// What a native program prints whose root directory is `tree`.
 fn native(tree: &Path, program: &Path, directory: &str, arguments: &[&str]) -> String {
     // Static, so it is all that has to be there.
+    let alone = without_guests();
     executables::copy(program, &tree.join("program"));
-    let ended = Command::new("unshare")
+    drop(alone);
+    let ended = run(Command::new("unshare")
         .arg(format!("--root={}", tree.display()))
         .arg(format!("--wd={directory}"))
         .arg("/program")
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .expect("unshare");
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped()));
     assert!(ended.status.success(), "{ended:?}");
     fs::remove_file(tree.join("program")).expect("remove");
     String::from_utf8(ended.stdout).expect("text")

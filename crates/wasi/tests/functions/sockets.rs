@@ -28,7 +28,7 @@ use wasm_interp_wasi::{
     errno::{Errno, Result},
 };
 
-use crate::support::{BUFFER, Caller, OUT, enter, in_tree};
+use crate::support::{BUFFER, Caller, OUT, enter, in_tree, run};
 
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
@@ -67,8 +67,8 @@ fn pod() -> Network {
 pub(crate) fn own_network(addresses: &[&str]) {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     let ip = |arguments: &[&str]| {
-        let done = Command::new("ip").args(arguments).status().expect("ip");
-        assert!(done.success(), "ip {arguments:?}");
+        let done = run(Command::new("ip").args(arguments));
+        assert!(done.status.success(), "ip {arguments:?}");
     };
     ip(&["link", "set", "lo", "up"]);
     for address in addresses {

@@ -1,10 +1,12 @@
 //! A guest whose functions a test calls, and the tree that is its root directory.
 
 use std::{
+    cell::RefCell,
     fmt::Write as _,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    process::{Command, Output},
+    sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use nix::{
@@ -85,8 +87,35 @@ pub(crate) fn tmpfs(at: &Path) {
     mount("tmpfs", at, "tmpfs", MountFlags::empty(), None).expect("mount a tmpfs");
 }
 
-/// Makes `tree` the root directory of this thread.
+/// A program that starts holds every open file of this process until it has become another one, and what a guest of
+/// another test has closed, as a socket that listened, is still there. So none starts while a guest runs.
+static STARTS: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// Held from [`enter`] on, until the thread ends.
+    static INSIDE: RefCell<Option<RwLockReadGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+/// Waits until no guest runs, and keeps others from starting.
+pub(crate) fn without_guests() -> RwLockWriteGuard<'static, ()> {
+    STARTS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a program to its end, started while no guest runs.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let started = {
+        let _alone = without_guests();
+        command.spawn()
+    };
+    let ended = started.and_then(std::process::Child::wait_with_output);
+    ended.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Makes `tree` the root directory of this thread, which starts no program any more.
 pub(crate) fn enter(tree: &Path) {
+    INSIDE.with_borrow_mut(|inside| {
+        inside.get_or_insert_with(|| STARTS.read().unwrap_or_else(PoisonError::into_inner));
+    });
     rustix::process::chroot(tree).expect("chroot");
     rustix::process::chdir("/").expect("chdir");
 }
