@@ -30,7 +30,7 @@ pub enum RuleProblem {
     DnsListens,
     /// A host in a rule to listen.
     #[error(
-        "names an address, but a rule to listen holds at every address of the pod; write \
+        "names an address, but a rule to listen applies to every address of the pod; write \
          {instead}"
     )]
     ListenAddress {
@@ -158,7 +158,7 @@ pub enum RuleProblem {
         plain: String,
     },
     /// A NUL byte, the end of a line …
-    #[error("holds a control character; remove it")]
+    #[error("contains a control character; remove it")]
     ControlCharacter,
     /// A path that no socket can have.
     #[error("has a path of more than {LONGEST_PATH} bytes, which no socket can have; shorten it")]

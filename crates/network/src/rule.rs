@@ -408,7 +408,7 @@ mod tests {
                 ),
                 (
                     "unix:/run/a\nb",
-                    "rule \"unix:/run/a\\nb\" holds a control character; remove it",
+                    "rule \"unix:/run/a\\nb\" contains a control character; remove it",
                 ),
                 (
                     "unix:",
@@ -444,13 +444,13 @@ mod tests {
                 ),
                 (
                     "tcp:127.0.0.1:8080",
-                    "rule \"tcp:127.0.0.1:8080\" names an address, but a rule to listen holds at \
-                     every address of the pod; write tcp:8080",
+                    "rule \"tcp:127.0.0.1:8080\" names an address, but a rule to listen \
+                     applies to every address of the pod; write tcp:8080",
                 ),
                 (
                     "tcp:[::]:8080",
-                    "rule \"tcp:[::]:8080\" names an address, but a rule to listen holds at every \
-                     address of the pod; write tcp:8080",
+                    "rule \"tcp:[::]:8080\" names an address, but a rule to listen applies \
+                     to every address of the pod; write tcp:8080",
                 ),
                 (
                     "dns",

@@ -37,8 +37,8 @@ pub(crate) enum NamespaceError {
         source: Errno,
     },
     #[error(
-        "cannot make a new {kind} namespace: {source}; run a kernel that has them, or drop the \
-         namespace from the spec"
+        "cannot make a new {kind} namespace: {source}; see if the kernel has them and if a limit \
+         in /proc/sys/user is reached, or drop the namespace from the spec"
     )]
     Make {
         kind: LinuxNamespaceType,

@@ -46,15 +46,15 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
-    #[error("cannot serve the Task API: the socket is missing; use the action start")]
+    #[error("cannot serve the Task API: no socket on stdin; let containerd start this program")]
     NoSocket,
-    #[error("cannot use stdin as the server's socket: {0}; use the action start")]
+    #[error("cannot use stdin as the server's socket: {0}; let containerd start this program")]
     Listener(#[source] io::Error),
     #[error("cannot open the bundle's log: {0}; let containerd start the shim")]
     Log(#[source] io::Error),
     #[error("cannot change the working directory to /: {0}; look at its permissions")]
     ChangeDirectory(#[source] io::Error),
-    #[error("cannot become the subreaper of containers: {0}; look at the kernel's version")]
+    #[error("cannot become the subreaper of containers: {0}; use Linux 5.12 or later")]
     Subreaper(#[source] nix::Error),
     #[error("cannot start the event loop: {0}; look at the limit of open files")]
     Runtime(#[source] io::Error),

@@ -22,7 +22,7 @@ use crate::{
     stat,
     sys::{self, At},
     transfer::{Direction, PIPE_BUF, transfer},
-    wait::uninterrupted,
+    wait::{interruptible, uninterrupted},
 };
 
 /// The mode of a new file, less the container's umask: preview 1 has none of its own.
@@ -257,7 +257,8 @@ impl Guest {
     ) -> Result<()> {
         let file = self.descriptors.get(fd)?;
         let all = FallocateFlags::empty();
-        Ok(uninterrupted(|| fallocate(file, all, offset, length))?)
+        // On some file systems it starts over when it is called again: a timer could keep it from ever ending.
+        Ok(interruptible(|| fallocate(file, all, offset, length))?)
     }
 
     pub(crate) fn resize(&self, fd: types::Fd, size: types::Filesize) -> Result<()> {

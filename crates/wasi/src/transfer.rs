@@ -44,7 +44,8 @@ pub(crate) fn transfer<T>(
         None => interruptible(call),
         Some(true) => {
             if ready_now(file, direction)? {
-                uninterrupted(call)
+                // It blocks if another process has been faster.
+                interruptible(call)
             } else {
                 Err(Errno::AGAIN)
             }

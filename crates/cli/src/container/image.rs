@@ -28,12 +28,12 @@ pub(crate) enum ImageError {
     Unusable(UnusableStore),
     #[error("cannot find user {name:?} of the image: {reason}; give one by number with --user")]
     User { name: String, reason: String },
-    #[error("cannot read {file} of the image: {source}; give a user by number with --user")]
+    #[error("cannot look up the user in the image's {file}: {source}; give a number with --user")]
     Database {
         file: &'static str,
         source: ViewError,
     },
-    #[error("cannot read {file} of the image: {source}; give a user by number with --user")]
+    #[error("cannot look up the user in the image's {file}: {source}; give a number with --user")]
     DatabaseBytes {
         file: &'static str,
         source: io::Error,
