@@ -42,10 +42,18 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(
             .collect();
         lines.join("\n  ")
     };
+    // The first that differs, too: the same lines may come in another order.
+    let at = runc
+        .iter()
+        .zip(&ours)
+        .take_while(|(one, other)| one == other);
+    let at = at.count();
     Err(format!(
-        "{what}: only under runc\n  {}\nonly under ours\n  {}",
+        "{what}: only under runc\n  {}\nonly under ours\n  {}\nnumber {at}: {:?} under runc, {:?} under ours",
         only(&runc, &ours),
-        only(&ours, &runc)
+        only(&ours, &runc),
+        runc.get(at),
+        ours.get(at)
     )
     .into())
 }
