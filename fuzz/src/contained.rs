@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{chdir, chroot};
 
 use crate::scratch;
@@ -94,6 +96,26 @@ pub fn run_beside_others<T: Send>(guest: impl FnOnce() -> T + Send) -> T {
     let secret = fs::read_to_string(outside().join("secret"));
     assert_eq!(secret.expect("the secret is there"), SECRET);
     result
+}
+
+/// Gives this process a network namespace of its own, with a loopback that has these addresses too. To be called
+/// once, before the first guest. A write to a connection that has ended is only an error then.
+pub fn network(addresses: &[&str]) {
+    let mut pipe = SigSet::empty();
+    pipe.add(Signal::SIGPIPE);
+    pipe.thread_block().expect("a signal mask");
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace; fuzzing needs root");
+    let ip = |arguments: &[&str]| {
+        let done = Command::new("ip").args(arguments).status().expect("ip");
+        assert!(done.success(), "ip {arguments:?}");
+    };
+    ip(&["link", "set", "lo", "up"]);
+    for address in addresses {
+        let added = ["address", "add", address, "dev", "lo", "nodad"];
+        // An IPv6 address is of use at once only without the search for duplicates.
+        let six = address.contains(':');
+        ip(&added[..added.len() - usize::from(!six)]);
+    }
 }
 
 fn descriptors() -> usize {

@@ -1,38 +1,45 @@
 //! The host functions of a guest, called as a module's imports are, without a module.
 
 use wasm_interp_network::Network;
-use wasm_interp_wasi::abi::wasi_snapshot_preview1 as preview1;
+use wasm_interp_wasi::abi::{wasi_snapshot_preview1 as preview1, wasm_interp_posix_v1 as posix};
 use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, paths};
 use wiggle::{GuestError, GuestMemory};
 
 /// The largest errno of preview 1, ENOTCAPABLE.
 const LAST_ERRNO: i32 = 76;
 
-/// Calls a function by its name, with as many of the arguments as it has.
+/// The list of a namespace's functions, and the call of one by its name, with as many of the arguments as it
+/// has.
 macro_rules! functions {
-    ($($name:ident $shape:literal ($($argument:literal $type:ty),*))*) => {
-        /// The functions that return, each with the kinds of its arguments: f is a descriptor, p a path
-        /// and its length, v vectors and their number, d data and its length, r a place for a result,
-        /// s a small number, o an offset, R rights, and S subscriptions.
-        pub const FUNCTIONS: &[(&str, &str)] = &[$((stringify!($name), $shape)),*];
+    ($list:ident $call:ident $module:ident
+     $($name:ident $shape:literal ($($argument:literal $type:ty),*))*) => {
+        /// Functions that return, each with the kinds of its arguments. f is a descriptor, p a path and its
+        /// length, v vectors and their number, d data and its length, r a place for a result, s a small
+        /// number, o an offset, R rights, S subscriptions. Of sockets: a is an address and its length, A the
+        /// room for one, F a family, K a type, P a protocol, N flags of a descriptor, M flags of a message,
+        /// O a level and an option, V an option's value and its length, n a name and its length, W a list
+        /// to poll and its length, T a time to wait.
+        pub const $list: &[(&str, &str)] = &[$((stringify!($name), $shape)),*];
 
-        fn lowered(
+        /// `None` if the namespace has no such function.
+        fn $call(
             guest: &mut Guest,
             memory: &mut GuestMemory<'_>,
             name: &str,
-            arguments: &[u64; 9],
-        ) -> wiggle::error::Result<i32> {
-            match name {
+            arguments: &[u64],
+        ) -> Option<wiggle::error::Result<i32>> {
+            Some(match name {
                 $(stringify!($name) => {
-                    preview1::$name(guest, memory $(, arguments[$argument] as $type)*)
+                    $module::$name(guest, memory $(, arguments[$argument] as $type)*)
                 })*
-                _ => panic!("{name} is no function"),
-            }
+                _ => return None,
+            })
         }
     };
 }
 
 functions! {
+    FUNCTIONS of_preview1 preview1
     args_get "rr" (0 i32, 1 i32)
     args_sizes_get "rr" (0 i32, 1 i32)
     clock_res_get "sr" (0 i32, 1 i32)
@@ -79,23 +86,54 @@ functions! {
     sock_shutdown "fs" (0 i32, 1 i32)
 }
 
-/// A guest in the calling thread's root directory.
+functions! {
+    SOCKET_FUNCTIONS of_posix posix
+    accept4 "fNAr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+    bind "fa" (0 i32, 1 i32, 2 i32)
+    connect "fa" (0 i32, 1 i32, 2 i32)
+    dup "fsr" (0 i32, 1 i32, 2 i32)
+    dup2 "ff" (0 i32, 1 i32)
+    getaddrinfo "nFsAdrr" (
+        0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32, 7 i32, 8 i32, 9 i32
+    )
+    getnameinfo "adr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    getpeername "fAr" (0 i32, 1 i32, 2 i32, 3 i32)
+    getsockname "fAr" (0 i32, 1 i32, 2 i32, 3 i32)
+    getsockopt "fOVr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+    listen "fs" (0 i32, 1 i32)
+    pipe "Nrr" (0 i32, 1 i32, 2 i32)
+    poll "WTr" (0 i32, 1 i32, 2 i64, 3 i32)
+    recvmsg "fvMArrr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32, 7 i32, 8 i32)
+    sendmsg "fvMar" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32)
+    setsockopt "fOV" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    socket "FKPNr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
+    socketpair "FKPNrr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
+}
+
+/// A guest in the calling thread's root directory, without a network.
 pub fn guest(late_mounts: LateMounts) -> Guest {
+    guest_with(late_mounts, Network::none())
+}
+
+/// The same with these grants.
+pub fn guest_with(late_mounts: LateMounts, network: Network) -> Guest {
     let settings = GuestSettings {
         arguments: vec![b"guest".to_vec(), b"argument".to_vec()],
         environment: vec![(b"NAME".to_vec(), b"value".to_vec())],
         root: paths::root().expect("the root directory opens"),
         late_mounts,
-        network: Network::none(),
+        network,
         refusals: None,
     };
     Guest::new(settings).expect("a guest")
 }
 
 /// Calls a host function; returns its errno. No function may trap.
-pub fn call(guest: &mut Guest, memory: &mut [u8], name: &str, arguments: &[u64; 9]) -> u16 {
+pub fn call(guest: &mut Guest, memory: &mut [u8], name: &str, arguments: &[u64]) -> u16 {
     let mut memory = GuestMemory::Unshared(memory);
-    match lowered(guest, &mut memory, name, arguments) {
+    let result = of_preview1(guest, &mut memory, name, arguments)
+        .or_else(|| of_posix(guest, &mut memory, name, arguments));
+    match result.unwrap_or_else(|| panic!("{name} is no function")) {
         Ok(errno) => {
             assert!((0..=LAST_ERRNO).contains(&errno), "{name} returns {errno}");
             u16::try_from(errno).expect("it is small")

@@ -92,6 +92,8 @@ mod transfer;
 #[cfg(feature = "host")]
 pub mod wait;
 
+#[cfg(all(feature = "host", fuzzing))]
+pub use self::sockets::fuzzing;
 #[cfg(feature = "host")]
 pub use self::{
     guest::{Guest, GuestError, GuestSettings},

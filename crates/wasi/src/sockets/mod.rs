@@ -9,6 +9,8 @@ mod resolver;
 mod state;
 pub(crate) mod sys;
 
+#[cfg(fuzzing)]
+pub use self::resolver::fuzzing;
 pub(crate) use self::{
     grants::NetworkGrants,
     resolver::{NamedHost, Resolver, RuleNames, by_reach, reverse},

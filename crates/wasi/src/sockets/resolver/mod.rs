@@ -11,6 +11,9 @@
 
 mod config;
 mod exchange;
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzzing;
 mod message;
 mod order;
 

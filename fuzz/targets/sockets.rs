@@ -1,0 +1,458 @@
+//! The host functions of sockets, with any numbers, addresses, options and lengths, in any order, in a network
+//! namespace with a loopback only: what the guest's grants do not name is never reached.
+#![no_main]
+
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::sync::{Arc, LazyLock};
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use wasm_interp_fuzz::host::{SOCKET_FUNCTIONS, call, guest_with};
+use wasm_interp_fuzz::{contained, planted};
+use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
+use wasm_interp_wasi::LateMounts;
+
+const MEMORY: usize = 1 << 16;
+const CANARY: u8 = 0xa5;
+const GUARD: usize = 4096;
+
+/// Where things lie in the guest's memory.
+const ADDRESSES: usize = 0x100;
+const SLOT: usize = 64;
+const NAMES: usize = 0x1000;
+const VECTORS: u32 = 0x1800;
+const POLLED: u32 = 0x1900;
+const VALUES: u32 = 0x1a00;
+const RESULTS: u32 = 0x1b00;
+const ROOM: u32 = 0x1c00;
+const DATA: u32 = 0x2000;
+
+/// What the guest is granted: nothing, some addresses, every ordinary host, the pod's network.
+const GRANTS: [(&str, &str, &str); 4] = [
+    ("none", "", ""),
+    (
+        "none",
+        "tcp:8080, udp:8053, unix:/run/own/*",
+        "tcp:10.0.0.1:80, udp:10.0.0.1:53, tcp:10.0.0.1:8080, unix:/run/own/*",
+    ),
+    ("none", "", "tcp:*:80, udp:*:53, dns"),
+    ("pod", "", ""),
+];
+
+/// The hosts of the test, and which of [`GRANTS`] reach them.
+const HOSTS: [(&str, [bool; 4]); 6] = [
+    ("10.0.0.1", [false, true, true, true]),
+    ("10.0.0.2", [false, false, true, true]),
+    ("[fd00::1]", [false, false, true, true]),
+    ("127.0.0.1", [false, false, false, true]),
+    ("[::1]", [false, false, false, true]),
+    ("169.254.169.254", [false, false, false, false]),
+];
+
+const NETWORK_ADDRESSES: &[&str] = &[
+    "10.0.0.1:80",
+    "10.0.0.1:53",
+    "10.0.0.1:8080",
+    "10.0.0.2:80",
+    "10.0.0.2:53",
+    "127.0.0.1:80",
+    "127.0.0.1:53",
+    "0.0.0.0:80",
+    "0.0.0.0:8080",
+    "0.0.0.0:8053",
+    "127.0.0.1:8053",
+    "127.0.0.1:0",
+    "169.254.169.254:80",
+    "169.254.169.254:53",
+    "169.254.169.254:8053",
+    "224.0.0.1:53",
+    "[::]:80",
+    "[::1]:80",
+    "[::1]:53",
+    "[fd00::1]:80",
+    "[::ffff:10.0.0.1]:80",
+    "[::ffff:10.0.0.2]:80",
+    "[::ffff:127.0.0.1]:53",
+    "[::ffff:169.254.169.254]:53",
+    "[64:ff9b::a9fe:a9fe]:80",
+    "[::]:8080",
+];
+
+const PATHS: &[&str] = &[
+    "/run/own/granted",
+    "/run/own/datagrams",
+    "/run/own/new",
+    "/run/own/link",
+    "/run/own/up/secret",
+    "/run/own/../secret",
+    "/run/secret",
+    "/run/secret-datagrams",
+    "",
+    "\0abstract",
+];
+
+const HOST_NAMES: &[&str] = &[
+    "localhost",
+    "web",
+    "10.0.0.1",
+    "fe80::1%1",
+    "evil.test",
+    "",
+    "a..b",
+];
+
+/// Level and option: those of the list, and others.
+const OPTIONS: &[(u64, u64)] = &[
+    (1, 2),
+    (1, 3),
+    (1, 4),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (1, 13),
+    (1, 15),
+    (1, 20),
+    (1, 21),
+    (1, 39),
+    (6, 1),
+    (6, 4),
+    (6, 18),
+    (41, 26),
+    (1, 25),
+    (1, 17),
+    (6, 30),
+    (0, 1),
+];
+
+#[derive(Debug)]
+struct Input {
+    grants: usize,
+    patches: Vec<(u16, u32)>,
+    calls: Vec<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    function: &'static str,
+    arguments: Vec<u64>,
+}
+
+const MORE: &[(&str, &str)] = &[
+    ("fd_close", "f"),
+    ("fd_read", "fvr"),
+    ("fd_write", "fvr"),
+    ("fd_fdstat_get", "fr"),
+    ("sock_accept", "fNr"),
+    ("sock_recv", "fvsrr"),
+    ("sock_send", "fvsr"),
+    ("sock_shutdown", "fs"),
+];
+
+fn slots() -> usize {
+    // The last one has no family.
+    NETWORK_ADDRESSES.len() + PATHS.len() + 1
+}
+
+/// An address of the list, as the interface has it.
+fn address(slot: usize) -> Vec<u8> {
+    if let Some(text) = NETWORK_ADDRESSES.get(slot) {
+        let address: SocketAddr = text.parse().expect(text);
+        let port = address.port().to_be_bytes();
+        return match address {
+            SocketAddr::V4(v4) => {
+                [&2u16.to_ne_bytes(), &port, &v4.ip().octets()[..], &[0; 8]].concat()
+            }
+            SocketAddr::V6(v6) => [
+                &10u16.to_ne_bytes(),
+                &port,
+                &[0; 4][..],
+                &v6.ip().octets(),
+                &[0; 4],
+            ]
+            .concat(),
+        };
+    }
+    match PATHS.get(slot - NETWORK_ADDRESSES.len()) {
+        Some(path) => [&1u16.to_ne_bytes(), path.as_bytes()].concat(),
+        None => vec![0; 16],
+    }
+}
+
+/// Arguments of the kinds that a function has, and now and then anything else.
+fn arguments(input: &mut Unstructured<'_>, shape: &str) -> Result<Vec<u64>> {
+    let mut values: Vec<u64> = Vec::new();
+    for kind in shape.chars() {
+        // Whether it would block is for the guest to say; here no call does.
+        if kind == 'N' {
+            values.push(4);
+            continue;
+        }
+        if input.ratio(1, 16)? {
+            values.push(match input.int_in_range(0..=2)? {
+                0 => input.arbitrary()?,
+                1 => input.int_in_range(0..=MEMORY as u64)?,
+                _ => !u64::from(input.arbitrary::<u8>()?),
+            });
+            continue;
+        }
+        match kind {
+            // The first is the root directory, as the three streams are.
+            'f' => values.push(input.int_in_range(3..=12)?),
+            's' => values.push(input.int_in_range(0..=4)?),
+            'a' => {
+                let slot = input.choose_index(slots())?;
+                values.push((ADDRESSES + SLOT * slot) as u64);
+                values.push(address(slot).len() as u64);
+            }
+            'A' => values.extend([u64::from(ROOM), input.int_in_range(0..=128)?]),
+            'd' => values.extend([u64::from(DATA), input.int_in_range(0..=1024)?]),
+            'v' => values.extend([u64::from(VECTORS), input.int_in_range(0..=4)?]),
+            'F' => values.push(*input.choose(&[1, 2, 2, 10, 0, 16])?),
+            'K' => values.push(*input.choose(&[1, 2, 1, 2, 3, 5])?),
+            'P' => values.push(*input.choose(&[0, 0, 0, 6, 17, 132])?),
+            'M' => values.push(*input.choose(&[0, 0, 2, 0x20, 0x40, 0x100, 0x4000, 0x2000])?),
+            'O' => {
+                let (level, option) = *input.choose(OPTIONS)?;
+                values.extend([level, option]);
+            }
+            'V' => values.extend([u64::from(VALUES), input.int_in_range(0..=20)?]),
+            'n' => {
+                let n = input.choose_index(HOST_NAMES.len())?;
+                values.push((NAMES + SLOT * n) as u64);
+                values.push(HOST_NAMES[n].len() as u64);
+            }
+            'W' => values.extend([u64::from(POLLED), input.int_in_range(0..=8)?]),
+            'T' => values.push(input.int_in_range(0..=100_000)?),
+            _ => values.push(u64::from(RESULTS) + 8 * input.int_in_range(0..=16)?),
+        }
+    }
+    values.resize(10, 0);
+    Ok(values)
+}
+
+impl<'a> Arbitrary<'a> for Input {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        let grants = input.choose_index(GRANTS.len())?;
+        let patches = input.int_in_range(0..=2)?;
+        let calls = input.int_in_range(1..=24)?;
+        let functions = SOCKET_FUNCTIONS.len() + MORE.len();
+        Ok(Self {
+            grants,
+            patches: (0..patches)
+                .map(|_| input.arbitrary())
+                .collect::<Result<_>>()?,
+            calls: (0..calls)
+                .map(|_| {
+                    let n = input.choose_index(functions)?;
+                    let (function, shape) = *SOCKET_FUNCTIONS
+                        .get(n)
+                        .unwrap_or_else(|| &MORE[n - SOCKET_FUNCTIONS.len()]);
+                    Ok(Call {
+                        function,
+                        arguments: arguments(input, shape)?,
+                    })
+                })
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn put(memory: &mut [u8], at: usize, bytes: &[u8]) {
+    let end = memory.len().min(at + bytes.len());
+    memory[at..end].copy_from_slice(&bytes[..end - at]);
+}
+
+fn fill(memory: &mut [u8], input: &Input) {
+    for slot in 0..slots() {
+        put(memory, ADDRESSES + SLOT * slot, &address(slot));
+    }
+    for (n, name) in HOST_NAMES.iter().enumerate() {
+        put(memory, NAMES + SLOT * n, name.as_bytes());
+    }
+    for n in 0..4u32 {
+        let vector = [(DATA + 64 * n).to_le_bytes(), (20 * n).to_le_bytes()].concat();
+        put(memory, (VECTORS + 8 * n) as usize, &vector);
+    }
+    for n in 0..8u32 {
+        // POLLIN and POLLOUT.
+        let entry = [(3 + n).to_le_bytes(), [5, 0, 0, 0]].concat();
+        put(memory, (POLLED + 8 * n) as usize, &entry);
+    }
+    put(memory, VALUES as usize, &[1, 0, 0, 0]);
+    for (at, word) in &input.patches {
+        put(memory, usize::from(*at), &word.to_le_bytes());
+    }
+}
+
+/// Whether a call would wait: for a time, or at the close of a socket.
+fn waits(one: &Call) -> bool {
+    let arguments = &one.arguments;
+    match one.function {
+        "poll" => arguments[2] > 1_000_000,
+        "setsockopt" => arguments[1] as u32 == 1 && arguments[2] as u32 == 13,
+        _ => false,
+    }
+}
+
+/// The sockets that are there to be reached.
+struct Others {
+    streams: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
+}
+
+/// In the network namespace of this process.
+fn others() -> &'static Others {
+    static OTHERS: LazyLock<Others> = LazyLock::new(|| {
+        contained::network(&[
+            "10.0.0.1/32",
+            "10.0.0.2/32",
+            "fd00::1/128",
+            "169.254.169.254/32",
+        ]);
+        let at = |host: &str, port: u16| format!("{host}:{port}");
+        let streams = HOSTS.map(|(host, _)| {
+            let listener = TcpListener::bind(at(host, 80)).expect(host);
+            listener.set_nonblocking(true).expect("a flag");
+            listener
+        });
+        let datagrams = HOSTS.map(|(host, _)| {
+            let socket = UdpSocket::bind(at(host, 53)).expect(host);
+            socket.set_nonblocking(true).expect("a flag");
+            socket
+        });
+        Others {
+            streams: streams.into(),
+            datagrams: datagrams.into(),
+        }
+    });
+    &OTHERS
+}
+
+/// How many connections and datagrams have come to a host. No more are waiting then.
+fn reached(host: usize) -> (usize, usize) {
+    let others = others();
+    let mut buffer = [0; 16];
+    let mut counts = (0, 0);
+    loop {
+        match others.streams[host].accept() {
+            Ok(_) => counts.0 += 1,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // It has gone again.
+            Err(_) => counts.0 += 1,
+        }
+    }
+    while others.datagrams[host].recv_from(&mut buffer).is_ok() {
+        counts.1 += 1;
+    }
+    counts
+}
+
+/// Calls the functions.
+fn calls(input: &Input) {
+    let (mode, listen, connect) = GRANTS[input.grants];
+    let rules = NetworkRules {
+        mode: parse_mode(mode).expect(mode),
+        listen: parse_listen(listen).expect(listen),
+        connect: parse_connect(connect).expect(connect),
+    };
+    let network = Network::new(rules.clone(), rules).expect("within itself");
+    let mut guarded = vec![CANARY; GUARD + MEMORY + GUARD];
+    let memory = &mut guarded[GUARD..GUARD + MEMORY];
+    memory.fill(0);
+    fill(memory, input);
+    let mut guest = guest_with(LateMounts::Impossible, network);
+    let root = Arc::clone(
+        guest
+            .descriptors
+            .get(3u32.into())
+            .expect("the root directory"),
+    );
+    for stream in 0..3u32 {
+        let replaced = guest.descriptors.replace(stream.into(), Arc::clone(&root));
+        replaced.expect("a stream");
+    }
+    drop(root);
+    // A socket of each kind, from descriptor 4 on, where the grants allow them.
+    for (family, kind) in [(2, 1), (2, 2), (10, 1), (10, 2), (1, 1), (1, 2)] {
+        let arguments = [family, kind, 0, 4, u64::from(RESULTS)];
+        call(&mut guest, memory, "socket", &arguments);
+    }
+    for one in &input.calls {
+        if !waits(one) {
+            call(&mut guest, memory, one.function, &one.arguments);
+        }
+    }
+    drop(guest);
+    let guards = guarded[..GUARD].iter().chain(&guarded[GUARD + MEMORY..]);
+    assert!(
+        guards.into_iter().all(|&byte| byte == CANARY),
+        "written outside of the memory"
+    );
+}
+
+/// Sockets of others in the guest's files: the first two may be granted.
+struct Paths {
+    streams: [UnixListener; 2],
+    datagrams: [UnixDatagram; 2],
+}
+
+fn paths() -> Paths {
+    let files = contained::files();
+    fs::create_dir_all(files.join("run/own")).expect("a directory");
+    fs::create_dir(files.join("etc")).expect("a directory");
+    fs::write(files.join("etc/hosts"), "10.0.0.1 web\n::1 localhost\n").expect("a file");
+    // Nothing listens there, so that each question is refused at once.
+    let servers = "nameserver 127.0.0.3\noptions timeout:1 attempts:1\n";
+    fs::write(files.join("etc/resolv.conf"), servers).expect("a file");
+    symlink("../secret", files.join("run/own/link")).expect("a link");
+    symlink("..", files.join("run/own/up")).expect("a link");
+    let paths = Paths {
+        streams: ["run/own/granted", "run/secret"]
+            .map(|path| UnixListener::bind(files.join(path)).expect(path)),
+        datagrams: ["run/own/datagrams", "run/secret-datagrams"]
+            .map(|path| UnixDatagram::bind(files.join(path)).expect(path)),
+    };
+    for one in &paths.streams {
+        one.set_nonblocking(true).expect("a flag");
+    }
+    for one in &paths.datagrams {
+        one.set_nonblocking(true).expect("a flag");
+    }
+    paths
+}
+
+fuzz_target!(|input: Input| {
+    others();
+    contained::reset();
+    let paths = paths();
+    contained::run(|| calls(&input));
+    let mut counts = Vec::new();
+    for (host, (name, granted)) in HOSTS.iter().enumerate() {
+        let counted = reached(host);
+        assert!(
+            counted == (0, 0) || granted[input.grants],
+            "{name} was reached by {:?}: {counted:?}",
+            GRANTS[input.grants]
+        );
+        counts.push(counted);
+    }
+    for (at, stream) in paths.streams.iter().enumerate() {
+        while let Ok((mut connection, _)) = stream.accept() {
+            connection.set_nonblocking(false).expect("a flag");
+            let mut bytes = Vec::new();
+            connection.read_to_end(&mut bytes).expect("read");
+            assert!(at == 0 && input.grants == 1, "a Unix socket was reached");
+        }
+    }
+    for (at, socket) in paths.datagrams.iter().enumerate() {
+        let mut buffer = [0; 16];
+        while socket.recv(&mut buffer).is_ok() {
+            assert!(at == 0 && input.grants == 1, "a Unix socket was reached");
+        }
+    }
+    planted(counts[0].0 > 0);
+});
