@@ -13,6 +13,7 @@ const GUESTS: &[(&str, &str)] = &[
     ("tables", include_str!("../../hostile/tables.wat")),
     ("stack", include_str!("../../hostile/stack.wat")),
     ("network", include_str!("../../hostile/network.wat")),
+    ("pairs", include_str!("../../hostile/pairs.wat")),
     ("sockets", include_str!("../../hostile/sockets.wat")),
     ("flood", include_str!("../../hostile/flood.wat")),
     ("numbers", include_str!("../../hostile/numbers.wat")),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
+};
 
+use super::c_programs::guest;
+use super::sockets::{LoopbackNetwork, WEB, granted};
 use crate::Outcome;
 use crate::command::{Finished, wait_for};
 use crate::hostile::{MODULES, image};
@@ -385,10 +390,12 @@ pub(super) fn no_byte_reaches_a_socket_that_is_swapped_in(world: &World) -> Outc
     Ok(())
 }
 
+/// Each on its way to an address that does not answer.
 pub(super) fn sockets_end_with_an_error_and_come_back(world: &World) -> Outcome {
+    let network = LoopbackNetwork::new(world)?;
     beside_a_neighbour(world, || {
-        world
-            .container(&image("sockets"))
+        network
+            .join(world.container(&image("sockets")))
             .options(&[
                 "--annotation",
                 "wasm-interp.io/connect=tcp:10.255.0.0/16:80",
@@ -397,6 +404,92 @@ pub(super) fn sockets_end_with_an_error_and_come_back(world: &World) -> Outcome 
             .expect_code(MFILE)?;
         Ok(())
     })
+}
+
+/// What they hold is memory of the kernel's, which counts as the container's: up to its last descriptor the guest would
+/// hold three times its limit.
+pub(super) fn full_pairs_of_sockets_end_at_the_limit(world: &World) -> Outcome {
+    const KILLED: i32 = 137;
+    attack(world, "pairs")?.expect_code(KILLED)?;
+    Ok(())
+}
+
+/// Connections of which only the first packet comes, from addresses that do not answer, and connections on which
+/// nothing is said.
+pub(super) fn half_open_connections_keep_no_one_out(world: &World) -> Outcome {
+    const PORT: u16 = 8080;
+    /// More than the server's backlog.
+    const HALF_OPEN: u16 = 3000;
+    const SILENT: usize = 500;
+    let network = LoopbackNetwork::new(world)?;
+    let place = format!("tcp:{WEB}:{PORT}");
+    let server = granted(
+        network.join(guest(world, "http", &[&place])),
+        "tcp:8080",
+        "",
+    );
+    server.detach()?;
+    server.wait_for_output("ready")?;
+    let flooded = network.inside(|| -> Outcome<Vec<TcpStream>> {
+        let raw = socket_with(
+            AddressFamily::INET,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(ipproto::RAW),
+        )?;
+        let to: SocketAddrV4 = format!("{WEB}:{PORT}").parse()?;
+        for number in 0..HALF_OPEN {
+            let from = Ipv4Addr::new(10, 255, (number >> 8) as u8, number as u8);
+            let packet = first_packet(SocketAddrV4::new(from, 40_000), to);
+            sendto(&raw, &packet, SendFlags::empty(), &to)?;
+        }
+        // The kernel has them as connections that are being made: state 3.
+        let text = fs::read_to_string("/proc/thread-self/net/tcp")?;
+        let is_half_open = |line: &&str| line.split_whitespace().nth(3) == Some("03");
+        if text.lines().filter(is_half_open).count() == 0 {
+            return Err(format!("no connection is half open:\n{text}").into());
+        }
+        let silent = (0..SILENT).map(|_| Ok(TcpStream::connect(to)?));
+        silent.collect()
+    })?;
+    let fetched = granted(
+        network.join(guest(world, "fetch", &[WEB, "8080", "/healthz"])),
+        "",
+        "tcp:10.99.0.1:8080",
+    )
+    .run()?;
+    drop(flooded);
+    fetched.expect_code(0)?.expect_stdout("read: ok\n")?;
+    server.remove()
+}
+
+/// The first packet of a connection, with its IP header.
+fn first_packet(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    const TCP: u8 = 6;
+    const SYN: u8 = 2;
+    let sum = |parts: &[&[u8]]| {
+        let bytes = parts.concat();
+        let words = bytes
+            .chunks(2)
+            .map(|two| u32::from(two[0]) << 8 | u32::from(two[1]));
+        let sum: u32 = words.sum();
+        let sum = (sum >> 16) + (sum & 0xffff);
+        !((sum + (sum >> 16)) as u16)
+    };
+    let (source, destination) = (from.ip().octets(), to.ip().octets());
+    let mut segment = vec![0; 20];
+    segment[..2].copy_from_slice(&from.port().to_be_bytes());
+    segment[2..4].copy_from_slice(&to.port().to_be_bytes());
+    segment[12..16].copy_from_slice(&[5 << 4, SYN, 0xff, 0xff]);
+    let pseudo = [&source[..], &destination, &[0, TCP, 0, 20]].concat();
+    let checksum = sum(&[&pseudo, &segment]);
+    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    // The kernel fills in the length and the checksum of this header.
+    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, TCP, 0, 0];
+    packet.extend(source);
+    packet.extend(destination);
+    packet.extend(segment);
+    packet
 }
 
 /// Bytes of memory that a process has.

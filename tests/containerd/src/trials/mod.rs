@@ -120,6 +120,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared hostile::no_address_beyond_the_rules_is_reached,
     Shared hostile::no_byte_reaches_a_socket_that_is_swapped_in,
     Shared hostile::sockets_end_with_an_error_and_come_back,
+    Shared hostile::full_pairs_of_sockets_end_at_the_limit,
+    Shared hostile::half_open_connections_keep_no_one_out,
     Shared hostile::open_files_end_with_an_error_and_come_back,
     Shared hostile::memory_ends_at_the_limit,
     Shared hostile::tables_end_at_the_limit,

@@ -1,9 +1,12 @@
 //! C programs that talk to each other: servers and clients in containers that share a network namespace of the
 //! trial's own, whose only interface is the loopback. Each runs under our runtime and under runc.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns};
 
 use super::c_programs::{guest, native, same};
 use crate::Outcome;
@@ -12,9 +15,10 @@ use crate::guests::C_PROGRAMS;
 use crate::world::{CtrContainer, World};
 
 /// An address that is no loopback's, of the loopback: as in `/etc/hosts` of the image, `web.test`.
-const WEB: &str = "10.99.0.1";
+pub(super) const WEB: &str = "10.99.0.1";
 
-/// A network namespace with a loopback, held by a process until it is dropped.
+/// A network namespace with a loopback, held by a process until it is dropped. What is sent to 10.255.0.0/16 is
+/// never answered.
 pub(super) struct LoopbackNetwork {
     holder: Option<Running>,
     pid: u32,
@@ -28,7 +32,8 @@ impl LoopbackNetwork {
             format!("while {busybox} grep -q '^fd00.* c0 ' /proc/net/if_inet6; do :; done");
         let script = format!(
             "{busybox} ip link set lo up && {busybox} ip addr add {WEB}/32 dev lo && \
-             {busybox} ip addr add fd00:99::1/128 dev lo && {settled} && echo $$ && \
+             {busybox} ip addr add fd00:99::1/128 dev lo && {settled} && \
+             {busybox} ip route add 10.255.0.0/16 dev lo && echo $$ && \
              exec {busybox} sleep 100000"
         );
         let mut command = Command::new(world.busybox());
@@ -48,7 +53,7 @@ impl LoopbackNetwork {
         })
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.pid)
     }
 
@@ -59,6 +64,18 @@ impl LoopbackNetwork {
 
     pub(super) fn join<'world>(&self, container: CtrContainer<'world>) -> CtrContainer<'world> {
         container.options(&["--with-ns", &self.namespace()])
+    }
+
+    /// Runs `act` in a thread in the namespace.
+    pub(super) fn inside<T: Send>(&self, act: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+        let network = File::open(self.path())?;
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&network, CloneFlags::CLONE_NEWNET)?;
+                act()
+            });
+            inside.join().map_err(|_| "a thread panicked")?
+        })
     }
 
     /// `program` of this machine in the namespace.
@@ -77,7 +94,7 @@ impl Drop for LoopbackNetwork {
     }
 }
 
-fn granted<'world>(
+pub(super) fn granted<'world>(
     container: CtrContainer<'world>,
     listen: &str,
     connect: &str,
