@@ -130,13 +130,16 @@ pub(super) fn a_probe_past_its_timeout_leaves_no_process(world: &TestCluster) ->
         "exec": { "command": [
             "python", "-c", "import time; open('/tmp/asked', 'w').close(); time.sleep(3600)",
         ] },
-        "periodSeconds": 3600, "timeoutSeconds": 2,
+        // A kubelet that has just started lets a part of the period pass before the first probe.
+        "periodSeconds": 8, "timeoutSeconds": 3,
     });
     namespace.pod("slow", json!({ "containers": [main] }))?;
     namespace.until_printed("slow", "ready")?;
     let process = namespace.process("slow")?;
     until_told(&namespace, "slow", &["Readiness probe failed", "timed out"])?;
-    expect(&process.root("/tmp/asked").exists(), &true)?;
+    wait_for("a probe that has begun", || {
+        Ok(process.root("/tmp/asked").exists().then_some(()))
+    })?;
     let members = process.cgroup("memory")?.join("cgroup.procs");
     wait_for("the script alone in its cgroup", || {
         let alone = std::fs::read_to_string(&members)?.lines().count() == 1;
