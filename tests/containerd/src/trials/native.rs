@@ -49,7 +49,8 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(
         .take_while(|(one, other)| one == other);
     let at = at.count();
     Err(format!(
-        "{what}: only under runc\n  {}\nonly under ours\n  {}\nnumber {at}: {:?} under runc, {:?} under ours",
+        "{what}: only under runc\n  {}\nonly under ours\n  {}\n\
+         number {at}: {:?} under runc, {:?} under ours",
         only(&runc, &ours),
         only(&ours, &runc),
         runc.get(at),
