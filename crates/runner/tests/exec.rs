@@ -586,6 +586,9 @@ fn native_exec_beside_a_guest_has_the_hosts_terminal_with_job_control() {
     let pid = running.container.exec_on(&process, &terminal);
     assert!(!terminal.take_over(), "there is none in the container");
     terminal.shown("three\r\nno name\r\n");
+    // What cat has copied it has read: from then on it is in the foreground.
+    terminal.type_keys("here\n");
+    terminal.shown("here\r\nhere\r\n");
     terminal.type_keys("\x1a");
     terminal.shown("stopped 148\r\n");
     assert_eq!(wait(Pid::from_raw(pid.expect("exec"))), Some(9));
