@@ -1,5 +1,7 @@
 //! The host functions of a guest, called as a module's imports are, without a module.
 
+use std::sync::Arc;
+
 use wasm_interp_network::Network;
 use wasm_interp_wasi::abi::{wasi_snapshot_preview1 as preview1, wasm_interp_posix_v1 as posix};
 use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, paths};
@@ -126,6 +128,41 @@ pub fn guest_with(late_mounts: LateMounts, network: Network) -> Guest {
         refusals: None,
     };
     Guest::new(settings).expect("a guest")
+}
+
+/// Has the numbers of a guest's streams, which are the fuzzer's own, stand for the root directory.
+pub fn root_as_streams(guest: &mut Guest) {
+    let root = guest.descriptors.get(3u32.into());
+    let root = Arc::clone(root.expect("the root directory"));
+    for stream in 0..3u32 {
+        let replaced = guest.descriptors.replace(stream.into(), Arc::clone(&root));
+        replaced.expect("a stream");
+    }
+}
+
+/// Bytes of a guest's memory.
+pub const MEMORY: usize = 1 << 16;
+const CANARY: u8 = 0xa5;
+const GUARD: usize = 4096;
+
+/// Runs `act` with a guest's memory, which is all zeros. Nothing before or behind it may be written.
+pub fn in_guarded_memory<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut guarded = vec![CANARY; GUARD + MEMORY + GUARD];
+    let memory = &mut guarded[GUARD..GUARD + MEMORY];
+    memory.fill(0);
+    let result = act(memory);
+    let guards = guarded[..GUARD].iter().chain(&guarded[GUARD + MEMORY..]);
+    assert!(
+        guards.into_iter().all(|&byte| byte == CANARY),
+        "written outside of the memory"
+    );
+    result
+}
+
+/// Writes these bytes at a place in the memory, as far as it goes.
+pub fn put(memory: &mut [u8], at: usize, bytes: &[u8]) {
+    let end = memory.len().min(at + bytes.len());
+    memory[at..end].copy_from_slice(&bytes[..end - at]);
 }
 
 /// Calls a host function; returns its errno. No function may trap.

@@ -3,17 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use wasm_interp_fuzz::host::{FUNCTIONS, call, guest};
+use wasm_interp_fuzz::host::{
+    FUNCTIONS, MEMORY, call, guest, in_guarded_memory, put, root_as_streams,
+};
 use wasm_interp_fuzz::{contained, planted};
 use wasm_interp_wasi::LateMounts;
-
-const MEMORY: usize = 1 << 16;
-const CANARY: u8 = 0xa5;
-const GUARD: usize = 4096;
 
 /// Where things lie in the guest's memory.
 const TEXTS: usize = 0x100;
@@ -117,11 +114,6 @@ impl<'a> Arbitrary<'a> for Input {
     }
 }
 
-fn put(memory: &mut [u8], at: usize, bytes: &[u8]) {
-    let end = memory.len().min(at + bytes.len());
-    memory[at..end].copy_from_slice(&bytes[..end - at]);
-}
-
 fn fill(memory: &mut [u8], input: &Input) {
     for (n, path) in PATHS.iter().enumerate() {
         put(memory, TEXTS + 32 * n, path.as_bytes());
@@ -150,10 +142,7 @@ fn waits(memory: &[u8], arguments: &[u64; 9]) -> bool {
 }
 
 /// Calls the functions; returns which succeeded.
-fn calls(input: &Input) -> Vec<&'static str> {
-    let mut guarded = vec![CANARY; GUARD + MEMORY + GUARD];
-    let memory = &mut guarded[GUARD..GUARD + MEMORY];
-    memory.fill(0);
+fn calls(input: &Input, memory: &mut [u8]) -> Vec<&'static str> {
     fill(memory, input);
     let late_mounts = if input.checked {
         LateMounts::Checked(|_| false)
@@ -161,18 +150,7 @@ fn calls(input: &Input) -> Vec<&'static str> {
         LateMounts::Impossible
     };
     let mut guest = guest(late_mounts);
-    // The streams are the fuzzer's: their numbers stand for the root directory.
-    let root = Arc::clone(
-        guest
-            .descriptors
-            .get(3u32.into())
-            .expect("the root directory"),
-    );
-    for stream in 0..3u32 {
-        let replaced = guest.descriptors.replace(stream.into(), Arc::clone(&root));
-        replaced.expect("a stream");
-    }
-    drop(root);
+    root_as_streams(&mut guest);
     let mut succeeded = Vec::new();
     for one in &input.calls {
         if one.function == "poll_oneoff" && waits(memory, &one.arguments) {
@@ -182,12 +160,6 @@ fn calls(input: &Input) -> Vec<&'static str> {
             succeeded.push(one.function);
         }
     }
-    drop(guest);
-    let guards = guarded[..GUARD].iter().chain(&guarded[GUARD + MEMORY..]);
-    assert!(
-        guards.into_iter().all(|&byte| byte == CANARY),
-        "written outside of the memory"
-    );
     succeeded
 }
 
@@ -203,7 +175,7 @@ fuzz_target!(|input: Input| {
     ] {
         symlink(target, files.join(name)).expect("a link");
     }
-    let succeeded = contained::run(|| calls(&input));
+    let succeeded = contained::run(|| in_guarded_memory(|memory| calls(&input, memory)));
     let outside = fs::read_dir(contained::outside()).expect("a directory");
     assert_eq!(outside.count(), 1, "a file was made outside");
     let has = |name| succeeded.contains(&name);

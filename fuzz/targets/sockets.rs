@@ -7,18 +7,16 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use wasm_interp_fuzz::host::{SOCKET_FUNCTIONS, call, guest_with};
+use wasm_interp_fuzz::host::{
+    MEMORY, SOCKET_FUNCTIONS, call, guest_with, in_guarded_memory, put, root_as_streams,
+};
 use wasm_interp_fuzz::{contained, planted};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_wasi::LateMounts;
-
-const MEMORY: usize = 1 << 16;
-const CANARY: u8 = 0xa5;
-const GUARD: usize = 4096;
 
 /// Where things lie in the guest's memory.
 const ADDRESSES: usize = 0x100;
@@ -261,11 +259,6 @@ impl<'a> Arbitrary<'a> for Input {
     }
 }
 
-fn put(memory: &mut [u8], at: usize, bytes: &[u8]) {
-    let end = memory.len().min(at + bytes.len());
-    memory[at..end].copy_from_slice(&bytes[..end - at]);
-}
-
 fn fill(memory: &mut [u8], input: &Input) {
     for slot in 0..slots() {
         put(memory, ADDRESSES + SLOT * slot, &address(slot));
@@ -352,7 +345,7 @@ fn reached(host: usize) -> (usize, usize) {
 }
 
 /// Calls the functions.
-fn calls(input: &Input) {
+fn calls(input: &Input, memory: &mut [u8]) {
     let (mode, listen, connect) = GRANTS[input.grants];
     let rules = NetworkRules {
         mode: parse_mode(mode).expect(mode),
@@ -360,22 +353,9 @@ fn calls(input: &Input) {
         connect: parse_connect(connect).expect(connect),
     };
     let network = Network::new(rules.clone(), rules).expect("within itself");
-    let mut guarded = vec![CANARY; GUARD + MEMORY + GUARD];
-    let memory = &mut guarded[GUARD..GUARD + MEMORY];
-    memory.fill(0);
     fill(memory, input);
     let mut guest = guest_with(LateMounts::Impossible, network);
-    let root = Arc::clone(
-        guest
-            .descriptors
-            .get(3u32.into())
-            .expect("the root directory"),
-    );
-    for stream in 0..3u32 {
-        let replaced = guest.descriptors.replace(stream.into(), Arc::clone(&root));
-        replaced.expect("a stream");
-    }
-    drop(root);
+    root_as_streams(&mut guest);
     // A socket of each kind, from descriptor 4 on, where the grants allow them.
     for (family, kind) in [(2, 1), (2, 2), (10, 1), (10, 2), (1, 1), (1, 2)] {
         let arguments = [family, kind, 0, 4, u64::from(RESULTS)];
@@ -386,12 +366,6 @@ fn calls(input: &Input) {
             call(&mut guest, memory, one.function, &one.arguments);
         }
     }
-    drop(guest);
-    let guards = guarded[..GUARD].iter().chain(&guarded[GUARD + MEMORY..]);
-    assert!(
-        guards.into_iter().all(|&byte| byte == CANARY),
-        "written outside of the memory"
-    );
 }
 
 /// Sockets of others in the guest's files: the first two may be granted.
@@ -429,7 +403,7 @@ fuzz_target!(|input: Input| {
     others();
     contained::reset();
     let paths = paths();
-    contained::run(|| calls(&input));
+    contained::run(|| in_guarded_memory(|memory| calls(&input, memory)));
     let mut counts = Vec::new();
     for (host, (name, granted)) in HOSTS.iter().enumerate() {
         let counted = reached(host);

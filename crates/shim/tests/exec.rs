@@ -354,7 +354,6 @@ async fn exec_that_cannot_start_says_why_in_runcs_words_and_can_be_deleted() {
     containerd.stop().await;
 }
 
-/// As a kubelet does after the time-out of a probe.
 /// runc's shim answers a signal when the start has ended. Here it is kept for the process.
 #[tokio::test]
 async fn signal_that_comes_while_an_exec_is_started_is_not_lost() {
@@ -379,6 +378,7 @@ async fn signal_that_comes_while_an_exec_is_started_is_not_lost() {
     api.end("a").await;
 }
 
+/// As a kubelet does after the time-out of a probe.
 #[tokio::test]
 async fn exec_whose_start_hangs_is_killed_and_holds_nothing_up() {
     let dir = TestDir::new();

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn unknown_users_are_refused_by_name() {
         for (text, part) in [
-            ("nobody", "no such name"),
+            ("unknown", "no such name"),
             ("app:none", "no such group"),
             ("broken", "no number"),
         ] {

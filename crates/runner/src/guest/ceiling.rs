@@ -26,16 +26,14 @@ pub(super) enum MemoryLimit {
 
 impl MemoryLimit {
     /// Whether this guest may have so many bytes in all.
-    fn admit(&self, bytes: u64) -> Result<(), Refusal> {
+    fn admit(&self, bytes: u64) -> Result<(), NoRoom> {
         match self {
-            Self::Fixed(Some(limit)) if bytes > *limit => Err(Refusal {
+            Self::Fixed(Some(limit)) if bytes > *limit => Err(NoRoom {
                 asked: bytes,
                 limit: *limit,
             }),
             Self::Fixed(_) => Ok(()),
-            Self::Shared(view) => view
-                .request(bytes)
-                .map_err(|NoRoom { asked, limit }| Refusal { asked, limit }),
+            Self::Shared(view) => view.request(bytes),
         }
     }
 
@@ -48,15 +46,6 @@ impl MemoryLimit {
     }
 }
 
-/// An allocation that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// What the guests that share the limit would have had in all, in bytes.
-    pub(super) asked: u64,
-    /// The limit at that time.
-    pub(super) limit: u64,
-}
-
 /// A ceiling over all memories and tables of one guest together.
 #[derive(Debug)]
 pub(super) struct Ceiling {
@@ -64,7 +53,7 @@ pub(super) struct Ceiling {
     used: usize,
     /// What was granted last, until it is known that the guest has it.
     granted: usize,
-    refused: Option<Refusal>,
+    refused: Option<NoRoom>,
 }
 
 impl Ceiling {
@@ -78,7 +67,7 @@ impl Ceiling {
     }
 
     /// What was last refused, if anything was.
-    pub(super) fn refused(&self) -> Option<Refusal> {
+    pub(super) fn refused(&self) -> Option<NoRoom> {
         self.refused
     }
 
@@ -103,15 +92,13 @@ impl Ceiling {
                 true
             }
             Ok(()) => false,
-            Err(refusal) => {
-                self.refused = Some(refusal);
+            Err(refused) => {
+                self.refused = Some(refused);
                 false
             }
         }
     }
-}
 
-impl Ceiling {
     /// The kernel has refused what was granted last.
     fn give_back(&mut self) {
         self.used -= std::mem::take(&mut self.granted);

@@ -5,11 +5,9 @@
 
 use std::fmt::Write;
 
-use wasm_interp_runner_client::{EXIT_START_FAILED, EXIT_TRAP};
+use wasm_interp_runner_client::{EXIT_START_FAILED, EXIT_TRAP, NoRoom};
 use wasm_interp_workload::Plan;
 use wasmtime::{Trap, WasmBacktrace};
-
-use super::ceiling::Refusal;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -22,7 +20,7 @@ pub(super) enum GuestOutcome {
     Trapped {
         error: wasmtime::Error,
         /// The last allocation that its ceiling refused.
-        refused: Option<Refusal>,
+        refused: Option<NoRoom>,
     },
     /// It never came to run.
     NotStarted(String),
@@ -64,7 +62,7 @@ impl GuestOutcome {
     }
 }
 
-fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<Refusal>) -> String {
+fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<NoRoom>) -> String {
     let trap = error.downcast_ref::<Trap>();
     let cause = trap.map_or_else(|| error.root_cause().to_string(), ToString::to_string);
     let mut text = format!("wasm-interp: {} trapped: {cause}\n", plan.interpreter.path);
@@ -78,7 +76,7 @@ fn trap(plan: &Plan, error: &wasmtime::Error, refused: Option<Refusal>) -> Strin
             plan.limits.stack_bytes / 1024
         );
     }
-    if let Some(Refusal { asked, limit }) = refused.filter(|refused| refused.limit < u64::MAX) {
+    if let Some(NoRoom { asked, limit }) = refused.filter(|refused| refused.limit < u64::MAX) {
         let _ = writeln!(
             text,
             "wasm-interp: before that the guest asked for memory and was refused: the container's \

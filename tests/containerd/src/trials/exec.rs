@@ -8,9 +8,10 @@ use std::thread;
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::native::{same, shell};
+use super::second::SecondTask;
 use crate::Outcome;
 use crate::guests::PYTHON;
 use crate::world::{CtrContainer, OURS, World};
@@ -355,23 +356,13 @@ pub(super) fn execs_in_a_created_task_match_runc(world: &World) -> Outcome {
         let container = shell(world, runtime, SLEEPS);
         container.detach()?;
         container.wait_for_output("ready")?;
-        let theirs = world.daemon().bundle(&container.id);
-        let bundle = world.folder("created")?;
-        let mut spec: Value = serde_json::from_slice(&fs::read(theirs.join("config.json"))?)?;
-        spec["root"]["path"] = json!(theirs.join("rootfs"));
-        let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-        spec["linux"]["cgroupsPath"] = json!(format!("{cgroup}-created"));
-        fs::write(bundle.join("config.json"), spec.to_string())?;
+        let created = SecondTask::new(world, &container, |_| ())?;
+        created.create(api::CreateTaskRequest::default())??;
         let execs = ExecCalls {
             container: &container,
-            id: format!("{}-created", container.id),
+            id: created.id.clone(),
         };
-        let create = api::CreateTaskRequest {
-            id: execs.id.clone(),
-            bundle: bundle.display().to_string(),
-            ..Default::default()
-        };
-        let mut answers = vec![("create", answer(execs.call("Create", &create)?))];
+        let mut answers = Vec::new();
         let mut note = |question: &'static str, answer: String| answers.push((question, answer));
         let null = Path::new(NULL);
         note("add", execs.add("early", &["sh", "-c", "exit 5"], null)?);

@@ -21,13 +21,16 @@ const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /d
 
 /// Sets the size of a terminal until the program on it has seen that it has 37 lines of 91 columns: ctr sets a size of its
 /// own once it has started a process, which may come later.
-fn wait_for_size(
-    container: &CtrContainer<'_>,
-    terminal: &Running,
-    resize: &ResizePtyRequest,
-) -> Outcome {
+fn wait_for_size(container: &CtrContainer<'_>, exec_id: &str, terminal: &Running) -> Outcome {
+    let resize = ResizePtyRequest {
+        id: container.id.clone(),
+        exec_id: exec_id.to_owned(),
+        width: 91,
+        height: 37,
+        ..Default::default()
+    };
     wait_for("the size that was set", || {
-        container.shim_api("ResizePty", resize)??;
+        container.shim_api("ResizePty", &resize)??;
         Ok(terminal.stdout()?.contains("37 91").then_some(()))
     })
 }
@@ -38,19 +41,10 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
         let mut terminal = container.run_beside_on_a_terminal()?;
         let mut seen = 0;
         terminal.wait_for_stdout("ready", &mut seen)?;
-        let resize = ResizePtyRequest {
-            id: container.id.clone(),
-            width: 91,
-            height: 37,
-            ..Default::default()
-        };
-        let state = state(&container, "")?;
-        if !state.terminal || !state.stderr.is_empty() {
-            return Err(format!("{runtime}: {state}").into());
-        }
+        expect_terminal(&container, "")?;
         terminal.write(b"a line\r")?;
         terminal.wait_for_stdout("got a line", &mut seen)?;
-        wait_for_size(&container, &terminal, &resize)?;
+        wait_for_size(&container, "", &terminal)?;
         terminal.wait_for_stdout("37 91", &mut seen)?;
         terminal.write(b"copied\r")?;
         terminal.wait_for_stdout("copied", &mut seen)?;
@@ -93,6 +87,15 @@ fn state(container: &CtrContainer<'_>, exec_id: &str) -> Outcome<StateResponse> 
     Ok(StateResponse::parse_from_bytes(&answer)?)
 }
 
+/// A process with a terminal has no stderr of its own.
+fn expect_terminal(container: &CtrContainer<'_>, exec_id: &str) -> Outcome {
+    let state = state(container, exec_id)?;
+    if !state.terminal || !state.stderr.is_empty() {
+        return Err(format!("not on a terminal alone: {state}").into());
+    }
+    Ok(())
+}
+
 pub(super) fn native_exec_on_a_terminal_matches_runc(world: &World) -> Outcome {
     same("what a terminal of an exec shows", |runtime| {
         let container = sleeper(world, runtime)?;
@@ -100,20 +103,10 @@ pub(super) fn native_exec_on_a_terminal_matches_runc(world: &World) -> Outcome {
         let mut terminal = container.exec_on_a_terminal("e", &[], &command)?;
         let mut seen = 0;
         terminal.wait_for_stdout("ready", &mut seen)?;
-        let resize = ResizePtyRequest {
-            id: container.id.clone(),
-            exec_id: "e".to_owned(),
-            width: 91,
-            height: 37,
-            ..Default::default()
-        };
-        let state = state(&container, "e")?;
-        if !state.terminal || !state.stderr.is_empty() {
-            return Err(format!("{runtime}: {state}").into());
-        }
+        expect_terminal(&container, "e")?;
         terminal.write(b"a line\r")?;
         terminal.wait_for_stdout("got a line", &mut seen)?;
-        wait_for_size(&container, &terminal, &resize)?;
+        wait_for_size(&container, "e", &terminal)?;
         terminal.wait_for_stdout("37 91", &mut seen)?;
         for (typed, answers) in [
             ("k", &["key k"][..]),

@@ -199,6 +199,26 @@ while True:
         print("MemoryError", size >> 20, flush=True)
 "#;
 
+/// A container with this memory limit in bytes that runs [`ASKS`], and what has it hold so many bytes.
+fn asking(
+    world: &World,
+    limit: u64,
+) -> Outcome<(CtrContainer<'_>, impl Fn(u64) -> Outcome + use<>)> {
+    let folder = world.folder("ctl")?;
+    let container = world
+        .container(PYTHON)
+        .options(&["--memory-limit", &limit.to_string()])
+        .mount(&folder, "/ctl", "rbind:rw")
+        .arguments(&["python", "-c", ASKS]);
+    container.detach()?;
+    container.wait_for_output("ready")?;
+    let ask = move |bytes: u64| -> Outcome {
+        fs::write(folder.join("new"), bytes.to_string())?;
+        Ok(fs::rename(folder.join("new"), folder.join("ask"))?)
+    };
+    Ok((container, ask))
+}
+
 /// The guest's own ceiling follows, so that it hears of the limit before the kernel ends it.
 pub(super) fn memory_error_comes_at_the_updated_limit(world: &World) -> Outcome {
     const MIB: u64 = 1 << 20;
@@ -207,19 +227,7 @@ pub(super) fn memory_error_comes_at_the_updated_limit(world: &World) -> Outcome 
         (128, 512, Some("MemoryError 200"), "held 200"),
         (512, 128, None, "MemoryError 200"),
     ] {
-        let folder = world.folder("ctl")?;
-        let limit = (from * MIB).to_string();
-        let container = world
-            .container(PYTHON)
-            .options(&["--memory-limit", &limit])
-            .mount(&folder, "/ctl", "rbind:rw")
-            .arguments(&["python", "-c", ASKS]);
-        container.detach()?;
-        container.wait_for_output("ready")?;
-        let ask = |bytes: u64| -> Outcome {
-            fs::write(folder.join("new"), bytes.to_string())?;
-            Ok(fs::rename(folder.join("new"), folder.join("ask"))?)
-        };
+        let (container, ask) = asking(world, from * MIB)?;
         if let Some(answer) = first {
             ask(200 * MIB)?;
             container.wait_for_output(answer)?;
@@ -249,19 +257,7 @@ except MemoryError:
 /// The script and an exec share the room, and neither is killed for the other.
 pub(super) fn two_guests_share_the_memory_of_their_container(world: &World) -> Outcome {
     const MIB: u64 = 1 << 20;
-    let folder = world.folder("ctl")?;
-    let limit = (200 * MIB).to_string();
-    let container = world
-        .container(PYTHON)
-        .options(&["--memory-limit", &limit])
-        .mount(&folder, "/ctl", "rbind:rw")
-        .arguments(&["python", "-c", ASKS]);
-    container.detach()?;
-    container.wait_for_output("ready")?;
-    let ask = |bytes: u64| -> Outcome {
-        fs::write(folder.join("new"), bytes.to_string())?;
-        Ok(fs::rename(folder.join("new"), folder.join("ask"))?)
-    };
+    let (container, ask) = asking(world, 200 * MIB)?;
     // The interpreter keeps it.
     ask(60 * MIB)?;
     container.wait_for_output("held 60")?;
