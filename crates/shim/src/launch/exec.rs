@@ -132,8 +132,9 @@ impl Launcher {
                 exec_id: exec_id.to_owned(),
             });
         }
-        let refusals = self.refusal_log(id, exec_id);
-        let place = match request.ceiling.filter(|_| prepared.is_guest()) {
+        let guest = prepared.is_guest();
+        let refusals = guest.then(|| self.refusal_log(id, exec_id)).flatten();
+        let place = match request.ceiling.filter(|_| guest) {
             Some(ceiling) => Some(ceiling.place().ok_or(Error::ManyGuests)?),
             None => None,
         };
