@@ -278,6 +278,12 @@ pub(super) fn options_of_a_create_match_runc(world: &World) -> Outcome {
             let status = second.wait()??;
             second.delete()??;
             answers.push(format!("{status}: {}", fs::read_to_string(&log)?));
+            // The next task has the same id, and the kernel removes keyrings some time after their last user has ended.
+            let keyring = format!(" _ses.{}:", second.id);
+            wait_for("the end of the session keyring", || {
+                let keys = fs::read_to_string("/proc/keys")?;
+                Ok((!keys.contains(&keyring)).then_some(()))
+            })?;
         }
         first.remove()?;
         Ok(answers)
