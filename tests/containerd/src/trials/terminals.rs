@@ -16,8 +16,8 @@ use crate::world::{CtrContainer, OURS, RUNC, World};
 const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /dev/console; \
      [ -t 2 ] && echo stderr too; echo by name >/dev/tty; trap 'echo told' INT; echo ready; \
      read -r line; echo got $line; \
-     until [ \"$(busybox stty size)\" = '37 91' ]; do busybox sleep 0.05; done; \
-     busybox stty size; cat; echo end";
+     until size=$(busybox stty size); [ \"$size\" = '37 91' ]; do busybox sleep 0.05; done; \
+     echo $size; cat; echo end";
 
 /// Sets the size of a terminal until the program on it has seen that it has 37 lines of 91 columns: ctr sets a size of its
 /// own once it has started a process, which may come later.
@@ -39,18 +39,19 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
     same("what a terminal shows", |runtime| {
         let container = shell(world, runtime, LOOK);
         let mut terminal = container.run_beside_on_a_terminal()?;
+        // What is typed before the end of a line is shown before it too.
         let mut seen = 0;
-        terminal.wait_for_stdout("ready", &mut seen)?;
+        terminal.wait_for_stdout("ready\r\n", &mut seen)?;
         expect_terminal(&container, "")?;
         terminal.write(b"a line\r")?;
-        terminal.wait_for_stdout("got a line", &mut seen)?;
+        terminal.wait_for_stdout("got a line\r\n", &mut seen)?;
         wait_for_size(&container, "", &terminal)?;
-        terminal.wait_for_stdout("37 91", &mut seen)?;
+        terminal.wait_for_stdout("37 91\r\n", &mut seen)?;
         terminal.write(b"copied\r")?;
-        terminal.wait_for_stdout("copied", &mut seen)?;
+        terminal.wait_for_stdout("copied\r\n", &mut seen)?;
         // ctrl-D ends what cat reads.
         terminal.write(b"\x04")?;
-        terminal.wait_for_stdout("end", &mut seen)?;
+        terminal.wait_for_stdout("end\r\n", &mut seen)?;
         let finished = terminal.finish()?.expect_code(0)?;
         Ok(vec![finished.stdout])
     })
@@ -61,8 +62,8 @@ pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcom
 const LOOK_BESIDE: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty); \
      [ -t 2 ] && echo stderr too; echo by name >/dev/tty; echo ready; \
      read -r line; echo got $line; \
-     until [ \"$(busybox stty size)\" = '37 91' ]; do busybox sleep 0.05; done; \
-     busybox stty size; busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
+     until size=$(busybox stty size); [ \"$size\" = '37 91' ]; do busybox sleep 0.05; done; \
+     echo $size; busybox stty -icanon -echo; key=$(busybox dd bs=1 count=1 2>/dev/null); \
      busybox stty icanon echo; echo key $key; busybox cat; \
      set -m; trap : INT; sh -c 'while read -r line; do echo also $line; done'; \
      echo stopped $?; fg; echo ended $?; exit 9";
