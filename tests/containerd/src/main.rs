@@ -12,7 +12,7 @@ mod trials;
 mod world;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Trial};
 use wasm_interp_test_support::signals::clean_up_on_signal;
@@ -53,9 +53,16 @@ fn main() -> ExitCode {
     } else {
         trials::ALL
     };
+    let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = all.iter().map(|trial| {
-        let world = Arc::clone(&world);
-        Trial::test(trial.name, move || world.run_trial(trial.kind, trial.run))
+        let (world, failures) = (Arc::clone(&world), Arc::clone(&failures));
+        Trial::test(trial.name, move || {
+            world.run_trial(trial.kind, trial.run).inspect_err(|error| {
+                let reason = error.message().unwrap_or("unknown");
+                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.push(format!("{}: {reason}", trial.name));
+            })
+        })
     });
     let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
     if failed {
@@ -75,5 +82,9 @@ fn main() -> ExitCode {
     });
     let all = Arguments::default();
     failed |= libtest_mimic::run(&all, vec![ending]).has_failed();
+    // Last, where a reader of a long log looks first.
+    for failure in &*failures.lock().unwrap_or_else(PoisonError::into_inner) {
+        eprintln!("failed: {failure}");
+    }
     ExitCode::from(u8::from(failed))
 }

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Mutex},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use simple_dns::{
@@ -36,6 +37,8 @@ const TTL: u32 = 3600;
 #[derive(Clone, Debug)]
 enum Say {
     Addresses(&'static [&'static str]),
+    /// Records that are valid for no time.
+    Brief(&'static [&'static str]),
     Alias(&'static str, &'static [&'static str]),
     Pointer(&'static str),
     Code(RCODE),
@@ -88,6 +91,12 @@ fn replies(zone: &Zone, message: &[u8], by_tcp: bool) -> (String, Vec<Vec<u8>>) 
         .unwrap_or(Say::Code(RCODE::NameError))
     {
         Say::Addresses(addresses) => reply.answers = records(&name, kind, addresses),
+        Say::Brief(addresses) => {
+            reply.answers = records(&name, kind, addresses);
+            for answer in &mut reply.answers {
+                answer.ttl = 0;
+            }
+        }
         Say::Alias(to, addresses) => {
             let to = Name::new(to).expect("a name");
             let alias = RData::CNAME(CNAME(to.clone()));
@@ -519,6 +528,37 @@ fn rule_by_name_reaches_the_addresses_of_the_name_and_no_special_one() {
         server.set("db.prod", Say::Addresses(&["10.0.0.2"]));
         assert!(!guest.may_reach("10.0.0.2:5432"));
         assert!(server.asked().is_empty());
+    });
+}
+
+/// DNS rebinding: the name means an address that may be reached, and at the next look-up this machine, its metadata
+/// service and its links, in each way to write them.
+#[test]
+fn name_that_comes_to_mean_special_addresses_does_not_reach_them() {
+    with_names(network("", "tcp:db.prod:5432"), CONFIG, |guest| {
+        let server = Nameserver::start("10.0.0.53", &[("db.prod", Say::Brief(&["10.0.0.1"]))]);
+        assert!(guest.may_reach("10.0.0.1:5432"));
+        server.set(
+            "db.prod",
+            Say::Brief(&[
+                "127.0.0.1",
+                "127.9.9.9",
+                "0.0.0.0",
+                "169.254.169.254",
+                "::ffff:127.0.0.1",
+                "::ffff:169.254.169.254",
+                "64:ff9b::169.254.169.254",
+                "10.0.0.2",
+            ]),
+        );
+        // The records are kept for a moment, however short they are valid.
+        while !guest.may_reach("10.0.0.2:5432") {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for address in ["127.0.0.1", "127.9.9.9", "0.0.0.0", "169.254.169.254"] {
+            assert!(!guest.may_reach(&format!("{address}:5432")), "{address}");
+        }
+        assert!(!guest.may_reach("10.0.0.1:5432"), "what it meant before");
     });
 }
 
