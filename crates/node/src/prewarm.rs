@@ -23,8 +23,8 @@ const LONGEST_ERROR: usize = 600;
 #[derive(Debug, thiserror::Error)]
 enum PrewarmSetupError {
     #[error(
-        "cannot prewarm images beneath {0}: they are prewarmed on the running node; leave out \
-         --root"
+        "cannot prewarm with --root {0}: images are prewarmed only on the running node; leave \
+         out --root"
     )]
     OtherRoot(PathBuf),
     #[error(transparent)]

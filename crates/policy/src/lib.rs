@@ -1,7 +1,8 @@
 //! What the node's administrator decides for every container of the node, and the grammar of sizes.
 //!
 //! The shim, the command line and prewarming read the file for each container; planning
-//! (`crates/workload`) and the artifact store (`crates/artifact`) use it. There is one module per setting.
+//! (`crates/workload`) and the artifact store (`crates/artifact`) use it. There is one module per group of
+//! settings (memory, network, cache, native); the two single sizes are in this file.
 //! This is a crate of its own because the compiler's executable needs the settings of the store but not
 //! the code that plans containers.
 #![forbid(unsafe_code)]

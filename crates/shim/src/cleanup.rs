@@ -39,7 +39,7 @@ pub(crate) enum CleanupError {
     Remove { id: String, reason: String },
     #[error("cannot encode the response to delete: {0}; report this as a bug")]
     Encode(#[from] protobuf::Error),
-    #[error("cannot write the response to stdout: {0}; look at what reads it")]
+    #[error("cannot write the response to stdout: {0}; containerd reads it: look in its log")]
     Respond(#[source] io::Error),
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn set_properties(
         })
         .map_err(|reason| {
             UpdateError::Value(format!(
-                "cannot tell systemd the new limits of {}: {reason}",
+                "systemd does not take the new limits of {}: {reason}",
                 placement.path.display()
             ))
         })

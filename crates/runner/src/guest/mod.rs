@@ -37,26 +37,26 @@ use crate::confine::CallGroup;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
     #[error(
-        "follow a plan of version {found}: this runner knows version {PLAN_VERSION}; the \
+        "cannot follow a plan of version {found}: this runner knows version {PLAN_VERSION}; the \
          executables of wasm-interp are of different versions"
     )]
     Version { found: u32 },
-    #[error("make an engine: {0:#}")]
+    #[error("cannot make an engine: {0:#}")]
     Engine(wasmtime::Error),
-    #[error("load the native code of {interpreter}: {source:#}")]
+    #[error("cannot load the native code of {interpreter}: {source:#}")]
     Load {
         interpreter: String,
         source: wasmtime::Error,
     },
     /// The compiler refuses such modules too, in the same words.
-    #[error("run {interpreter}: {refusal}")]
+    #[error("cannot run {interpreter}: {refusal}")]
     Refused {
         interpreter: String,
         refusal: ModuleRefusal,
     },
-    #[error("map the ceiling of the guest's memory: {0}")]
+    #[error("cannot map the ceiling of the guest's memory: {0}")]
     Ceiling(#[source] std::io::Error),
-    #[error("link {interpreter}: {source:#}")]
+    #[error("cannot link {interpreter}: {source:#}")]
     Link {
         interpreter: String,
         source: wasmtime::Error,

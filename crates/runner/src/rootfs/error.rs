@@ -14,7 +14,7 @@ pub(crate) enum SpecMountError {
         act: String,
         source: Error,
     },
-    #[error("cannot mount anything on {destination}: {why}")]
+    #[error("cannot make the mount on {destination}: {why}")]
     Refused { destination: PathBuf, why: String },
     #[error(transparent)]
     UserNamespace(#[from] UserNamespaceError),

@@ -48,7 +48,7 @@ pub(crate) enum StartError {
     Cgroup(#[from] CgroupError),
     #[error("cannot start the shim's server: {0}; look at the limits of processes and memory")]
     Spawn(#[source] io::Error),
-    #[error("cannot write the response to stdout: {0}; look at what reads it")]
+    #[error("cannot write the response to stdout: {0}; containerd reads it: look in its log")]
     Respond(#[source] io::Error),
 }
 

@@ -139,9 +139,9 @@ fn section(measured: &Measured) -> String {
   packages
 - *{wasm_side}*: a pod of the RuntimeClass, CPython {wasm} of `make images`; `helm install`
   provisioned the node
-- both run [the same script](../../benches/guests/pod.py). As the first process of a container,
-  native CPython ignores TERM unless the script handles it. Here it does, and exits at once with
-  143, as a Wasm guest does in any case
+- both run [the same script](../../benches/guests/pod.py). It handles TERM, because native CPython
+  as the first process of a container would ignore it, and exits with 143. A Wasm guest does so
+  without a handler
 
 ![Ratios to native](images/benchmarks-cluster.svg)
 

@@ -92,7 +92,7 @@ fn refuse_used(limit: i64, files: &CgroupFiles<'_>) -> Result<(), UpdateError> {
         .and_then(|text| text.trim().parse().ok());
     match used.filter(|used| limit <= *used) {
         Some(used) => Err(UpdateError::Value(format!(
-            "cannot set the memory limit to {limit} bytes: the container uses {used}; ask for \
+            "the memory limit of {limit} bytes is too low: the container uses {used}; ask for \
              more, or wait until it uses less"
         ))),
         None => Ok(()),
