@@ -323,7 +323,10 @@ fn missing_imports_fail_at_create_with_the_whole_list() {
     assert!(matches!(error, RunnerError::Failed { .. }), "{error}");
     let text = error.to_string();
     let imports = "env.first (function), env.second (function)";
-    assert!(text.starts_with("cannot run /usr/bin/guest.wasm: "), "{text}");
+    assert!(
+        text.starts_with("cannot run /usr/bin/guest.wasm: "),
+        "{text}"
+    );
     assert!(text.contains(imports), "{text}");
     container.assert_nothing_left();
 }

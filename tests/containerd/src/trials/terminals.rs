@@ -35,23 +35,29 @@ fn wait_for_size(container: &CtrContainer<'_>, exec_id: &str, terminal: &Running
     })
 }
 
+/// Waits for `text` and the end of its line: what is typed before that is shown before it too.
+fn wait_for_line(terminal: &Running, text: &str, seen: &mut usize) -> Outcome {
+    terminal.wait_for_stdout(text, seen)?;
+    // Some shims have the terminal write no carriage return.
+    terminal.wait_for_stdout("\n", seen)
+}
+
 pub(super) fn native_program_on_a_terminal_matches_runc(world: &World) -> Outcome {
     same("what a terminal shows", |runtime| {
         let container = shell(world, runtime, LOOK);
         let mut terminal = container.run_beside_on_a_terminal()?;
-        // What is typed before the end of a line is shown before it too.
         let mut seen = 0;
-        terminal.wait_for_stdout("ready\r\n", &mut seen)?;
+        wait_for_line(&terminal, "ready", &mut seen)?;
         expect_terminal(&container, "")?;
         terminal.write(b"a line\r")?;
-        terminal.wait_for_stdout("got a line\r\n", &mut seen)?;
+        wait_for_line(&terminal, "got a line", &mut seen)?;
         wait_for_size(&container, "", &terminal)?;
-        terminal.wait_for_stdout("37 91\r\n", &mut seen)?;
+        wait_for_line(&terminal, "37 91", &mut seen)?;
         terminal.write(b"copied\r")?;
-        terminal.wait_for_stdout("copied\r\n", &mut seen)?;
+        wait_for_line(&terminal, "copied", &mut seen)?;
         // ctrl-D ends what cat reads.
         terminal.write(b"\x04")?;
-        terminal.wait_for_stdout("end\r\n", &mut seen)?;
+        wait_for_line(&terminal, "end", &mut seen)?;
         let finished = terminal.finish()?.expect_code(0)?;
         Ok(vec![finished.stdout])
     })
