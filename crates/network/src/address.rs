@@ -73,11 +73,14 @@ pub enum AddressClass {
     Multicast,
     /// A cloud's metadata service.
     Metadata,
+    /// An IPv6 address that a translator on the way may turn into an IPv4 address of another class than ordinary: that
+    /// of another network, so no rule for the pod's own loopback or link is about it. Only a rule with exactly this
+    /// address reaches it.
+    Translated,
 }
 
 impl AddressClass {
-    /// The class of `address`. An IPv6 address that a translator turns into an IPv4 address has the class of that
-    /// address, if it has one.
+    /// The class of `address`; an IPv4-mapped one is the IPv4 address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         let address = address.to_canonical();
@@ -89,27 +92,49 @@ impl AddressClass {
             .find(|(base, prefix, _)| contains(*base, *prefix, address));
         match (special, address) {
             (Some((_, _, class)), _) => *class,
-            (None, IpAddr::V6(address)) => {
-                translated(address).map_or(Self::Ordinary, |address| Self::of(address.into()))
+            (None, IpAddr::V6(address)) if translated(address).any(Self::is_special) => {
+                Self::Translated
             }
-            (None, IpAddr::V4(_)) => Self::Ordinary,
+            (None, _) => Self::Ordinary,
         }
+    }
+
+    fn is_special(address: Ipv4Addr) -> bool {
+        Self::of(address.into()) != Self::Ordinary
     }
 }
 
-/// The IPv4 address to which a translator on the way would send packets for `address`: NAT64 (RFC 6052, RFC 8215), 6to4
+/// The IPv4 addresses to which a translator on the way may send packets for `address`: NAT64 (RFC 6052, RFC 8215), 6to4
 /// (RFC 3056), SIIT (RFC 2765), IPv4-compatible (RFC 4291).
-fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
+fn translated(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let parts = address.segments();
     let from = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match parts {
+    let one = match parts {
         [0, 0, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, _, _, _, _, _] => Some(from(high, low)),
         _ => None,
-    }
+    };
+    let local = matches!(parts, [0x64, 0xff9b, 1, ..]).then(|| embedded(address));
+    one.into_iter().chain(local.into_iter().flatten())
+}
+
+/// The IPv4 addresses that may be embedded in an address of 64:ff9b:1::/48, within which an operator may choose a prefix
+/// of each length that RFC 6052 (section 2.2) has from 48 bits on. The byte behind the first 64 bits is none of the
+/// address. 0.0.0.0/8 is left out: no host has such an address, and the zeros of another layout look like it.
+fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    const LAYOUTS: [[usize; 4]; 4] = [
+        [6, 7, 9, 10],
+        [7, 9, 10, 11],
+        [9, 10, 11, 12],
+        [12, 13, 14, 15],
+    ];
+    let bytes = address.octets();
+    LAYOUTS
+        .into_iter()
+        .map(move |layout| Ipv4Addr::from(layout.map(|place| bytes[place])))
+        .filter(|address| address.octets()[0] != 0)
 }
 
 /// A block of addresses (CIDR). A single address is a block too.
@@ -221,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_special_address_has_its_class() {
-        use AddressClass::{LinkLocal, Loopback, Metadata, Multicast, Ordinary};
+        use AddressClass::{LinkLocal, Loopback, Metadata, Multicast, Ordinary, Translated};
         for (class, addresses) in [
             (
                 Loopback,
@@ -234,10 +259,6 @@ mod tests {
                     "::1",
                     "::ffff:127.0.0.1",
                     "::ffff:0.0.0.0",
-                    "::127.0.0.1",
-                    "::ffff:0:127.0.0.1",
-                    "64:ff9b::127.0.0.1",
-                    "2002:7f00:1::1",
                 ][..],
             ),
             (
@@ -248,7 +269,6 @@ mod tests {
                     "::ffff:169.254.1.1",
                     "fe80::1",
                     "febf::1",
-                    "64:ff9b:1::169.254.1.1",
                 ],
             ),
             (
@@ -275,9 +295,34 @@ mod tests {
                     "fd00:a9fe:a9fe::1",
                     "fd00:100::100:200",
                     "::ffff:169.254.169.254",
+                ],
+            ),
+            (
+                Translated,
+                &[
+                    "::127.0.0.1",
                     "::169.254.169.254",
+                    "::ffff:0:127.0.0.1",
+                    "64:ff9b::127.0.0.1",
                     "64:ff9b::a9fe:a9fe",
+                    "64:ff9b::",
+                    "64:ff9b::224.0.0.1",
+                    "2002:7f00:1::1",
                     "2002:a9fe:a9fe::",
+                    // 169.254.169.254 by prefixes of 48, 56, 64 and 96 bits (RFC 6052, 2.2), with zeros and with
+                    // others where a translator reads nothing.
+                    "64:ff9b:1:a9fe:a9:fe00::",
+                    "64:ff9b:1:a9fe:ffa9:feff:ffff:ffff",
+                    "64:ff9b:1:12a9:fe:a9fe::",
+                    "64:ff9b:1:12a9:fffe:a9fe:1:2",
+                    "64:ff9b:1:1234:a9:fea9:fe00:0",
+                    "64:ff9b:1:1234:ffa9:fea9:feff:1",
+                    "64:ff9b:1:1234:5678:9abc:a9fe:a9fe",
+                    "64:ff9b:1::169.254.1.1",
+                    // 127.0.0.1, 100.100.100.200 and 224.0.0.1.
+                    "64:ff9b:1:7f00:0:100::",
+                    "64:ff9b:1:64:64:64c8::",
+                    "64:ff9b:1:0:e0:0:100:0",
                 ],
             ),
             (
@@ -295,6 +340,11 @@ mod tests {
                     "fd00:ec2::253",
                     "2001:db8::1",
                     "64:ff9b::10.0.0.1",
+                    // 10.0.0.1 by each layout.
+                    "64:ff9b:1:a00:0:100::",
+                    "64:ff9b:1:a:0:1::",
+                    "64:ff9b:1:0:a:0:100:0",
+                    "64:ff9b:1::10.0.0.1",
                     "::ffff:10.0.0.1",
                 ],
             ),
@@ -332,6 +382,18 @@ mod tests {
             ("::/0", "64:ff9b::a9fe:a9fe", false),
             ("64:ff9b::/96", "64:ff9b::a9fe:a9fe", false),
             ("64:ff9b::/96", "64:ff9b::a00:1", true),
+            ("64:ff9b:1::/48", "64:ff9b:1:a9fe:a9:fe00::", false),
+            ("64:ff9b:1::/48", "64:ff9b:1:a00:0:100::", true),
+            (
+                "64:ff9b:1:a9fe:a9:fe00::/128",
+                "64:ff9b:1:a9fe:a9:fe00::",
+                true,
+            ),
+            (
+                "64:ff9b:1:a9fe:a9:fe00::/127",
+                "64:ff9b:1:a9fe:a9:fe00::",
+                false,
+            ),
             // The mapped form is the same address to the kernel.
             ("10.0.0.0/8", "::ffff:10.1.2.3", true),
             ("::/0", "::ffff:10.1.2.3", false),

@@ -85,6 +85,9 @@ const ADDRESSES: &[&str] = &[
     "64:ff9b::a9fe:a9fe",
     "64:ff9b::7f00:1",
     "64:ff9b::a00:1",
+    "64:ff9b:1:7f00:0:100::",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "64:ff9b:1:a00:0:100::",
 ];
 
 const PORTS: &[u16] = &[0, 1, 53, 442, 443, 445, 446, 8080, 9000, 9090, 65535];
@@ -242,6 +245,29 @@ fn no_name_no_star_and_no_mode_reaches_a_special_address() {
             assert!(!may || allowed, "{rules:?} {address}");
         }
     }
+}
+
+/// It is the loopback of another network, or an ordinary host that only looks so.
+#[test]
+fn loopback_behind_a_translator_is_no_loopback_of_the_pod() {
+    for rules in [
+        connect("tcp:localhost:*"),
+        pod(),
+        connect("tcp:127.0.0.0/8:*"),
+    ] {
+        let network = Network::new(rules.clone(), rules).unwrap();
+        for text in ["64:ff9b::7f00:1", "64:ff9b:1:7f00:0:100::", "::127.0.0.1"] {
+            let address = SocketAddr::new(text.parse().unwrap(), 443);
+            assert!(
+                !network.may_connect(Transport::Tcp, address, &Hostile),
+                "{text}"
+            );
+        }
+    }
+    let exact = connect("tcp:[64:ff9b::7f00:1]:443");
+    let network = Network::new(exact.clone(), exact).unwrap();
+    let address = "[64:ff9b::7f00:1]:443".parse().unwrap();
+    assert!(network.may_connect(Transport::Tcp, address, &Hostile));
 }
 
 #[test]
