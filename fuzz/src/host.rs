@@ -92,6 +92,7 @@ functions! {
     SOCKET_FUNCTIONS of_posix posix
     accept4 "fNAr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32)
     bind "fa" (0 i32, 1 i32, 2 i32)
+    close_range "ff" (0 i32, 1 i32)
     connect "fa" (0 i32, 1 i32, 2 i32)
     dup "fsr" (0 i32, 1 i32, 2 i32)
     dup2 "ff" (0 i32, 1 i32)
@@ -106,6 +107,7 @@ functions! {
     pipe "Nrr" (0 i32, 1 i32, 2 i32)
     poll "WTr" (0 i32, 1 i32, 2 i64, 3 i32)
     recvmsg "fvMArrr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32, 7 i32, 8 i32)
+    release_preopen "" ()
     sendmsg "fvMar" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32, 5 i32, 6 i32)
     setsockopt "fOV" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)
     socket "FKPNr" (0 i32, 1 i32, 2 i32, 3 i32, 4 i32)

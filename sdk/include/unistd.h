@@ -40,7 +40,18 @@ int pipe2(int[2], int);
 int lockf(int, int, off_t);
 #endif
 
+// wasi-libc's does not know how many descriptors there may be.
+long sysconf(int) __asm__("__posix_sysconf");
+
+#if defined(_GNU_SOURCE) || defined(_BSD_SOURCE) || defined(_DEFAULT_SOURCE)
+void closefrom(int);
+int getdtablesize(void);
+#endif
+
 #ifdef _GNU_SOURCE
+#define CLOSE_RANGE_UNSHARE 2
+#define CLOSE_RANGE_CLOEXEC 4
+int close_range(unsigned, unsigned, int);
 int euidaccess(const char *, int);
 int eaccess(const char *, int);
 #endif

@@ -8,8 +8,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 
-// The container's root: the first descriptor after the standard streams, and the only one that is open at the start.
-#define ROOT 3
+NUMBERS_START_AT_3
 
 static char root[] = "/";
 char *__wasilibc_cwd = root;
@@ -19,7 +18,7 @@ _Bool __posix_at(struct at_path *at, int dirfd, const char *path) {
     at->path = path;
     at->len = strlen(path);
     if (*path == '/') {
-        at->fd = ROOT;
+        at->fd = V1_ROOT;
         while (*at->path == '/') at->path++;
         at->len -= at->path - path;
         if (at->len == 0) {
@@ -28,8 +27,13 @@ _Bool __posix_at(struct at_path *at, int dirfd, const char *path) {
         }
         return 1;
     }
+    // The host's number of the root directory is no descriptor of the program's.
+    if (dirfd == V1_ROOT) {
+        errno = EBADF;
+        return 0;
+    }
     if (dirfd != AT_FDCWD) return 1;
-    at->fd = ROOT;
+    at->fd = V1_ROOT;
     const char *cwd = __wasilibc_cwd + 1;
     // An empty path is no path, wherever it is relative to.
     if (*cwd == 0 || *path == 0) return 1;

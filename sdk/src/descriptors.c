@@ -1,5 +1,13 @@
-// Further descriptors of an open file, and pipes.
+// Further descriptors of an open file, pipes, and closing many.
 #include "internal.h"
+
+NUMBERS_START_AT_3
+
+void __posix_release_preopen(void) {
+    static _Bool released;
+    if (!released && __posix_v1_release_preopen()) __builtin_trap();
+    released = 1;
+}
 
 int dup(int fd) {
     int copy;
@@ -33,4 +41,18 @@ int pipe2(int ends[2], int flags) {
 
 int pipe(int ends[2]) {
     return pipe2(ends, 0);
+}
+
+int close_range(unsigned first, unsigned last, int flags) {
+    if (flags < 0 || flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) {
+        errno = EINVAL;
+        return -1;
+    }
+    // There is no exec to close them at.
+    if (flags & CLOSE_RANGE_CLOEXEC && first <= last) return 0;
+    return posix_result(__posix_v1_close_range(first, last));
+}
+
+void closefrom(int first) {
+    (void)close_range(first < 0 ? 0 : (unsigned)first, ~0U, 0);
 }

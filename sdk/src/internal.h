@@ -213,6 +213,8 @@ POSIX_V1(socketpair, uint32_t family, uint32_t type, uint32_t protocol, uint32_t
 POSIX_V1(pipe, uint32_t fdflags, int *reads, int *writes);
 POSIX_V1(dup, int fd, int from, int *copy);
 POSIX_V1(dup2, int fd, int to);
+POSIX_V1(close_range, unsigned first, unsigned last);
+POSIX_V1(release_preopen, void);
 POSIX_V1(bind, int fd, const void *address, size_t address_len);
 POSIX_V1(listen, int fd, uint32_t backlog);
 POSIX_V1(accept4, int fd, uint32_t fdflags, void *address, size_t address_len, int *accepted, size_t *whole_len);
@@ -229,6 +231,19 @@ POSIX_V1(poll, struct pollfd *fds, size_t fds_len, int64_t timeout, size_t *read
 POSIX_V1(getaddrinfo, const char *name, size_t name_len, uint32_t family, uint32_t flags, void *addresses,
          size_t addresses_len, char *canonical, size_t canonical_size, size_t *count, size_t *canonical_len);
 POSIX_V1(getnameinfo, const void *address, size_t address_len, char *name, size_t name_size, size_t *name_len);
+
+// The number by which paths start at the root directory: of no open file, so that a program may close and replace all.
+#define V1_ROOT 0x7fffffff
+
+// Once for all who call it.
+void __posix_release_preopen(void);
+
+// In each file whose functions make descriptors. Preview 1 has the root directory open as 3, the number that a native
+// program's first file gets: it is free before main.
+#define NUMBERS_START_AT_3                                            \
+    __attribute__((constructor(101))) static void start_at_3(void) { \
+        __posix_release_preopen();                                    \
+    }
 
 // A path as the imports take it: relative to a descriptor.
 struct at_path {

@@ -5,6 +5,8 @@
 #include <sys/file.h>
 #include <wasi/api.h>
 
+NUMBERS_START_AT_3
+
 int flock(int fd, int operation) {
     uint32_t kind;
     switch (operation & ~LOCK_NB) {

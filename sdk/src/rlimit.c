@@ -15,6 +15,17 @@ int getrlimit(int resource, struct rlimit *limit) {
     return 0;
 }
 
+int getdtablesize(void) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) ? -1 : (int)limit.rlim_cur;
+}
+
+long wasi_libc_sysconf(int) __asm__("sysconf");
+
+long sysconf(int name) {
+    return name == _SC_OPEN_MAX ? getdtablesize() : wasi_libc_sysconf(name);
+}
+
 // Sets what is set already; anything else is EPERM, where Linux would allow to lower a limit.
 int setrlimit(int resource, const struct rlimit *limit) {
     struct rlimit now;

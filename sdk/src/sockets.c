@@ -7,6 +7,8 @@
 
 #include "sockets.h"
 
+NUMBERS_START_AT_3
+
 // What of a socket's type is an option. There is no exec: whether a socket would survive one means nothing. False, with
 // errno, if there is no such type or no such family.
 static _Bool split_type(int family, int type, uint32_t *plain, uint32_t *fdflags) {

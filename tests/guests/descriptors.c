@@ -1,9 +1,15 @@
-// Descriptors that share a file, pipes, and pairs of sockets. The argument is a folder to work in.
+// Descriptors that share a file, pipes, pairs of sockets, and which numbers they have. The argument is a folder to work
+// in.
 #include "say.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -134,6 +140,124 @@ static void pairs(void) {
     MUST(close(ends[1]));
 }
 
+static const char *working_directory(void) {
+    static char path[4096];
+    return getcwd(path, sizeof path) ? path : error_name(errno);
+}
+
+// That paths mean what they did, whatever the numbers stand for.
+static void paths_work(const char *when) {
+    struct stat by_path, by_name;
+    MUST(mkdir("made", 0700));
+    int fd = open("made/file", O_RDWR | O_CREAT | O_EXCL, 0600);
+    SAY(when, "the next number is %d", fd);
+    MUST(fd);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/made/file", working_directory());
+    TRY(stat(path, &by_path));
+    MUST(fstat(fd, &by_name));
+    SAY("the same", "%d", by_path.st_ino == by_name.st_ino);
+    MUST(close(fd));
+    TRY(rename("made/file", "made/other"));
+    TRY(link("made/other", "made/third"));
+    TRY(symlink("third", "made/link"));
+    TRY(access("made/link", R_OK));
+    CALL("readlink", readlink("made/link", path, sizeof path));
+    TRY(chmod("made/other", 0400));
+    TRY(truncate("made/third", 3));
+    DIR *listed = opendir("made");
+    int entries = 0;
+    while (listed && readdir(listed)) entries++;
+    SAY("entries", "%d", entries);
+    if (listed) closedir(listed);
+    TRY(chdir("made"));
+    TRY(unlink("link"));
+    TRY(unlink("other"));
+    TRY(unlink("third"));
+    int here = open(".", O_RDONLY | O_DIRECTORY);
+    MUST(here);
+    TRY(chdir("/"));
+    TRY(fchdir(here));
+    MUST(close(here));
+    TRY(chdir(".."));
+    TRY(rmdir("made"));
+    TRY(access("made", F_OK));
+}
+
+// Daemons close all that they may have inherited. Each number can be closed, and can be replaced.
+static void numbers(void) {
+    paths_work("at first");
+    TRY(close(3));
+    TRY(fcntl(3, F_GETFD));
+    TRY(dup(3));
+    TRY(openat(3, "made", O_RDONLY));
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    SAY("as many as there may be", "%d %d", (rlim_t)sysconf(_SC_OPEN_MAX) == limit.rlim_cur,
+        (rlim_t)getdtablesize() == limit.rlim_cur);
+    SAY("another value", "%ld", sysconf(_SC_CHILD_MAX + 100000));
+    for (int fd = 3; fd < sysconf(_SC_OPEN_MAX); fd++) close(fd);
+    paths_work("all closed");
+    closefrom(3);
+    paths_work("all closed at once");
+    TRY(close_range(3, ~0U, 0));
+    TRY(close_range(4, 3, 0));
+    TRY(close_range(3, 4, 64));
+
+    int ends[2];
+    TRY(pipe(ends));
+    SAY("pipe", "%d %d", ends[0], ends[1]);
+    int pair[2];
+    TRY(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    SAY("socketpair", "%d %d", pair[0], pair[1]);
+    // A pipe's end under the number that was something else's, and the other way round.
+    CALL("dup2", dup2(pair[0], 3));
+    CALL("dup2", dup2(pair[1], 10));
+    MUST(close(pair[0]));
+    MUST(close(pair[1]));
+    paths_work("replaced");
+    MUST(write(10, "x", 1));
+    await(3, POLLIN);
+    fd_set reads;
+    FD_ZERO(&reads);
+    FD_SET(3, &reads);
+    FD_SET(10, &reads);
+    struct timeval at_once = {0};
+    CALL("select", select(11, &reads, NULL, NULL, &at_once), "%d %d", FD_ISSET(3, &reads), FD_ISSET(10, &reads));
+    CALL("F_DUPFD from 3", fcntl(10, F_DUPFD, 3));
+    CALL("F_DUPFD from 9", fcntl(10, F_DUPFD, 9));
+    TRY(close_range(5, 9, 0));
+    TRY(fcntl(5, F_GETFD));
+    CALL("the one above stays", write(10, "x", 1));
+    closefrom(4);
+    TRY(fcntl(10, F_GETFD));
+    TRY(close(3));
+
+    // No number leads anywhere else.
+    TRY(close(0x7fffffff));
+    TRY(openat(0x7fffffff, "made", O_RDONLY));
+    TRY(fcntl(0x7fffffff, F_GETFD));
+    TRY(dup2(1, 0x7fffffff));
+    TRY(access("/dev/null", F_OK));
+    TRY(faccessat(0x7fffffff, "/dev/null", F_OK, 0));
+
+    // The standard streams too.
+    fflush(stdout);
+    int kept[3];
+    for (int fd = 0; fd < 3; fd++) MUST(kept[fd] = fcntl(fd, F_DUPFD, 20));
+    for (int fd = 0; fd < 3; fd++) close(fd);
+    int first = open("first", O_RDWR | O_CREAT, 0600), second = open("first", O_RDWR), third = dup(first);
+    int fourth = open("first", O_RDWR);
+    if (write(third, "text", 4) != 4) first = -1;
+    for (int fd = 0; fd < 3; fd++) dup2(kept[fd], fd);
+    closefrom(fourth);
+    SAY("instead of the streams", "%d %d %d, and %d", first, second, third, fourth);
+    struct stat status;
+    MUST(stat("first", &status));
+    SAY("written", "%d", (int)status.st_size);
+    MUST(unlink("first"));
+}
+
 int main(int argc, char **argv) {
     close_inherited();
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -141,5 +265,6 @@ int main(int argc, char **argv) {
     copies();
     pipes();
     pairs();
+    numbers();
     return 0;
 }

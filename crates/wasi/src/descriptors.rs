@@ -25,6 +25,10 @@ use crate::{
     sys::{self, Standard},
 };
 
+/// By this number paths start at the root directory, whatever the guest has closed or replaced. It is higher than
+/// any number of a table, and no other function takes it.
+pub const ROOT: u32 = i32::MAX as u32;
+
 /// What a guest's number stands for.
 #[derive(Debug)]
 pub struct Description {
@@ -153,6 +157,7 @@ impl AsFd for Description {
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Option<Arc<Description>>>,
+    root: Arc<Description>,
     /// No lower slot is free.
     lowest: usize,
     limit: usize,
@@ -161,15 +166,17 @@ pub struct Table {
 impl Table {
     /// The three streams, and the root directory as number 3.
     pub(crate) fn new(root: Arc<OwnedFd>, limit: usize) -> Self {
+        let root = Arc::new(Description::preopen(root));
         let slots: Vec<_> = Standard::ALL
-            .map(Description::stream)
+            .map(|stream| Arc::new(Description::stream(stream)))
             .into_iter()
-            .chain([Description::preopen(root)])
-            .map(|description| Some(Arc::new(description)))
+            .chain([Arc::clone(&root)])
+            .map(Some)
             .collect();
         Self {
             lowest: slots.len(),
             slots,
+            root,
             limit: limit.min(limits::DESCRIPTORS),
         }
     }
@@ -180,6 +187,23 @@ impl Table {
             .get(u32::from(fd) as usize)
             .and_then(Option::as_ref)
             .ok_or(Errno::Badf)
+    }
+
+    /// What a path starts from: as [`Table::get`], and the root directory by [`ROOT`].
+    pub fn directory(&self, fd: Fd) -> Result<&Arc<Description>> {
+        match u32::from(fd) {
+            ROOT => Ok(&self.root),
+            _ => self.get(fd),
+        }
+    }
+
+    /// Frees every number of the root directory: from here on paths start there by [`ROOT`] alone.
+    pub(crate) fn release_preopen(&mut self) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.take_if(|file| file.is_preopen()).is_some() {
+                self.lowest = self.lowest.min(index);
+            }
+        }
     }
 
     /// Gives `description` the lowest free number; EMFILE if the limit is reached.
@@ -268,6 +292,20 @@ impl Table {
         }
     }
 
+    /// Closes all numbers from `first` to `last`. As close_range(2), which does not tell of a failure to close one.
+    pub(crate) fn close_range(&mut self, first: Fd, last: Fd) -> Result<()> {
+        let (first, last) = (u32::from(first) as usize, u32::from(last) as usize);
+        if first > last {
+            return Err(Errno::Inval);
+        }
+        let numbers = last.saturating_add(1).min(self.slots.len());
+        if first < numbers {
+            self.slots[first..numbers].fill(None);
+            self.lowest = self.lowest.min(first);
+        }
+        Ok(())
+    }
+
     /// Moves `fd` to the number `to`, which has to be open.
     pub(crate) fn renumber(&mut self, fd: Fd, to: Fd) -> Result<()> {
         self.get(to)?;
@@ -343,6 +381,38 @@ mod tests {
         assert_eq!(number(table.insert(Description::new(null()))), 4);
         table.renumber(fd, fd).expect("to itself");
         assert!(table.get(fd).is_ok());
+    }
+
+    #[test]
+    fn every_number_can_be_closed_and_the_root_is_still_where_paths_start() {
+        let mut table = Table::new(Arc::new(null()), 100);
+        table
+            .share(Arc::clone(table.get(Fd::from(3)).expect("3")), 9)
+            .expect("share");
+        table.release_preopen();
+        for number in [3, 9, ROOT] {
+            assert!(table.get(Fd::from(number)).is_err(), "{number}");
+        }
+        assert_eq!(number(table.insert(Description::new(null()))), 3);
+        table
+            .close_range(Fd::from(1), Fd::from(u32::MAX))
+            .expect("close");
+        assert!(table.get(Fd::from(0)).is_ok() && table.get(Fd::from(3)).is_err());
+        assert_eq!(number(table.insert(Description::new(null()))), 1);
+        assert!(
+            table
+                .directory(Fd::from(ROOT))
+                .expect("the root")
+                .is_preopen()
+        );
+        assert!(table.close(Fd::from(ROOT)).is_err());
+        assert_eq!(
+            table.close_range(Fd::from(5), Fd::from(4)),
+            Err(Errno::Inval)
+        );
+        assert_eq!(table.close_range(Fd::from(50), Fd::from(60)), Ok(()));
+        let file = Arc::clone(table.get(Fd::from(0)).expect("0"));
+        assert_eq!(table.replace(Fd::from(ROOT), file), Err(Errno::Badf));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let place = self
             .paths
-            .place(self.descriptors.get(fd)?.as_ref().as_fd(), &path)?;
+            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
         Ok(mkdirat(&place, place.name(), NEW_DIRECTORY)?)
     }
 
@@ -80,7 +80,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let place = self
             .paths
-            .place(self.descriptors.get(fd)?.as_ref().as_fd(), &path)?;
+            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
         Ok(unlinkat(&place, place.name(), what)?)
     }
 
@@ -93,10 +93,10 @@ impl Guest {
         let (old, new) = (paths::argument(memory, old)?, paths::argument(memory, new)?);
         let old = self
             .paths
-            .place(self.descriptors.get(old_fd)?.as_ref().as_fd(), &old)?;
+            .place(self.descriptors.directory(old_fd)?.as_ref().as_fd(), &old)?;
         let new = self
             .paths
-            .place(self.descriptors.get(new_fd)?.as_ref().as_fd(), &new)?;
+            .place(self.descriptors.directory(new_fd)?.as_ref().as_fd(), &new)?;
         Ok(renameat(&old, old.name(), &new, new.name())?)
     }
 
@@ -107,11 +107,11 @@ impl Guest {
         (new_fd, new): (types::Fd, GuestPtr<str>),
     ) -> Result<()> {
         let (old, new) = (paths::argument(memory, old)?, paths::argument(memory, new)?);
-        let old_fd = self.descriptors.get(old_fd)?;
+        let old_fd = self.descriptors.directory(old_fd)?;
         // Both are on one file system, or the kernel refuses: the new name's is checked.
         let new = self
             .paths
-            .place(self.descriptors.get(new_fd)?.as_ref().as_fd(), &new)?;
+            .place(self.descriptors.directory(new_fd)?.as_ref().as_fd(), &new)?;
         let flags = match follow(lookup) {
             Follow::Yes => AtFlags::SYMLINK_FOLLOW,
             Follow::No => AtFlags::empty(),
@@ -135,7 +135,7 @@ impl Guest {
         let path = paths::argument(memory, path)?;
         let place = self
             .paths
-            .place(self.descriptors.get(fd)?.as_ref().as_fd(), &path)?;
+            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
         Ok(symlinkat(&target, &place, place.name())?)
     }
 
@@ -147,7 +147,7 @@ impl Guest {
         buffer: GuestPtr<[u8]>,
     ) -> Result<types::Size> {
         let path = paths::argument(memory, path)?;
-        let file = self.descriptors.get(fd)?;
+        let file = self.descriptors.directory(fd)?;
         if buffer.len() == 0 {
             // Before the path, as the kernel says it.
             return Err(Errno::Inval);

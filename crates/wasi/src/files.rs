@@ -116,7 +116,7 @@ impl Guest {
     ) -> Result<types::Fd> {
         let path = paths::argument(memory, path)?;
         let flags = open.flags()?;
-        let directory = Arc::clone(self.descriptors.get(directory)?);
+        let directory = Arc::clone(self.descriptors.directory(directory)?);
         let directory = directory.as_ref().as_fd();
         match self.paths.open(directory, &path, flags, mode) {
             Ok(fd) => self.descriptors.insert(Description::new(fd)),
@@ -295,7 +295,7 @@ impl Guest {
         times: &rustix::fs::Timestamps,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?;
+        let directory = self.descriptors.directory(directory)?;
         let follow = follow(lookup);
         Ok(match self.paths.late_mounts() {
             LateMounts::Impossible => utimensat(directory, &path, times, paths::flags(follow)),
@@ -316,7 +316,7 @@ impl Guest {
         path: GuestPtr<str>,
     ) -> Result<types::Filestat> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
         match self.paths.metadata(directory, &path, follow) {
             Ok(stat) => Ok(stat::filestat(&stat)),

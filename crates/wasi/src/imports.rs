@@ -84,6 +84,7 @@ macro_rules! posix {
                 fd: i32, flags: i32, address: i32, room: i32, accepted: i32, length: i32
             ) -> i32,
             bind(fd: i32, address: i32, length: i32) -> i32,
+            close_range(first: i32, last: i32) -> i32,
             connect(fd: i32, address: i32, length: i32) -> i32,
             dup(fd: i32, from: i32, number: i32) -> i32,
             dup2(fd: i32, to: i32) -> i32,
@@ -135,6 +136,7 @@ macro_rules! posix {
                 fd: i32, iovs: i32, count: i32, flags: i32, address: i32, room: i32, received: i32,
                 out_flags: i32, length: i32
             ) -> i32,
+            release_preopen() -> i32,
             sendmsg(
                 fd: i32, iovs: i32, count: i32, flags: i32, address: i32, length: i32, sent: i32
             ) -> i32,

@@ -130,7 +130,7 @@ impl Guest {
         path: GuestPtr<str>,
     ) -> Result<types::Stat> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
         let error = match self.paths.metadata(directory, &path, follow) {
             Ok(stat) => return Ok(whole(&stat)),
@@ -156,7 +156,7 @@ impl Guest {
         mode: types::Mode,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         if follow(lookup) == Follow::No {
             // Linux keeps no mode of a link.
             let found = self.paths.metadata(directory, &path, Follow::No)?;
@@ -188,7 +188,7 @@ impl Guest {
         owner: Owner,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
         let (uid, gid) = owner.ids();
         Ok(match self.paths.late_mounts() {
@@ -215,7 +215,7 @@ impl Guest {
         flags: types::Accessflags,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let follow = follow(lookup);
         let mut wanted = rustix::fs::Access::empty();
         for (flag, kernel) in [
@@ -273,7 +273,7 @@ impl Guest {
         path: GuestPtr<str>,
     ) -> Result<types::Statvfs> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let found = self.paths.name(directory, &path, Follow::Yes)?;
         Ok(file_system(&fstatvfs(found)?))
     }

@@ -289,6 +289,20 @@ impl WasmInterpPosixV1 for Guest {
         self.duplicate_to(fd, to)
     }
 
+    fn close_range(
+        &mut self,
+        _: &mut GuestMemory<'_>,
+        first: types::Fd,
+        last: types::Fd,
+    ) -> Result<()> {
+        self.descriptors.close_range(first, last)
+    }
+
+    fn release_preopen(&mut self, _: &mut GuestMemory<'_>) -> Result<()> {
+        self.descriptors.release_preopen();
+        Ok(())
+    }
+
     fn bind(
         &mut self,
         memory: &mut GuestMemory<'_>,

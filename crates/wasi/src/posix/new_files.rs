@@ -52,7 +52,7 @@ impl Guest {
         mode: types::Mode,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let place = self.paths.place(directory, &path)?;
         // As mkdir(2), which ignores set-id bits.
         let mode = Mode::from_raw_mode(mode & 0o1777);
@@ -68,7 +68,7 @@ impl Guest {
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
         let mode = without_set_id(mode)?;
-        let directory = self.descriptors.get(directory)?.as_ref().as_fd();
+        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
         let place = self.paths.place(directory, &path)?;
         Ok(mknodat(&place, place.name(), FileType::Fifo, mode, 0)?)
     }

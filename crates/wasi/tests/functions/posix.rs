@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::mount::{MountFlags, mount};
-use wasm_interp_wasi::{LateMounts, errno::Errno};
+use wasm_interp_wasi::{LateMounts, abi::types, errno::Errno};
 
 use crate::support::{BUFFER, Caller, MEMORY, OUT, Opening, ROOT, enter, in_tree, with_guest};
 
@@ -357,5 +357,103 @@ fn limits_are_those_of_the_process() {
         }
         let unknown = guest.call("getrlimit", &[16, OUT.into()]);
         assert_eq!(unknown, Err(Errno::Inval));
+    });
+}
+
+/// By which a path starts at the root directory, as the witx says.
+const ROOT_NUMBER: u64 = i32::MAX as u64;
+
+/// What each function with a path answers that starts at `fd`, where `/missing` is not.
+fn answers_of_path_functions(
+    guest: &mut Caller,
+    fd: u64,
+) -> Vec<(&'static str, Result<(), Errno>)> {
+    let [path, length] = [u64::from(BUFFER), 9];
+    guest.write(BUFFER, b"missing/a");
+    let mut answers: Vec<_> = PATH_FUNCTIONS
+        .iter()
+        .map(|function| {
+            let flags: &[u64] = if function.flags { &[FOLLOW] } else { &[] };
+            let arguments = [&[fd], flags, &[path, length], function.rest].concat();
+            (function.name, guest.call(function.name, &arguments))
+        })
+        .collect();
+    let of_preview1: &[(&str, &[u64])] = &[
+        ("path_create_directory", &[fd, path, length]),
+        ("path_filestat_get", &[fd, 0, path, length, OUT64]),
+        ("path_filestat_set_times", &[fd, 0, path, length, 0, 0, 2]),
+        ("path_link", &[fd, 0, path, length, fd, path, length]),
+        ("path_open", &[fd, 0, path, length, 0, 2, 0, 0, OUT64]),
+        ("path_readlink", &[fd, path, length, OUT64, 8, OUT64 + 16]),
+        ("path_remove_directory", &[fd, path, length]),
+        ("path_rename", &[fd, path, length, fd, path, length]),
+        ("path_symlink", &[path, length, fd, path, length]),
+        ("path_unlink_file", &[fd, path, length]),
+    ];
+    for (name, arguments) in of_preview1 {
+        answers.push((name, guest.call(name, arguments)));
+    }
+    answers
+}
+
+fn all(answers: &[(&'static str, Result<(), Errno>)], expected: Errno) {
+    for (name, answer) in answers {
+        assert_eq!(*answer, Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn paths_start_at_the_root_whatever_is_open() {
+    with_guest(|guest| {
+        for root in [ROOT.into(), ROOT_NUMBER] {
+            all(&answers_of_path_functions(guest, root), Errno::Noent);
+        }
+        guest.call("release_preopen", &[]).expect("released");
+        guest
+            .call("release_preopen", &[])
+            .expect("released already");
+        all(&answers_of_path_functions(guest, ROOT.into()), Errno::Badf);
+        all(&answers_of_path_functions(guest, ROOT_NUMBER), Errno::Noent);
+        // The first that is opened has its number, and is no directory.
+        let mut opening = Opening::read(b"f");
+        opening.from = u32::try_from(ROOT_NUMBER).expect("32 bits");
+        opening.oflags = types::Oflags::CREAT;
+        assert_eq!(guest.open(&opening), Ok(3));
+        all(&answers_of_path_functions(guest, 3), Errno::Notdir);
+        let prestat = guest.call("fd_prestat_get", &[3, OUT64]);
+        assert_eq!(prestat, Err(Errno::Badf));
+        guest
+            .call("close_range", &[0, u32::MAX.into()])
+            .expect("closed");
+        all(&answers_of_path_functions(guest, ROOT_NUMBER), Errno::Noent);
+        assert_eq!(guest.open(&opening), Ok(0));
+    });
+}
+
+#[test]
+fn number_of_the_root_is_no_descriptor() {
+    with_guest(|guest| {
+        let number = ROOT_NUMBER;
+        let calls: &[(&str, &[u64])] = &[
+            ("fd_close", &[number]),
+            ("fd_fdstat_get", &[number, OUT64]),
+            ("fd_filestat_get", &[number, OUT64]),
+            ("fd_prestat_get", &[number, OUT64]),
+            ("fd_readdir", &[number, OUT64, 64, 0, OUT64]),
+            ("fd_renumber", &[number, 1]),
+            ("fd_renumber", &[1, number]),
+            ("fd_sync", &[number]),
+            ("fstat", &[number, OUT64]),
+            ("fstatvfs", &[number, OUT64]),
+            ("fchmod", &[number, 0o700]),
+            ("dup", &[number, 0, OUT64]),
+            ("dup2", &[number, 1]),
+            ("dup2", &[1, number]),
+        ];
+        for (name, arguments) in calls {
+            assert_eq!(guest.call(name, arguments), Err(Errno::Badf), "{name}");
+        }
+        assert_eq!(guest.call("dup", &[1, number, OUT64]), Err(Errno::Inval));
+        all(&answers_of_path_functions(guest, number), Errno::Noent);
     });
 }
