@@ -59,6 +59,17 @@ static void say_ends(int fd) {
     else say_address("getpeername", &address, size);
 }
 
+// The whole path, for one that was bound by a whole path.
+static void say_paths(const char *name, int fd) {
+    struct sockaddr_un local, peer;
+    memset(&local, 0, sizeof local);
+    memset(&peer, 0, sizeof peer);
+    socklen_t size = sizeof local, peer_size = sizeof peer;
+    TRY(getsockname(fd, (struct sockaddr *)&local, &size));
+    TRY(getpeername(fd, (struct sockaddr *)&peer, &peer_size));
+    SAY(name, "%s, %u bytes; peer %s, %u bytes", local.sun_path, (unsigned)size, peer.sun_path, (unsigned)peer_size);
+}
+
 static socklen_t loopback(int family, struct sockaddr_storage *address) {
     memset(address, 0, sizeof *address);
     if (family == AF_INET) {
@@ -283,6 +294,9 @@ static void unix_sockets(const char *folder) {
     say_address("accept", &from, from_size);
     say_ends(client);
     say_ends(served);
+    say_paths("listener", listener);
+    say_paths("client", client);
+    say_paths("served", served);
     talk(client, served);
     MUST(close(client));
     MUST(close(served));
@@ -296,6 +310,31 @@ static void unix_sockets(const char *folder) {
     TRY(connect(client, (struct sockaddr *)&address, size));
     MUST(close(client));
     MUST(unlink("stream.sock"));
+
+    // One that has room for a single connection, and what waits for it.
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    MUST(listener);
+    size = unix_address("full.sock", &address);
+    MUST(bind(listener, (struct sockaddr *)&address, size));
+    MUST(listen(listener, 0));
+    client = socket(AF_UNIX, SOCK_STREAM, 0);
+    MUST(client);
+    TRY(connect(client, (struct sockaddr *)&address, size));
+    second = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    MUST(second);
+    TRY(connect(second, (struct sockaddr *)&address, size));
+    MUST(fcntl(second, F_SETFL, 0));
+    struct timeval soon = {.tv_usec = 30000};
+    MUST(setsockopt(second, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof soon));
+    TRY(connect(second, (struct sockaddr *)&address, size));
+    SAY("flags", "%d", (fcntl(second, F_GETFL) & O_NONBLOCK) != 0);
+    MUST(served = accept(listener, NULL, NULL));
+    TRY(connect(second, (struct sockaddr *)&address, size));
+    MUST(close(served));
+    MUST(close(second));
+    MUST(close(client));
+    MUST(close(listener));
+    MUST(unlink("full.sock"));
 
     int one = socket(AF_UNIX, SOCK_DGRAM, 0), other = socket(AF_UNIX, SOCK_DGRAM, 0);
     MUST(one);

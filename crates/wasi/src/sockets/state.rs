@@ -99,7 +99,7 @@ pub(crate) struct Socket {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Where it is bound, for a Unix socket.
+    /// Where it is bound, for a Unix socket: the path as the guest has passed it.
     pub(crate) path: Option<Vec<u8>>,
     /// Of a UDP socket that is bound where it may listen: from where datagrams have come.
     pub(crate) heard: Option<Heard>,

@@ -13,7 +13,11 @@ use std::{
     },
     path::Path,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -36,11 +40,11 @@ const AF_INET6: u64 = 10;
 const STREAM: u64 = 1;
 const DATAGRAM: u64 = 2;
 const NONBLOCK: u64 = 4;
-/// connect(2), as the kernel numbers it.
+/// ppoll(2), as the kernel numbers it.
 #[cfg(target_arch = "x86_64")]
-const SYS_CONNECT: u32 = 42;
+const SYS_PPOLL: u32 = 271;
 #[cfg(not(target_arch = "x86_64"))]
-const SYS_CONNECT: u32 = 203;
+const SYS_PPOLL: u32 = 73;
 /// Where an address is received, beside the data.
 const ADDRESS: u32 = BUFFER - 256;
 
@@ -716,7 +720,8 @@ fn unix_sockets_are_where_the_grant_says() {
         assert_eq!(guest.bind(fd, "/run/nowhere/a"), Err(Errno::Noent));
         guest.bind(fd, "/run/app/../app//a").expect("bind");
         guest.listen(fd).expect("listen");
-        assert_eq!(guest.name("getsockname", fd).as_deref(), Ok("/run/app/a"));
+        let name = guest.name("getsockname", fd);
+        assert_eq!(name.as_deref(), Ok("/run/app/../app//a"));
         let mut client = UnixStream::connect("/run/app/a").expect("connect");
         let (connection, peer) = guest.accept(fd, 0).expect("accept");
         assert_eq!(peer, "");
@@ -783,13 +788,13 @@ fn unix_datagrams_carry_the_path_of_their_sender() {
     });
 }
 
-/// Waits until the thread is in connect(2) whose `/proc/…/syscall` this is.
-fn wait_for_connect(waits: &fs::File) {
-    let connect = format!("{} ", SYS_CONNECT);
+/// Waits until the thread sleeps whose `/proc/…/syscall` this is.
+fn wait_for_sleep(waits: &fs::File) {
+    let sleeps = format!("{SYS_PPOLL} ");
     let mut text = [0; 16];
     loop {
         let length = waits.read_at(&mut text, 0).expect("read");
-        if text[..length].starts_with(connect.as_bytes()) {
+        if text[..length].starts_with(sleeps.as_bytes()) {
             return;
         }
         std::thread::yield_now();
@@ -832,7 +837,7 @@ fn interrupted_connection_to_a_unix_socket_is_made_all_the_same() {
         rustix::net::listen(&listener, 0).expect("listen");
         let _first = UnixStream::connect("/a").expect("the one that there is room for");
         let neighbour = std::thread::spawn(move || {
-            wait_for_connect(&waits);
+            wait_for_sleep(&waits);
             interrupt(this_thread);
             while !INTERRUPTED.load(Ordering::SeqCst) {
                 std::thread::yield_now();
@@ -852,39 +857,206 @@ fn interrupted_connection_to_a_unix_socket_is_made_all_the_same() {
     });
 }
 
-/// A connection that waits looks its name up again when there is room for it. Here another container,
-/// which may write to the directory, has put a link there meanwhile.
-#[test]
-fn link_that_replaces_a_socket_leads_nowhere() {
+/// A guest that may connect to what is in `/run/shared`, and waits for a listener there that has room for one
+/// connection alone. Meanwhile a neighbour acts, and then makes room.
+fn connect_that_waits<T: Send + 'static>(
+    neighbour: impl FnOnce() -> T + Send + 'static,
+    test: impl FnOnce(&mut Caller, u32, Result<()>, T) + Send + 'static,
+) {
     in_tree(|tree| {
         // What this thread waits in, as the kernel says.
-        let thread = format!("/proc/self/task/{}/syscall", nix::unistd::gettid());
+        let thread = format!("/proc/self/task/{}/syscall", gettid());
         let waits = fs::File::open(&thread).expect(&thread);
         enter(tree);
         fs::create_dir_all("/run/shared").expect("a directory");
         let granted = UnixListener::bind("/run/shared/a").expect("bind");
         rustix::net::listen(&granted, 0).expect("listen");
         let _first = UnixStream::connect("/run/shared/a").expect("the one that there is room for");
-        let secret = UnixListener::bind("/run/secret").expect("bind");
-        symlink("/run/secret", "/run/link").expect("a link");
         let neighbour = std::thread::spawn(move || {
-            wait_for_connect(&waits);
-            fs::rename("/run/link", "/run/shared/a").expect("replace");
+            wait_for_sleep(&waits);
+            let acted = neighbour();
             drop(granted.accept().expect("accept"));
-            granted
+            (granted, acted)
         });
         let granted = network("", "unix:/run/shared/*");
         let mut guest = Caller::with_network(LateMounts::Impossible, granted, None);
         let fd = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
         let answer = guest.connect(fd, "/run/shared/a");
-        drop(neighbour.join().expect("the neighbour"));
-        assert_eq!(answer, Err(Errno::Connaborted));
-        assert_eq!(guest.send(fd, b"x", 0x4000, b""), Err(Errno::Pipe));
-        // The kernel had made that connection.
-        let (mut reached, _) = secret.accept().expect("accept");
-        let mut text = String::new();
-        reached.read_to_string(&mut text).expect("read");
-        assert_eq!(text, "");
+        let (_listener, acted) = neighbour.join().expect("the neighbour");
+        test(&mut guest, fd, answer, acted);
+    });
+}
+
+/// Another container, which may write to the directory, puts a link there.
+#[test]
+fn link_that_replaces_a_socket_leads_nowhere() {
+    let replace = || {
+        let secret = UnixListener::bind("/run/secret").expect("bind");
+        symlink("/run/secret", "/run/link").expect("a link");
+        fs::rename("/run/link", "/run/shared/a").expect("replace");
+        secret
+    };
+    connect_that_waits(replace, |guest, fd, answer, secret| {
+        assert_eq!(answer, Err(Errno::Acces));
+        assert_eq!(guest.send(fd, b"x", 0x4000, b""), Err(Errno::Notconn));
+        secret.set_nonblocking(true).expect("set");
+        let reached = secret.accept().expect_err("nothing has come");
+        assert_eq!(reached.kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn connection_that_waits_is_made_though_the_directory_changes() {
+    let change = || fs::write("/run/shared/b", "").expect("a file");
+    connect_that_waits(change, |guest, fd, answer, ()| {
+        assert_eq!(answer, Ok(()));
+        assert_eq!(guest.send(fd, b"x", 0x4000, b""), Ok(1));
+        // One that does not want to wait does not.
+        let other = guest.socket(AF_UNIX, STREAM, NONBLOCK).expect("a socket");
+        assert_eq!(guest.connect(other, "/run/shared/a"), Err(Errno::Again));
+    });
+}
+
+#[test]
+fn connection_waits_as_long_as_its_socket_says() {
+    with_network(network("", "unix:/run/*"), |guest| {
+        let listener = UnixListener::bind("/run/a").expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let _first = UnixStream::connect("/run/a").expect("the one that there is room for");
+        let fd = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+        let time = [0u64.to_ne_bytes(), 50_000u64.to_ne_bytes()].concat();
+        guest.set_option(fd, 1, 21, &time).expect("SO_SNDTIMEO");
+        let started = Instant::now();
+        assert_eq!(guest.connect(fd, "/run/a"), Err(Errno::Again));
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        drop(listener.accept().expect("accept"));
+        guest.connect(fd, "/run/a").expect("connect");
+    });
+}
+
+/// A neighbour makes and removes files all the time. A connection may fail where one comes right beside it; most do not.
+#[test]
+fn sockets_in_a_directory_that_changes_all_the_time_are_reached() {
+    with_network(network("", "unix:/run/*"), |guest| {
+        let listener = UnixListener::bind("/run/a").expect("bind");
+        let ended = Arc::new(AtomicBool::new(false));
+        let neighbour = std::thread::spawn({
+            let ended = Arc::clone(&ended);
+            move || {
+                while !ended.load(Ordering::SeqCst) {
+                    fs::write("/run/changes", "").expect("a file");
+                    fs::remove_file("/run/changes").expect("remove");
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            }
+        });
+        let mut reached = 0;
+        for _ in 0..20 {
+            let fd = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+            match guest.connect(fd, "/run/a") {
+                Ok(()) => {
+                    reached += 1;
+                    listener.accept().expect("accept");
+                }
+                Err(error) => assert_eq!(error, Errno::Connaborted),
+            }
+            guest.close(fd).expect("close");
+        }
+        ended.store(true, Ordering::SeqCst);
+        neighbour.join().expect("the neighbour");
+        assert!(reached >= 10, "{reached} of 20");
+    });
+}
+
+#[test]
+fn ends_of_unix_connections_have_the_path_that_was_bound() {
+    with_network(network("unix:*", "unix:*"), |guest| {
+        fs::create_dir("/run/inner").expect("a directory");
+        symlink("/run", "/var-run").expect("a link");
+        for (bound, plain) in [("/run/a", "/run/a"), ("/var-run/inner/../b", "/run/b")] {
+            let listener = guest.listener(AF_UNIX, bound);
+            // Others are told where that leads.
+            let native = UnixStream::connect(plain).expect("connect");
+            let peer = native.peer_addr().expect("an address");
+            assert_eq!(peer.as_pathname(), Some(Path::new(plain)));
+            let client = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+            guest.connect(client, plain).expect("connect");
+            assert_eq!(guest.name("getpeername", client).as_deref(), Ok(plain));
+            for _ in 0..2 {
+                let (accepted, _) = guest.accept(listener, 0).expect("accept");
+                assert_eq!(guest.name("getsockname", accepted).as_deref(), Ok(bound));
+                assert_eq!(guest.name("getpeername", accepted).as_deref(), Ok(""));
+            }
+            assert_eq!(guest.name("getsockname", listener).as_deref(), Ok(bound));
+        }
+        // A client may have a name too.
+        let listener = guest.listener(AF_UNIX, "/run/c");
+        let client = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+        guest.bind(client, "/run/client").expect("bind");
+        guest.connect(client, "/run/c").expect("connect");
+        let (accepted, peer) = guest.accept(listener, 0).expect("accept");
+        assert_eq!(peer, "/run/client");
+        assert_eq!(
+            guest.name("getpeername", accepted).as_deref(),
+            Ok("/run/client")
+        );
+        assert_eq!(guest.name("getpeername", client).as_deref(), Ok("/run/c"));
+        // Longer than what the kernel has room for, as paths from a working directory may become.
+        let long = format!("/run/{}/d", "x".repeat(120));
+        fs::create_dir(Path::new(&long).parent().expect("above")).expect("a directory");
+        let listener = guest.listener(AF_UNIX, &long);
+        let client = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+        guest.connect(client, &long).expect("connect");
+        assert_eq!(guest.name("getpeername", client).as_deref(), Ok("d"));
+        let (accepted, _) = guest.accept(listener, 0).expect("accept");
+        assert_eq!(guest.name("getsockname", accepted).as_ref(), Ok(&long));
+    });
+}
+
+/// Whatever its state: a pipe with nothing in it, one that is full, and a file. As streams of the container, also where
+/// the guest does not want to wait, and as files of the guest's own.
+#[test]
+fn what_is_no_socket_is_enotsock() {
+    with_network(network("tcp:80", ""), |guest| {
+        let file = guest.create("f");
+        let (read, write) = guest.pair("pipe", &[0]).expect("a pipe");
+        for fd in [0, 1, 2, file, read, write] {
+            for nonblocking in [0, NONBLOCK] {
+                guest
+                    .call("fd_fdstat_set_flags", &[fd.into(), nonblocking])
+                    .expect("flags");
+                let [list, count] = guest.vectors(&[(BUFFER, 1)]);
+                let vectors = [fd.into(), list, count];
+                let answers = [
+                    guest.call(
+                        "sock_recv",
+                        &[&vectors[..], &[0, OUT.into(), (OUT + 8).into()]].concat(),
+                    ),
+                    guest.call("sock_send", &[&vectors[..], &[0, OUT.into()]].concat()),
+                    guest.call("sock_shutdown", &[fd.into(), 3]),
+                    guest.call("sock_shutdown", &[fd.into(), 0]),
+                    guest.call("sock_accept", &[fd.into(), 0, OUT.into()]),
+                    guest.receive(fd, 1, 0).map(drop),
+                    guest.send(fd, b"x", 0, b"").map(drop),
+                    guest.send(fd, b"x", 0, &bytes("10.0.0.1:80")).map(drop),
+                    guest.accept(fd, 0).map(drop),
+                    guest.name("getsockname", fd).map(drop),
+                    guest.name("getpeername", fd).map(drop),
+                    guest.bind(fd, "10.0.0.1:80"),
+                    guest.connect(fd, "10.0.0.1:80"),
+                    guest.listen(fd),
+                ];
+                assert_eq!(answers, [Err(Errno::Notsock); 14], "{fd}");
+            }
+        }
+        assert_eq!(guest.call("sock_shutdown", &[99, 3]), Err(Errno::Badf));
+        let (one, _) = guest
+            .pair("socketpair", &[AF_UNIX, STREAM, 0, 0])
+            .expect("a pair");
+        assert_eq!(
+            guest.call("sock_shutdown", &[one.into(), 0]),
+            Err(Errno::Inval)
+        );
     });
 }
 

@@ -145,6 +145,8 @@ impl Guest {
         let accepted = match listener.as_socket() {
             Some(own) => {
                 let socket = Socket::new(own.family, own.kind, SocketOrigin::ByKernel);
+                // As on Linux, a connection has the name of its listener.
+                socket.state().path = own.state().path.clone();
                 Description::socket(accepted, socket)
             }
             // From a stream of the container: its peer is whom the container was given.

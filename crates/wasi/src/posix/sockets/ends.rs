@@ -130,7 +130,7 @@ impl Guest {
         let file = self.socket_or_stream(fd)?;
         let path = file.as_socket().and_then(|own| own.state().path.clone());
         let bytes = match path {
-            // The kernel may have a shorter one: see `unix.rs`.
+            // The kernel may have another one: see `unix.rs`.
             Some(path) => address::unix_bytes(&path),
             None => sys::local(file.as_ref().as_fd())?.bytes().to_vec(),
         };

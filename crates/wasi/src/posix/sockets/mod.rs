@@ -1,5 +1,5 @@
 //! Functions of sockets, by one file per subject: [`create`], [`ends`] (bind, listen, connect, names),
-//! [`messages`], [`options`], [`unix`] (sockets that paths lead to), [`names`] (of hosts).
+//! [`messages`], [`options`], [`unix`] (sockets that paths lead to; [`unchanged`] holds these), [`names`] (of hosts).
 //!
 //! The kernel's sockets, called one by one. What is added is what no part of the kernel can hold for us:
 //! - Families, types, options and flags are lists; what is not in them is an error.
@@ -14,11 +14,15 @@ mod ends;
 mod messages;
 mod names;
 mod options;
+mod unchanged;
 mod unix;
 
 use std::sync::Arc;
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::{
+    fs::{FileType, fstat},
+    net::{Shutdown, shutdown},
+};
 
 use crate::{
     abi::types,
@@ -38,13 +42,18 @@ impl Guest {
         Ok((file, socket))
     }
 
-    /// What may be a socket of the kernel's: the guest's own, or a stream of the container.
+    /// What is a socket of the kernel's: the guest's own, or a stream of the container. ENOTSOCK for anything else,
+    /// before the stream is asked whether it is ready.
     fn socket_or_stream(&self, fd: types::Fd) -> Result<&Arc<Description>> {
         let file = self.descriptors.get(fd)?;
         match file.as_socket().map(|socket| socket.made) {
             // It was refused what it was for.
             Some(SocketOrigin::InName) => Err(Errno::Acces),
-            Some(SocketOrigin::ByKernel | SocketOrigin::Pair) | None => Ok(file),
+            Some(SocketOrigin::ByKernel | SocketOrigin::Pair) => Ok(file),
+            None => match FileType::from_raw_mode(fstat(file)?.st_mode) {
+                FileType::Socket => Ok(file),
+                _ => Err(Errno::Notsock),
+            },
         }
     }
 
