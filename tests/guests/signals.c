@@ -305,6 +305,10 @@ int main(int count_of_words, char **words) {
         // Computes without a call: an interpreter's loop.
         handle(SIGTERM, finish, 0);
         ready();
+#ifdef __wasm__
+        // What a look before the loop has seen is not what those in it see.
+        if (wasm_interp_signal_is_pending()) wasm_interp_run_signal_handlers();
+#endif
         for (;;) {
 #ifdef __wasm__
             if (wasm_interp_signal_is_pending()) wasm_interp_run_signal_handlers();

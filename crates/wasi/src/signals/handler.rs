@@ -61,7 +61,8 @@ fn words() -> Option<(&'static AtomicU32, &'static AtomicU32)> {
     // where it is and never shrinks, and `forget` is called before the memory is given back. The guest
     // accesses them only by plain loads and stores of its own on the same thread. A host function that
     // borrows all of the memory has no access to them but where the guest has passed their addresses as
-    // a buffer, whose bytes are then the guest's mistake, as if the kernel had written them.
+    // a buffer, whose bytes are then the guest's mistake, as if the kernel had written them. That references to other
+    // bytes do not matter is the assumption that decision 0035 names.
     unsafe { Some((&*pending, &*mask)) }
 }
 
