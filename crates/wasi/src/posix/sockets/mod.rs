@@ -20,7 +20,7 @@ mod unix;
 use std::sync::Arc;
 
 use rustix::{
-    fs::{FileType, fstat},
+    fs::{FileType, OFlags, fcntl_getfl, fstat},
     net::{Shutdown, shutdown},
 };
 
@@ -34,11 +34,21 @@ use crate::{
 
 pub(super) use self::create::nonblock;
 
+/// What the kernel answers for a descriptor that is no socket: one that is only a name has no operations at all.
+fn no_socket(file: &Description) -> Errno {
+    match fcntl_getfl(file) {
+        Ok(flags) if !flags.contains(OFlags::PATH) => Errno::Notsock,
+        _ => Errno::Badf,
+    }
+}
+
 impl Guest {
     /// A socket that was made for the guest, by the kernel or in name.
     fn socket(&self, fd: types::Fd) -> Result<(&Arc<Description>, &Socket)> {
         let file = self.descriptors.get(fd)?;
-        let socket = file.as_socket().ok_or(Errno::Notsock)?;
+        let Some(socket) = file.as_socket() else {
+            return Err(no_socket(file));
+        };
         Ok((file, socket))
     }
 
@@ -52,7 +62,7 @@ impl Guest {
             Some(SocketOrigin::ByKernel | SocketOrigin::Pair) => Ok(file),
             None => match FileType::from_raw_mode(fstat(file)?.st_mode) {
                 FileType::Socket => Ok(file),
-                _ => Err(Errno::Notsock),
+                _ => Err(no_socket(file)),
             },
         }
     }
