@@ -13,6 +13,7 @@ mod native;
 mod pods;
 mod prewarm;
 mod python;
+mod python_tls;
 mod run;
 mod second;
 mod sharing;
@@ -189,5 +190,11 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python::pipes_and_sockets_are_the_kernels,
     Shared python::processes_are_refused_with_what_to_do_instead,
     Shared python::memory_limit_is_a_memory_error_in_3_13,
+    Shared python::hashes_are_those_of_openssl,
+    Shared python::limits_logs_and_mappings_are_as_documented,
+    Shared python::prompt_has_lines_that_can_be_edited,
+    Shared python::terminal_is_read_key_by_key_and_without_echo,
+    Shared python_tls::servers_and_clients_are_as_strict_as_native_ones,
+    Shared python_tls::authorities_are_found_where_the_documentation_says,
     Shared python::bill_of_materials_and_licences_are_in_the_image,
 ];
