@@ -1,12 +1,19 @@
 """Tests of scripts/language: what it reads, and what it makes of it. No build: tests/containerd runs what it built."""
 
+import contextlib
+import dataclasses
+import hashlib
 import importlib.machinery
 import importlib.util
+import io
 import json
+import os
 import pathlib
 import sys
+import tarfile
 import tempfile
 import unittest
+import unittest.mock
 
 REPO = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -94,6 +101,15 @@ class Recipes(unittest.TestCase):
         self.assertEqual([part.package for part in recipe.parts], ["library", "lang1"])
         self.assertEqual(recipe.parts[1].patches, ("patches/a.patch",))
 
+    def test_sources_of_registries_are_named_with_version_and_checksum(self):
+        archive = 'version = "1.2"\nsha256 = "ab"\nlicence = "MIT"\nlicences = ["LICENSE"]'
+        recipe = self.read(RECIPE + f'[[part]]\npypi = "parcel"\n{archive}\n[[part]]\ncrate = "box"\n{archive}\n[[part]]\nname = "all"')
+        self.assertEqual([part.kind for part in recipe.parts], ["deb", "deb", "pypi", "cargo", "none"])
+        self.assertEqual((recipe.parts[2].version, recipe.parts[2].sha256), ("1.2", "ab"))
+        self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\nlicence = "MIT"', "part parcel: version is missing")
+        self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\ncrate = "parcel"', "part 3 needs one of package, pypi, crate, name")
+        self.assert_refused(RECIPE + '[[part]]\nname = "all"\nlicence = "MIT"', "part all: unknown name licence")
+
     def test_recipe_with_a_mistake_is_refused_with_its_place(self):
         self.assert_refused(RECIPE.replace("needs =", "need ="), "part lang1: unknown name need; known are")
         self.assert_refused(RECIPE.replace('licence = "Zlib"', ""), "part library: licence is missing")
@@ -146,11 +162,38 @@ def source(package, version="1"):
 
 
 class Sources(unittest.TestCase):
+    def test_archive_of_pypi_is_fetched_and_checked_against_the_recipe(self):
+        with tempfile.TemporaryDirectory() as name, unittest.mock.patch.dict(os.environ):
+            folder = pathlib.Path(name)
+            os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "index"), "PIP_CONFIG_FILE": os.devnull}
+            for part in ("index", "downloads"):
+                (folder / part).mkdir()
+            with tarfile.open(folder / "index/parcel-1.2.tar.gz", "w:gz") as archive:
+                archive.addfile(tarfile.TarInfo("parcel-1.2/PKG-INFO"))
+            sha256 = hashlib.sha256((folder / "index/parcel-1.2.tar.gz").read_bytes()).hexdigest()
+            part = language.Part("parcel", "pypi", "1.2", sha256, "MIT", ("LICENSE",), (), {}, (), ())
+            with contextlib.redirect_stderr(io.StringIO()):
+                source = language.fetch_registry(part, folder / "downloads")
+                self.assertEqual(source, language.Source("parcel", "1.2", {"parcel-1.2.tar.gz": sha256}, "pypi"))
+                self.assertTrue((folder / "downloads/parcel-1.2.tar.gz").exists())
+                with self.assertRaisesRegex(language.Failed, "its SHA-256 is not the one of the recipe"):
+                    language.fetch_registry(dataclasses.replace(part, sha256="00"), folder / "downloads")
+                with self.assertRaisesRegex(language.Failed, "cannot find parcel 1.3"):
+                    language.fetch_registry(dataclasses.replace(part, version="1.3"), folder / "downloads")
+            self.assertEqual(list((folder / "downloads").iterdir()), [])
+
+    def test_crates_of_a_lock_are_archives_with_checksums(self):
+        lock = (
+            'version = 4\n[[package]]\nname = "own"\nversion = "1.0.0"\n'
+            '[[package]]\nname = "box-2d"\nversion = "0.1.0+c-3"\nchecksum = "ab"\n'
+        )
+        self.assertEqual(language.locked_crates(lock), {"box-2d-0.1.0+c-3.crate": "ab"})
+
     def test_versions_are_listed_once_the_newest_first(self):
         sources = language.read_index(INDEX)
         self.assertEqual([each.version for each in sources], ["1:1.3-1+deb13u1", "1:1.3-1"])
         self.assertEqual(sources[1].files, {"zlib_1.3-1.dsc": "aa", "zlib_1.3.orig.tar.gz": "bb"})
-        self.assertEqual(sources[1].description, "zlib_1.3-1.dsc")
+        self.assertEqual(sources[1].main, "zlib_1.3-1.dsc")
 
     def test_file_with_another_content_than_the_index_names_is_removed(self):
         with tempfile.TemporaryDirectory() as name:
@@ -164,13 +207,18 @@ class Sources(unittest.TestCase):
 
 class BillOfMaterials(unittest.TestCase):
     def test_every_source_is_in_it_with_version_checksum_and_licence(self):
+        patches = ("patches/a.patch",)
         parts = [
-            language.Part("library", "Zlib", (), {}, (), ()),
-            language.Part("lang1", "MIT AND LicenseRef-own", ("library",), {"debian.diff": "x"}, ("patches/a.patch",), ()),
+            language.Part("library", "deb", "", "", "Zlib", (), (), {}, (), ()),
+            language.Part("lang1", "deb", "", "", "MIT AND LicenseRef-own", (), ("library",), {"debian.diff": "x"}, patches, ()),
+            language.Part("parcel", "pypi", "1.2", "ab", "MIT", ("LICENSE",), (), {}, (), ()),
+            language.Part("all", "none", "", "", "", (), ("lang1", "parcel"), {}, (), ()),
         ]
+        parcel = language.Source("parcel", "1.2", {"parcel-1.2.tar.gz": "ab", "box-2d-0.1.crate": "cd"}, "pypi")
+        nothing = language.Source("all", "1.0", {}, "none")
         recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, tuple(parts))
         tools = language.Tools(pathlib.Path("/opt/sdk"), (), "wasi-libc 1\nlibclang-rt-22-dev-wasm32 2\n")
-        bill = language.bill_of_materials(recipe, tools, [source("library", "1:2+b"), source("lang1")], "key")
+        bill = language.bill_of_materials(recipe, tools, [source("library", "1:2+b"), source("lang1"), parcel, nothing], "key")
         bill = json.loads(json.dumps(bill))
         by_name = {each["name"]: each for each in bill["packages"]}
         self.assertEqual(by_name["library"]["versionInfo"], "1:2+b")
@@ -181,6 +229,10 @@ class BillOfMaterials(unittest.TestCase):
         )
         self.assertIn("without Debian's debian.diff; with patches/a.patch", by_name["lang1"]["comment"])
         self.assertEqual(by_name["wasi-libc"]["versionInfo"], "1")
+        self.assertEqual(by_name["parcel"]["externalRefs"][0]["referenceLocator"], "pkg:pypi/parcel@1.2")
+        self.assertEqual(by_name["parcel"]["checksums"][0]["checksumValue"], "ab")
+        self.assertEqual(by_name["box-2d"]["externalRefs"][0]["referenceLocator"], "pkg:cargo/box-2d@0.1")
+        self.assertNotIn("all", by_name)
         # What SPDX 2.3 demands of a document.
         identifiers = [each["SPDXID"] for each in bill["packages"]]
         self.assertEqual(len(identifiers), len(set(identifiers)))
