@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) dist: PathBuf,
     pub(crate) busybox: PathBuf,
     pub(crate) guests: PathBuf,
+    /// What pip installed of `tests/python/requirements.txt`, for the trials of languages.
+    pub(crate) python_packages: PathBuf,
     /// Whether this run is about the images of `make languages`.
     pub(crate) languages: bool,
     pub(crate) run: Run,
@@ -30,6 +32,7 @@ impl Settings {
             dist: path("WASM_INTERP_TEST_DIST", repository().join("dist")),
             busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
             guests: path("WASM_INTERP_TEST_GUESTS", "guests".into()),
+            python_packages: path("WASM_INTERP_TEST_PYTHON_PACKAGES", "packages".into()),
             languages: env::var_os("WASM_INTERP_TEST_LANGUAGES").is_some(),
             // Also containerd's namespace, and so in the path of every cgroup.
             run: Run::new(format!("wasm-interp-test-{}", std::process::id())),

@@ -96,6 +96,11 @@ impl World {
         &self.settings.busybox
     }
 
+    /// What pip installed for CPython 3.13.
+    pub(crate) fn python_packages(&self) -> &Path {
+        &self.settings.python_packages
+    }
+
     /// The OCI archive of one of the project's images.
     pub(crate) fn archive(&self, image: &str) -> PathBuf {
         self.settings.dist.join(format!("images/{image}.tar"))

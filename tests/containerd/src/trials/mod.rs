@@ -13,6 +13,7 @@ mod native;
 mod pods;
 mod prewarm;
 mod python;
+mod python_packages;
 mod python_tls;
 mod run;
 mod second;
@@ -196,5 +197,11 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python::terminal_is_read_key_by_key_and_without_echo,
     Shared python_tls::servers_and_clients_are_as_strict_as_native_ones,
     Shared python_tls::authorities_are_found_where_the_documentation_says,
+    Shared python_packages::packages_that_are_built_in_do_their_work,
+    Shared python_packages::native_code_is_refused_with_what_to_do_instead,
+    Shared python_tls::requests_and_httpx_speak_tls,
+    Shared python_packages::flask_serves,
+    Shared python_packages::fastapi_and_uvicorn_serve,
+    Shared python_packages::django_serves_its_admin,
     Shared python::bill_of_materials_and_licences_are_in_the_image,
 ];

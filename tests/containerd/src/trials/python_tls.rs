@@ -203,3 +203,38 @@ assert len(os.listdir("/etc/ssl/certs")) > 100
         .expect_code(0)?;
     server.remove()
 }
+
+/// With the packages that pip installed.
+pub(super) fn requests_and_httpx_speak_tls(world: &World) -> Outcome {
+    let network = LoopbackNetwork::new(world)?;
+    let keys = keys(world)?;
+    let server = guest(world, &network, &keys, LISTEN, SERVER);
+    server.detach()?;
+    server.wait_for_output("ready")?;
+    let script = r#"
+import asyncio, ssl, sys
+import httpx, requests
+folder, port = sys.argv[1:]
+url = f"https://127.0.0.1:{port}/"
+assert requests.get(url, verify=f"{folder}/ca.crt", timeout=100).text == "over TLSv1.3"
+context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+assert httpx.get(url, verify=context, timeout=100).text == "over TLSv1.3"
+async def fetch():
+    async with httpx.AsyncClient(verify=context, timeout=100) as client:
+        return (await client.get(url)).text
+assert asyncio.run(fetch()) == "over TLSv1.3"
+for get, error in (requests.get, requests.exceptions.SSLError), (httpx.get, httpx.ConnectError):
+    try:
+        get(url, timeout=100)
+    except error as refusal:
+        assert "unable to get local issuer certificate" in str(refusal), refusal
+    else:
+        raise AssertionError(f"{get} trusts anybody")
+"#;
+    guest(world, &network, &keys, CONNECT, script)
+        .options(&["--env", "PYTHONPATH=/packages"])
+        .mount(world.python_packages(), "/packages", "rbind:ro")
+        .run()?
+        .expect_code(0)?;
+    server.remove()
+}
