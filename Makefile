@@ -72,7 +72,7 @@ build: bootstrap ## Build the static executables into dist/
 	$(call build,$(PACKAGES))
 
 .PHONY: images
-images: build ## Build the OCI archives into dist/images/
+images: build ## Build the OCI archives into dist/images/: interpreters from source (minutes, once)
 	@images/build dist/images
 
 .PHONY: sdk
@@ -80,19 +80,15 @@ sdk: bootstrap ## Make the SDK for C programs (a Debian 13 with clang in the cac
 	@scripts/sdk >/dev/null
 	@images/build dist/images sdk posix
 
-.PHONY: languages
-languages: bootstrap ## Build interpreters from source with the SDK, and their images (minutes, once)
-	@images/build dist/images languages/python
-
 .PHONY: demo
 demo: ## Build what a demo needs, and run a script in a container, twice, on a containerd of its own
 	@scripts/bootstrap demo
 	$(call build,$(DEMO_PACKAGES))
-	@images/build dist/images python hello
+	@images/build dist/images languages/python hello
 	@scripts/demo
 
 .PHONY: test
-test: test-unit test-containerd ## Run every test: unit, integration, and containerd 1.6, 1.7 and 2.4
+test: test-unit test-containerd test-languages ## Run every test: unit, integration, containerd 1.6, 1.7 and 2.4, interpreters
 
 .PHONY: test-unit
 test-unit: bootstrap ## Run the tests that need no containerd (root: they make real containers)
@@ -108,13 +104,13 @@ test-containerd: build images ## Run the tests against the containerds named in 
 test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 	@$(MAKE) test-containerd CONTAINERDS='$(MATRIX)'
 
+.PHONY: test-languages
+test-languages: build images ## Run the tests of the interpreters, and of programs in them, on containerd 2.4
+	@scripts/test-containerd 2.4 --languages
+
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
 	@scripts/chart
-
-.PHONY: test-languages
-test-languages: build images languages ## Build the interpreters from source, and run their tests on containerd 2.4
-	@scripts/test-containerd 2.4 --languages
 
 .PHONY: test-node
 test-node: build ## Run the node installer on booted nodes with systemd, containerd 1.6 and 2.4

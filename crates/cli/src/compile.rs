@@ -37,7 +37,7 @@ Exits with 0 if containers will find the code, 1 if the module is refused or can
 
 Examples:
   Before the first container starts:
-    wasm-interp compile /opt/python/bin/python.wasm
+    wasm-interp compile /opt/python/bin/python3.13
 
   In a pipeline, into a cache of its own:
     wasm-interp compile --json --cache ./cache python.wasm | jq .origin";

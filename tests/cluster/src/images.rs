@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Outcome;
 use crate::guests;
-use crate::image::{self, Image};
+use crate::image::Image;
 use crate::settings::ClusterSettings;
 
 /// CPython with a USER, WORKDIR, ENTRYPOINT, CMD and ENV of its own.
@@ -39,10 +39,7 @@ pub(crate) fn write(settings: &ClusterSettings, folder: &Path) -> Outcome {
             )
         })?;
     }
-    let python = image::read_file(&folder.join("python.tar"), guests::PYTHON_WASM)?;
-    Image::new()
-        .folder("/tmp", 0o1777)
-        .program(guests::PYTHON_WASM, python)
+    Image::on(&folder.join("python.tar"))?
         .file("/app/show.py", SHOW)
         .user("1234:4321")
         .working_directory("/app")

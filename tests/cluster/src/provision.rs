@@ -46,7 +46,7 @@ pub(crate) fn make_namespace(cluster: &Cluster) -> Outcome {
 /// What nodes have more than the defaults, and have to lose again: a policy, and native code.
 const VALUES: [&str; 2] = [
     "--set=policy.stack_bytes=8388608",
-    "--set=prewarm={localhost/wasm-interp/python:3.12}",
+    "--set=prewarm={localhost/wasm-interp/python:3.13}",
 ];
 
 /// `helm install`, which returns when every node runs Wasm pods.

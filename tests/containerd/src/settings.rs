@@ -16,7 +16,7 @@ pub(crate) struct Settings {
     pub(crate) guests: PathBuf,
     /// What pip installed of `tests/python/requirements.txt`, for the trials of languages.
     pub(crate) python_packages: PathBuf,
-    /// Whether this run is about the images of `make languages`.
+    /// Whether this run is about the interpreters.
     pub(crate) languages: bool,
     pub(crate) run: Run,
 }

@@ -55,9 +55,6 @@ impl World {
         let mut archives = guests::write(&images, &settings.dist, &settings.busybox)?;
         archives.push(guests::write_c_programs(&images, &settings.guests)?);
         archives.push(settings.dist.join("images/posix.tar"));
-        if settings.languages {
-            archives.push(settings.dist.join("images/python-3.13.tar"));
-        }
         let daemon = Daemon::start(&settings, folder.join("containerd"), folder.join("cache"))?;
         import(&daemon, &archives)?;
         Ok(Self {

@@ -9,13 +9,11 @@ use crate::image::{self, Image};
 use crate::{Outcome, hostile};
 
 /// CPython, as `make images` leaves it.
-pub const PYTHON: &str = "localhost/wasm-interp/python:3.12";
-/// CPython, built from source: `make languages`.
-pub const PYTHON_3_13: &str = "localhost/wasm-interp/python:3.13";
+pub const PYTHON: &str = "localhost/wasm-interp/python:3.13";
 /// The example image.
 pub const HELLO: &str = "localhost/wasm-interp/hello:latest";
 /// Path of the interpreter in [`PYTHON`].
-pub const PYTHON_WASM: &str = "/usr/local/bin/python.wasm";
+pub const PYTHON_WASM: &str = "/usr/local/bin/python3.13";
 
 /// Prints `ready` and sleeps for an hour.
 pub const IDLE: &str = "localhost/test/idle:1";
@@ -110,8 +108,8 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
           (memory (export "memory") 1) (func (export "_start")))"#,
     )?;
     let precompiled = b"\x7fELF\x02\x01\x01\xc8and the rest of what a compiler would write";
-    let mut python = image::read_file(&dist.join("images/python.tar"), PYTHON_WASM)?;
-    let same_python = python.clone();
+    let python_archive = dist.join("images/python.tar");
+    let mut python = image::read_file(&python_archive, PYTHON_WASM)?;
     // An empty custom section called "new": the same program, another content.
     python.extend_from_slice(b"\x00\x04\x03new");
     let native = std::fs::read(busybox).map_err(|error| {
@@ -168,21 +166,17 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
         ),
         (
             AS_USER,
-            Image::new()
-                .folder("/tmp", 0o1777)
-                .program(PYTHON_WASM, same_python)
-                .user("1234:4321"),
+            Image::on(&python_archive)?.user("1234:4321"),
         ),
         (
             NEW,
-            Image::new()
-                .folder("/tmp", 0o1777)
+            Image::on(&python_archive)?
                 .program(PYTHON_WASM, python)
                 .entrypoint(&["python"]),
         ),
     ];
     let mut archives = vec![
-        dist.join("images/python.tar"),
+        python_archive,
         dist.join("images/hello.tar"),
     ];
     let named = images.map(|(name, image)| (name.to_owned(), image));

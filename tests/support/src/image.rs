@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::Outcome;
 
-/// An image of one layer.
+/// An image of one layer, or of one on top of another image's.
 #[derive(Clone, Default)]
 pub struct Image {
+    base: Vec<Layer>,
     files: Vec<(String, Vec<u8>, u32)>,
     folders: Vec<(String, u32)>,
     /// Each with where it leads.
@@ -26,7 +27,38 @@ pub struct Image {
     working_directory: String,
 }
 
+/// A layer as it is in an archive.
+#[derive(Clone)]
+struct Layer {
+    media_type: String,
+    blob: Vec<u8>,
+    /// Of what the blob holds, uncompressed.
+    diff_id: String,
+}
+
 impl Image {
+    /// An image with the layers and the variables of one that `make images` wrote.
+    pub fn on(archive: &Path) -> Outcome<Self> {
+        let archive = Archive(archive);
+        let manifest = archive.manifest()?;
+        let config = archive.json(&blob_path(text(&manifest["config"]["digest"])?))?;
+        let diff_ids = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+        let base = archive.layers(&manifest)?.into_iter().zip(diff_ids);
+        let base = base.map(|((media_type, blob), diff_id)| {
+            Ok(Layer {
+                media_type,
+                blob,
+                diff_id: text(diff_id)?.to_owned(),
+            })
+        });
+        let env = config["config"]["Env"].as_array().into_iter().flatten();
+        Ok(Self {
+            base: base.collect::<Outcome<_>>()?,
+            env: env.map(|one| Ok(text(one)?.to_owned())).collect::<Outcome<_>>()?,
+            ..Self::default()
+        })
+    }
+
     /// An image with nothing in it but a PATH.
     pub fn new() -> Self {
         Self {
@@ -121,6 +153,14 @@ impl Image {
     /// The files of the layout, by path.
     fn members(&self, name: &str) -> Outcome<Vec<(String, Vec<u8>)>> {
         let layer = self.layer()?;
+        let own = digest(&layer);
+        let base = self.base.iter();
+        let diff_ids: Vec<&String> = base.map(|layer| &layer.diff_id).chain([&own]).collect();
+        let base = self.base.iter();
+        let mut layers: Vec<Value> = base
+            .map(|layer| descriptor(&layer.media_type, &layer.blob))
+            .collect();
+        layers.push(descriptor("application/vnd.oci.image.layer.v1.tar", &layer));
         let config = serde_json::to_vec(&json!({
             "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
             "os": "linux",
@@ -131,13 +171,13 @@ impl Image {
                 "User": self.user,
                 "WorkingDir": self.working_directory,
             },
-            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
         }))?;
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": layers,
         }))?;
         let mut reference = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
         reference["annotations"] = json!({
@@ -153,7 +193,8 @@ impl Image {
             ),
             ("index.json".to_owned(), serde_json::to_vec(&index)?),
         ];
-        for blob in [config, manifest, layer] {
+        let base = self.base.iter().map(|layer| layer.blob.clone());
+        for blob in base.chain([config, manifest, layer]) {
             members.push((blob_path(&digest(&blob)), blob));
         }
         Ok(members)
@@ -192,30 +233,9 @@ impl Image {
 
 /// Reads the file at `path` out of the layers of an archive that `make images` wrote.
 pub fn read_file(archive: &Path, path: &str) -> Outcome<Vec<u8>> {
-    let blob = |name: &str| -> Outcome<Vec<u8>> {
-        let file = File::open(archive).map_err(|error| {
-            format!(
-                "cannot open {}: {error}; run make images",
-                archive.display()
-            )
-        })?;
-        for entry in tar::Archive::new(file).entries()? {
-            let mut entry = entry?;
-            if entry.path()?.to_str() == Some(name) {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes)?;
-                return Ok(bytes);
-            }
-        }
-        Err(format!("no {name} in {}", archive.display()).into())
-    };
-    let json = |name: &str| -> Outcome<Value> { Ok(serde_json::from_slice(&blob(name)?)?) };
-
-    let index = json("index.json")?;
-    let manifest = json(&blob_path(text(&index["manifests"][0]["digest"])?))?;
-    for layer in manifest["layers"].as_array().into_iter().flatten() {
-        let bytes = blob(&blob_path(text(&layer["digest"])?))?;
-        let reader: Box<dyn Read> = if text(&layer["mediaType"])?.ends_with("gzip") {
+    let archive = Archive(archive);
+    for (media_type, bytes) in archive.layers(&archive.manifest()?)? {
+        let reader: Box<dyn Read> = if media_type.ends_with("gzip") {
             Box::new(GzDecoder::new(&bytes[..]))
         } else {
             Box::new(&bytes[..])
@@ -229,7 +249,46 @@ pub fn read_file(archive: &Path, path: &str) -> Outcome<Vec<u8>> {
             }
         }
     }
-    Err(format!("no {path} in the layers of {}", archive.display()).into())
+    Err(format!("no {path} in the layers of {}", archive.0.display()).into())
+}
+
+/// An OCI archive of one image.
+struct Archive<'path>(&'path Path);
+
+impl Archive<'_> {
+    fn member(&self, name: &str) -> Outcome<Vec<u8>> {
+        let path = self.0.display();
+        let file = File::open(self.0)
+            .map_err(|error| format!("cannot open {path}: {error}; run make images"))?;
+        for entry in tar::Archive::new(file).entries()? {
+            let mut entry = entry?;
+            if entry.path()?.to_str() == Some(name) {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes)?;
+                return Ok(bytes);
+            }
+        }
+        Err(format!("no {name} in {path}").into())
+    }
+
+    fn json(&self, name: &str) -> Outcome<Value> {
+        Ok(serde_json::from_slice(&self.member(name)?)?)
+    }
+
+    fn manifest(&self) -> Outcome<Value> {
+        let index = self.json("index.json")?;
+        self.json(&blob_path(text(&index["manifests"][0]["digest"])?))
+    }
+
+    /// The media type and the blob of each layer.
+    fn layers(&self, manifest: &Value) -> Outcome<Vec<(String, Vec<u8>)>> {
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let layers = layers.map(|layer| {
+            let blob = self.member(&blob_path(text(&layer["digest"])?))?;
+            Ok((text(&layer["mediaType"])?.to_owned(), blob))
+        });
+        layers.collect()
+    }
 }
 
 fn append<W: std::io::Write>(

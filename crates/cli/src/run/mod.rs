@@ -43,7 +43,7 @@ Exits with the guest's code; 128 and the signal's number if a signal ended it, 1
 Examples:
   wasm-interp run dist/images/hello.tar
   wasm-interp run --mount src=.,dst=/app,ro --workdir /app dist/images/python.tar -- python main.py
-  wasm-interp run --mount src=.,dst=/app -e PYTHONHOME=/opt/python ./rootfs -- python /app/main.py
+  wasm-interp run --mount src=.,dst=/app -e LANG=C.UTF-8 ./rootfs -- python /app/main.py
   wasm-interp run --listen tcp:8080 --connect tcp:localhost:5432 ./rootfs -- /app/server.wasm
   wasm-interp run --env MODE=test --user 1000 --memory 128M ./rootfs -- /app/main.py
   wasm-interp run /path/to/bundle";

@@ -25,7 +25,7 @@ const PLACES: [&str; 6] = [
 pub(super) fn helm_test_runs_a_script(world: &TestCluster) -> Outcome {
     let words = ["test", RELEASE, "--logs", "--timeout=3m"];
     let tested = helm(world.cluster()?, &words)?.expect_code(0)?;
-    tested.expect_stdout("Python 3.12")?.expect_stdout("wasi")?;
+    tested.expect_stdout("Python 3.13")?.expect_stdout("wasi")?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub(super) fn a_script_of_an_image_runs(world: &TestCluster) -> Outcome {
     namespace
         .kubectl(&["logs", "hello"])?
         .expect_code(0)?
-        .expect_stdout("hello kubernetes, from Python 3.12")?
+        .expect_stdout("hello kubernetes, from Python 3.13")?
         .expect_stdout(r#"words: ["some", "words"]"#)?;
     expect(&exit_code(&namespace.get("hello")?), &Some(3))
 }

@@ -31,7 +31,7 @@ pub(super) fn run_does_what_the_shim_does(world: &World) -> Outcome {
         world
             .wasm_interp(&[&run[..], &script[..]].concat())?
             .expect_code(3)?
-            .expect_stdout("hello you, from Python 3.12")?
+            .expect_stdout("hello you, from Python 3.13")?
             .expect_stdout(r#"words: ["one"]"#)?
             .expect_stdout(r#"note: "kept by the host""#)?;
         let missing = ["/app/nowhere.py"];
@@ -49,7 +49,7 @@ pub(super) fn inspect_says_what_run_would_do(world: &World) -> Outcome {
             .wasm_interp(&["inspect", &text(rootfs), "--", "/app/hello.py", "one"])?
             .expect_code(0)?;
         for part in [
-            "/usr/local/bin/python.wasm",
+            "/usr/local/bin/python3.13",
             "/app/hello.py",
             "#!/usr/bin/env python",
         ] {
@@ -65,14 +65,14 @@ pub(super) fn an_archive_brings_its_configuration_and_is_unpacked_once(world: &W
     let archive = text(&world.archive("hello"));
     // ENTRYPOINT, WORKDIR and ENV are the image's.
     let first = world.wasm_interp(&["run", &archive])?.expect_code(0)?;
-    let hello = "hello world, from Python 3.12";
+    let hello = "hello world, from Python 3.13";
     first.expect_stdout(hello)?.expect_stderr(&["unpacking"])?;
     let second = world
         .wasm_interp(&[
             "run", "--env", "WHO=you", &archive, "--", "python", "hello.py", "one",
         ])?
         .expect_code(0)?
-        .expect_stdout("hello you, from Python 3.12")?
+        .expect_stdout("hello you, from Python 3.13")?
         .expect_stdout(r#"words: ["one"]"#)?;
     if second.stderr.contains("unpacking") {
         return Err(format!("an image is unpacked twice: {second}").into());
@@ -80,7 +80,7 @@ pub(super) fn an_archive_brings_its_configuration_and_is_unpacked_once(world: &W
     world
         .wasm_interp(&["inspect", &archive])?
         .expect_code(0)?
-        .expect_stdout("/usr/local/bin/python.wasm")?;
+        .expect_stdout("/usr/local/bin/python3.13")?;
     world
         .wasm_interp(&["run", "--image", "localhost/none:1", &archive])?
         .expect_code(125)?

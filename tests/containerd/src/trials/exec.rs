@@ -96,7 +96,7 @@ pub(super) fn a_missing_program_is_named_with_what_there_is(world: &World) -> Ou
             "OCI runtime exec failed: exec failed: unable to start container process: exec: \
              \"tar\": executable file not found in $PATH",
             "kubectl cp",
-            "/usr/local/bin/python.wasm",
+            "/usr/local/bin/python3.13",
         ])?;
     exec(&container, "shell", &[], &["/bin/sh", "-c", "true"])?
         .expect_failure()?

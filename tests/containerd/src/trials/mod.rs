@@ -51,7 +51,6 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone sharing::fifty_containers_of_a_new_image_compile_it_once,
     Shared run::hello_prints,
     Shared run::mounts_have_the_rights_of_their_options,
-    Shared run::the_library_and_packages_are_files_of_the_image,
     Shared run::environment_reaches_the_script,
     Shared run::a_read_only_root_cannot_be_written,
     Shared run::memory_limit_is_a_memory_error,
@@ -175,7 +174,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone survival::a_killed_shim_takes_its_pod_along,
 ];
 
-/// Those of the images that `make languages` builds: in a run of their own.
+/// Those of the interpreters: in a run of their own, because they do not depend on the containerd.
 pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python::paths_are_those_of_the_official_image,
     Shared python::every_module_of_the_library_is_imported,

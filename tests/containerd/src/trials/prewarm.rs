@@ -63,7 +63,7 @@ pub(super) fn the_first_container_of_a_prewarmed_image_compiles_nothing(world: &
         // Another image, whose script names the same interpreter: there is nothing left to do.
         prewarm(world, &[PYTHON, HELLO])?
             .expect_code(0)?
-            .expect_stdout("found        native code of /usr/local/bin/python.wasm of")?
+            .expect_stdout("found        native code of /usr/local/bin/python3.13 of")?
             .expect_stdout("2 images prewarmed: all native code was in the store")?;
         let left: Vec<_> = held(world)?.difference(&before).cloned().collect();
         if !left.is_empty() {

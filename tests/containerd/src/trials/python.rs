@@ -6,13 +6,13 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::command::{self, Finished};
-use crate::guests::PYTHON_3_13;
+use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
 /// `python -c SCRIPT`.
 fn script<'world>(world: &'world World, text: &str) -> CtrContainer<'world> {
     world
-        .container(PYTHON_3_13)
+        .container(PYTHON)
         .arguments(&["python", "-c", text])
 }
 
@@ -244,7 +244,7 @@ assert recursive(40_000) == 0
 "#;
     let limited = |limit| {
         let arguments = ["python", "-c", text, limit];
-        holds(world.container(PYTHON_3_13).arguments(&arguments))
+        holds(world.container(PYTHON).arguments(&arguments))
     };
     // What Debian's python3.13 prints.
     let native = "json reads RecursionError\njson writes RecursionError\nre RecursionError\n\
@@ -332,7 +332,7 @@ pub(super) fn exits_are_those_of_a_native_python(world: &World) -> Outcome {
     ] {
         let native = command::run(native(world, arguments), None)?;
         let ours = world
-            .container(PYTHON_3_13)
+            .container(PYTHON)
             .arguments(&[&["python"], arguments].concat())
             .run()?
             .expect_code(native.code)?
@@ -342,7 +342,7 @@ pub(super) fn exits_are_those_of_a_native_python(world: &World) -> Outcome {
         }
     }
     let container = world
-        .container(PYTHON_3_13)
+        .container(PYTHON)
         .arguments(&["python", "-u", "-O", "-W", "error", "-"]);
     container
         .run_with_stdin(b"import warnings\nassert False\nwarnings.warn('loud')\n")?
@@ -679,7 +679,7 @@ with open("/tmp/file", "w+b") as file:
 }
 
 pub(super) fn prompt_has_lines_that_can_be_edited(world: &World) -> Outcome {
-    let container = world.container(PYTHON_3_13).arguments(&["python"]);
+    let container = world.container(PYTHON).arguments(&["python"]);
     let mut terminal = container.run_beside_on_a_terminal()?;
     let mut seen = 0;
     // The prompt has put the keys into the mode in which a terminal sends these.

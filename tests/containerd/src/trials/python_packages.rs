@@ -8,7 +8,7 @@ use wasm_interp_test_support::repository;
 use super::sockets::LoopbackNetwork;
 use crate::Outcome;
 use crate::command;
-use crate::guests::PYTHON_3_13;
+use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
 /// Servers, and the client that asks them.
@@ -19,7 +19,7 @@ fn programs() -> PathBuf {
 /// A container with the packages that pip installed, and `programs()` in `/app`.
 fn guest<'world>(world: &'world World, network: &LoopbackNetwork) -> CtrContainer<'world> {
     network
-        .join(world.container(PYTHON_3_13))
+        .join(world.container(PYTHON))
         .options(&["--env", "PYTHONPATH=/packages"])
         .mount(world.python_packages(), "/packages", "rbind:ro")
         .mount(&programs(), "/app", "rbind:ro")
@@ -148,7 +148,7 @@ for line in lines:
     assert importlib.metadata.version(name) == version, line
 "#;
     world
-        .container(PYTHON_3_13)
+        .container(PYTHON)
         .mount(world.python_packages(), "/packages", "rbind:ro")
         .arguments(&["python", "-c", text])
         .run()?
@@ -192,7 +192,7 @@ except ModuleNotFoundError as error:
     assert str(error) == "No module named 'parcel.nothing'", error
 "#;
     world
-        .container(PYTHON_3_13)
+        .container(PYTHON)
         .options(&["--env", "PYTHONPATH=/packages"])
         .mount(&packages, "/packages", "rbind:ro")
         .arguments(&["python", "-c", text])

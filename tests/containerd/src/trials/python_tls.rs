@@ -12,7 +12,7 @@ use rcgen::{
 use super::sockets::LoopbackNetwork;
 use crate::Outcome;
 use crate::command::{self, Running, wait_for};
-use crate::guests::PYTHON_3_13;
+use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
 /// Answers one request per connection with what TLS it came over.
@@ -125,7 +125,7 @@ fn guest<'world>(
     script: &str,
 ) -> CtrContainer<'world> {
     network
-        .join(world.container(PYTHON_3_13))
+        .join(world.container(PYTHON))
         .options(&["--annotation", rule])
         .mount(keys, "/keys", "rbind:ro")
         .arguments(&["python", "-c", script, "/keys", PORT])

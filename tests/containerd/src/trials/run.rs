@@ -13,7 +13,7 @@ pub(super) fn hello_prints(world: &World) -> Outcome {
         .arguments(&["/app/hello.py", "one", "two words"])
         .run()?
         .expect_code(0)?
-        .expect_stdout("hello world, from Python 3.12")?
+        .expect_stdout("hello world, from Python 3.13")?
         .expect_stdout(r#"words: ["one", "two words"]"#)?
         .expect_stdout("letters: 11, counted by SQLite")?
         .expect_stdout("date: 2")?;
@@ -202,31 +202,6 @@ pub(super) fn standard_input_is_read_to_its_end(world: &World) -> Outcome {
     Ok(())
 }
 
-/// Guards the list of design decision 7: no /proc, no /sys, no device but the few.
-/// The module's own copy of the library is an archive, which costs far more to look into.
-pub(super) fn the_library_and_packages_are_files_of_the_image(world: &World) -> Outcome {
-    let packages = world.folder("packages")?;
-    fs::write(packages.join("parcel.py"), "CONTENT = 'from a package'")?;
-    let script = r#"
-import encodings, json, sys, parcel
-for module in encodings, json, parcel:
-    print(module.__file__)
-print(parcel.CONTENT, "zlib" in sys.modules)
-"#;
-    let library = "/opt/python/lib/python3.12";
-    world
-        .container(PYTHON)
-        .mount(&packages, &format!("{library}/site-packages"), "rbind:ro")
-        .arguments(&["python", "-c", script])
-        .run()?
-        .expect_code(0)?
-        .expect_stdout(&format!("{library}/encodings/__init__.pyc"))?
-        .expect_stdout(&format!("{library}/json/__init__.pyc"))?
-        .expect_stdout(&format!("{library}/site-packages/parcel.py"))?
-        .expect_stdout("from a package False")?;
-    Ok(())
-}
-
 /// Guards against a standard output on /dev/null that cannot be written to: CPython ends with 120.
 pub(super) fn output_without_a_reader_is_no_error(world: &World) -> Outcome {
     let container = world.container(PYTHON).options(&["--null-io"]).arguments(&[
@@ -238,6 +213,7 @@ pub(super) fn output_without_a_reader_is_no_error(world: &World) -> Outcome {
     Ok(())
 }
 
+/// Guards the list of design decision 7: no /proc, no /sys, no device but the few.
 pub(super) fn nothing_of_the_host_is_seen(world: &World) -> Outcome {
     let script = r#"
 import os

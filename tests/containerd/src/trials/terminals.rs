@@ -180,9 +180,8 @@ fn read_until(path: &str, text: &str, act: impl FnOnce() -> Outcome) -> Outcome<
 pub(super) fn python_is_usable_by_hand(world: &World) -> Outcome {
     let container = world.container(PYTHON).arguments(&["python"]);
     converse(container.run_beside_on_a_terminal()?)?;
-    interrupt(container.run_beside_on_a_terminal()?, ">>> ")?;
     let container = world.container(PYTHON).arguments(&COMPUTES);
-    interrupt(container.run_beside_on_a_terminal()?, "computes")
+    interrupt(container.run_beside_on_a_terminal()?)
 }
 
 /// The same beside the container's own script, which goes on.
@@ -192,14 +191,7 @@ pub(super) fn python_is_usable_by_hand_beside_a_script(world: &World) -> Outcome
     container.detach()?;
     container.wait_for_output("ready")?;
     converse(container.exec_on_a_terminal("talk", &[], &["python"])?)?;
-    interrupt(
-        container.exec_on_a_terminal("prompt", &[], &["python"])?,
-        ">>> ",
-    )?;
-    interrupt(
-        container.exec_on_a_terminal("loop", &[], &COMPUTES)?,
-        "computes",
-    )?;
+    interrupt(container.exec_on_a_terminal("loop", &[], &COMPUTES)?)?;
     container.wait_for_status("RUNNING")?;
     container.remove()
 }
@@ -237,15 +229,25 @@ fn converse(mut terminal: Running) -> Outcome {
         terminal.wait_for_stdout(typed, &mut seen)?;
         terminal.wait_for_stdout(answer, &mut seen)?;
     }
+    // ctrl-C gives up what is typed, and ends a computation.
+    for typed in ["never", "while True: pass\r"] {
+        terminal.wait_for_stdout(">>> ", &mut seen)?;
+        terminal.write(typed.as_bytes())?;
+        terminal.wait_for_stdout(typed.trim_end(), &mut seen)?;
+        terminal.write(b"\x03")?;
+        terminal.wait_for_stdout("KeyboardInterrupt", &mut seen)?;
+    }
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     terminal.write(b"\x04")?;
     terminal.finish()?.expect_code(0).map(drop)
 }
 
-/// ctrl-C ends this Python, which has no signals, with the status of the signal.
-fn interrupt(mut terminal: Running, ready: &str) -> Outcome {
-    terminal.wait_for_stdout(ready, &mut 0)?;
+/// ctrl-C ends a script with the status of the signal.
+fn interrupt(mut terminal: Running) -> Outcome {
+    let mut seen = 0;
+    terminal.wait_for_stdout("computes", &mut seen)?;
     terminal.write(b"\x03")?;
+    terminal.wait_for_stdout("KeyboardInterrupt", &mut seen)?;
     terminal.finish()?.expect_code(130).map(drop)
 }
 
