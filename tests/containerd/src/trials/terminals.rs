@@ -230,10 +230,12 @@ fn converse(mut terminal: Running) -> Outcome {
         terminal.wait_for_stdout(answer, &mut seen)?;
     }
     // ctrl-C gives up what is typed, and ends a computation.
-    for typed in ["never", "while True: pass\r"] {
+    let spins = r#"exec("print('spins')\nwhile True: pass")"#;
+    for (typed, answer) in [("never", ""), (&format!("{spins}\r"), "spins")] {
         terminal.wait_for_stdout(">>> ", &mut seen)?;
         terminal.write(typed.as_bytes())?;
         terminal.wait_for_stdout(typed.trim_end(), &mut seen)?;
+        terminal.wait_for_stdout(answer, &mut seen)?;
         terminal.write(b"\x03")?;
         terminal.wait_for_stdout("KeyboardInterrupt", &mut seen)?;
     }
