@@ -239,6 +239,10 @@ fn converse(mut terminal: Running) -> Outcome {
         terminal.write(b"\x03")?;
         terminal.wait_for_stdout("KeyboardInterrupt", &mut seen)?;
     }
+    // Right after an interrupted statement CPython would end with the status of the signal.
+    terminal.wait_for_stdout(">>> ", &mut seen)?;
+    terminal.write(b"40 + 2\r")?;
+    terminal.wait_for_stdout("42", &mut seen)?;
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     terminal.write(b"\x04")?;
     terminal.finish()?.expect_code(0).map(drop)
