@@ -39,7 +39,7 @@ struct Layer {
 impl Image {
     /// An image with the layers and the variables of one that `make images` wrote.
     pub fn on(archive: &Path) -> Outcome<Self> {
-        let archive = Archive(archive);
+        let archive = WrittenArchive(archive);
         let manifest = archive.manifest()?;
         let config = archive.json(&blob_path(text(&manifest["config"]["digest"])?))?;
         let diff_ids = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
@@ -233,7 +233,7 @@ impl Image {
 
 /// Reads the file at `path` out of the layers of an archive that `make images` wrote.
 pub fn read_file(archive: &Path, path: &str) -> Outcome<Vec<u8>> {
-    let archive = Archive(archive);
+    let archive = WrittenArchive(archive);
     for (media_type, bytes) in archive.layers(&archive.manifest()?)? {
         let reader: Box<dyn Read> = if media_type.ends_with("gzip") {
             Box::new(GzDecoder::new(&bytes[..]))
@@ -253,9 +253,9 @@ pub fn read_file(archive: &Path, path: &str) -> Outcome<Vec<u8>> {
 }
 
 /// An OCI archive of one image.
-struct Archive<'path>(&'path Path);
+struct WrittenArchive<'path>(&'path Path);
 
-impl Archive<'_> {
+impl WrittenArchive<'_> {
     fn member(&self, name: &str) -> Outcome<Vec<u8>> {
         let path = self.0.display();
         let file = File::open(self.0)
