@@ -164,10 +164,7 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
                 .program("/bin/sh", native)
                 .user("1000:1000"),
         ),
-        (
-            AS_USER,
-            Image::on(&python_archive)?.user("1234:4321"),
-        ),
+        (AS_USER, Image::on(&python_archive)?.user("1234:4321")),
         (
             NEW,
             Image::on(&python_archive)?
@@ -175,10 +172,7 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
                 .entrypoint(&["python"]),
         ),
     ];
-    let mut archives = vec![
-        python_archive,
-        dist.join("images/hello.tar"),
-    ];
+    let mut archives = vec![python_archive, dist.join("images/hello.tar")];
     let named = images.map(|(name, image)| (name.to_owned(), image));
     let all = named.into_iter().chain(hostile::images()?);
     for (number, (name, image)) in all.enumerate() {

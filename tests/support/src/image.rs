@@ -42,7 +42,10 @@ impl Image {
         let archive = WrittenArchive(archive);
         let manifest = archive.manifest()?;
         let config = archive.json(&blob_path(text(&manifest["config"]["digest"])?))?;
-        let diff_ids = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+        let diff_ids = config["rootfs"]["diff_ids"]
+            .as_array()
+            .into_iter()
+            .flatten();
         let base = archive.layers(&manifest)?.into_iter().zip(diff_ids);
         let base = base.map(|((media_type, blob), diff_id)| {
             Ok(Layer {
@@ -54,7 +57,9 @@ impl Image {
         let env = config["config"]["Env"].as_array().into_iter().flatten();
         Ok(Self {
             base: base.collect::<Outcome<_>>()?,
-            env: env.map(|one| Ok(text(one)?.to_owned())).collect::<Outcome<_>>()?,
+            env: env
+                .map(|one| Ok(text(one)?.to_owned()))
+                .collect::<Outcome<_>>()?,
             ..Self::default()
         })
     }

@@ -11,9 +11,7 @@ use crate::world::{CtrContainer, World};
 
 /// `python -c SCRIPT`.
 fn script<'world>(world: &'world World, text: &str) -> CtrContainer<'world> {
-    world
-        .container(PYTHON)
-        .arguments(&["python", "-c", text])
+    world.container(PYTHON).arguments(&["python", "-c", text])
 }
 
 /// Runs a script whose assertions have to hold.
