@@ -198,6 +198,7 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python_tls::authorities_are_found_where_the_documentation_says,
     Shared python_packages::packages_that_are_built_in_do_their_work,
     Shared python_packages::native_code_is_refused_with_what_to_do_instead,
+    Shared python_packages::virtual_environment_of_another_machine_works,
     Shared python_tls::requests_and_httpx_speak_tls,
     Shared python_packages::flask_serves,
     Shared python_packages::fastapi_and_uvicorn_serve,

@@ -96,7 +96,7 @@ const NOT_HERE: &[&str] = &[
 
 pub(super) fn modules_in_c_do_their_work(world: &World) -> Outcome {
     let text = r#"
-import bz2, curses, decimal, hashlib, lzma, os, sqlite3, tempfile, zlib, zoneinfo, datetime
+import bz2, curses, decimal, gc, hashlib, lzma, operator, os, sqlite3, tempfile, zlib, zoneinfo, datetime
 data = b"wasm-interp " * 1000
 for module in zlib, bz2, lzma:
     assert module.decompress(module.compress(data)) == data, module
@@ -107,6 +107,11 @@ for name in "md5", "sha1", "sha512", "sha3_256", "blake2b", "blake2s":
     hashlib.new(name, data).hexdigest()
 curses.setupterm("xterm-256color", 1)
 assert curses.tigetnum("colors") == 256 and curses.tparm(curses.tigetstr("cup"), 4, 9) == b"\x1b[5;10H"
+# A circle of objects, through one whose function for that had another signature.
+circle = []
+circle.append(operator.methodcaller("append", circle))
+del circle
+gc.collect()
 berlin = zoneinfo.ZoneInfo("Europe/Berlin")
 assert datetime.datetime(2026, 7, 1, tzinfo=berlin).utcoffset() == datetime.timedelta(hours=2)
 with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 //! Packages in CPython 3.13: those that are built in, those that pip installed, and servers made of them.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use wasm_interp_test_support::repository;
@@ -133,7 +134,7 @@ except ValidationError as error:
 else:
     raise AssertionError("valid")
 assert from_json(to_json(value)) == value
-assert psycopg2.__libpq_version__ >= 180000 and "3.13" in sys.version
+assert psycopg2.__libpq_version__ >= 180000 and psycopg2.__version__.startswith("2.9.13 (")
 try:
     psycopg2.connect("host=127.0.0.1 port=1 connect_timeout=5")
 except psycopg2.OperationalError as error:
@@ -198,5 +199,46 @@ except ModuleNotFoundError as error:
         .arguments(&["python", "-c", text])
         .run()?
         .expect_code(0)?;
+    Ok(())
+}
+
+/// As `python3.13 -m venv` and pip lay it out on a machine whose Python is where the image has it.
+pub(super) fn virtual_environment_of_another_machine_works(world: &World) -> Outcome {
+    let venv = world.folder("venv")?;
+    let packages = venv.join("lib/python3.13/site-packages");
+    fs::create_dir_all(venv.join("bin"))?;
+    fs::create_dir_all(&packages)?;
+    symlink("/usr/local/bin/python3", venv.join("bin/python"))?;
+    fs::write(
+        venv.join("pyvenv.cfg"),
+        "home = /usr/local/bin\ninclude-system-site-packages = false\nversion = 3.13.5\n",
+    )?;
+    fs::write(
+        packages.join("parcel.py"),
+        "import sys\ndef main(): print(sys.prefix, *sys.argv[1:])\n",
+    )?;
+    let script = venv.join("bin/parcel");
+    fs::write(
+        &script,
+        "#!/venv/bin/python\nimport sys\nfrom parcel import main\nsys.exit(main())\n",
+    )?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    for arguments in [
+        &["/venv/bin/parcel", "one"][..],
+        &[
+            "/venv/bin/python",
+            "-c",
+            "import parcel; parcel.main()",
+            "one",
+        ],
+    ] {
+        world
+            .container(PYTHON_3_13)
+            .mount(&venv, "/venv", "rbind:ro")
+            .arguments(arguments)
+            .run()?
+            .expect_code(0)?
+            .expect_stdout("/venv one\n")?;
+    }
     Ok(())
 }
