@@ -26,6 +26,8 @@ STATIC_ARM64 := $(STATIC) LIBSECCOMP_LIB_PATH=$(CACHE)/arm64/usr/lib/aarch64-lin
 # compiler must not end up in the runner.
 DEMO_PACKAGES := wasm-interp-compiler wasm-interp-runner containerd-shim-wasm-interp
 PACKAGES := $(DEMO_PACKAGES) wasm-interp wasm-interp-agent
+# What builds images, and is on no node.
+IMAGE_PACKAGES := wasm-interp-preinit
 # The executable of each package.
 executables = $(patsubst containerd-shim-wasm-interp,containerd-shim-wasm-interp-v1,$(1))
 
@@ -73,6 +75,7 @@ build: bootstrap ## Build the static executables into dist/
 
 .PHONY: images
 images: build ## Build the OCI archives into dist/images/: interpreters from source (minutes, once)
+	$(call build,$(IMAGE_PACKAGES))
 	@images/build dist/images
 
 .PHONY: sdk
@@ -83,7 +86,7 @@ sdk: bootstrap ## Make the SDK for C programs (a Debian 13 with clang in the cac
 .PHONY: demo
 demo: ## Build what a demo needs, and run a script in a container, twice, on a containerd of its own
 	@scripts/bootstrap demo
-	$(call build,$(DEMO_PACKAGES))
+	$(call build,$(DEMO_PACKAGES) $(IMAGE_PACKAGES))
 	@images/build dist/images languages/python hello
 	@scripts/demo
 

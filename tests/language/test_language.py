@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import unittest
 import unittest.mock
+from unittest import mock
 
 REPO = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -72,6 +73,9 @@ upstream = "sent"
 """
 
 
+PREINIT = 'preinit = { module = "usr/bin/lang1", environment = { NAME = "value" } }\n'
+
+
 class Recipes(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
@@ -118,6 +122,7 @@ class Recipes(unittest.TestCase):
         self.assert_refused(RECIPE.replace("patches/a.patch", "patches/b.patch"), "patches/b.patch is no file")
         self.assert_refused(RECIPE.replace('["make"]', '"make"'), "tools has to be a list")
         self.assert_refused("name = ", "cannot read")
+        self.assert_refused(PREINIT.replace("module", "modul") + RECIPE, "preinit: unknown name modul")
 
     def test_recipes_of_the_repository_are_read_and_use_every_patch_in_their_folder(self):
         recipes = sorted((REPO / "images/languages").iterdir())
@@ -148,6 +153,37 @@ class Recipes(unittest.TestCase):
         more = self.read('copied = { tzdata = "LicenseRef-public-domain" }' + RECIPE)
         steps = self.steps(recipe)
         self.assertNotEqual(language.image_key(recipe, steps), language.image_key(more, steps))
+        initialized = language.image_key(recipe, steps, pathlib.Path("lang-1"))
+        self.assertNotEqual(language.image_key(recipe, steps), initialized)
+
+    def test_initialized_interpreter_is_made_once_for_each_interpreter_and_tool(self):
+        recipe = self.read(PREINIT + RECIPE)
+        steps = self.steps(recipe)
+        built = {"lang1": self.folder / "built"}
+        (self.folder / "built/usr/bin").mkdir(parents=True)
+        (self.folder / "built/usr/bin/lang1").write_text("module")
+        tool = self.folder / "tool"
+        # Writes its arguments, and a line to a list of its calls.
+        tool.write_text('#!/bin/sh\necho call >>"$(dirname "$0")/calls"\necho "$1 $3 $4 $RANDOM_TEXT" >"$2"\n')
+        tool.chmod(0o755)
+        with mock.patch.object(language, "CACHE", self.folder), mock.patch.object(language, "PREINIT", tool):
+            made = language.initialize(recipe, steps, built, again=False)
+            module = self.folder / "built/usr/bin/lang1"
+            self.assertEqual(made.read_text().split(), [str(module), f"--root={self.folder / 'built'}", "--env=NAME=value"])
+            self.assertEqual(language.initialize(recipe, steps, built, again=False), made)
+            self.assertEqual((self.folder / "calls").read_text().count("call"), 1)
+            self.assertEqual(language.initialize(recipe, steps, built, again=True), made)
+            with mock.patch.dict("os.environ", RANDOM_TEXT="another"), self.assertRaisesRegex(language.Failed, "differs"):
+                language.initialize(recipe, steps, built, again=True)
+            tool.write_text(tool.read_text() + "# newer\n")
+            self.assertNotEqual(language.initialize(recipe, steps, built, again=False), made)
+            tool.write_text("#!/bin/sh\nexit 1\n")
+            with self.assertRaisesRegex(language.Failed, "cannot initialize"):
+                language.initialize(recipe, steps, built, again=False)
+            tool.unlink()
+            with self.assertRaisesRegex(language.Failed, "run make languages first"):
+                language.initialize(recipe, steps, built, again=False)
+            self.assertIsNone(language.initialize(self.read(RECIPE), steps, built, again=False))
 
     def test_key_of_a_step_depends_on_no_file_that_only_a_later_step_names(self):
         recipe = self.read(RECIPE)
@@ -216,7 +252,7 @@ class BillOfMaterials(unittest.TestCase):
         ]
         parcel = language.Source("parcel", "1.2", {"parcel-1.2.tar.gz": "ab", "box-2d-0.1.crate": "cd"}, "pypi")
         nothing = language.Source("all", "1.0", {}, "none")
-        recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, tuple(parts))
+        recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, {}, tuple(parts))
         tools = language.Tools(pathlib.Path("/opt/sdk"), (), "wasi-libc 1\nlibclang-rt-22-dev-wasm32 2\n")
         bill = language.bill_of_materials(recipe, tools, [source("library", "1:2+b"), source("lang1"), parcel, nothing], "key")
         bill = json.loads(json.dumps(bill))

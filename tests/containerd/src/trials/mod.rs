@@ -15,6 +15,7 @@ mod prewarm;
 mod python;
 mod python_packages;
 mod python_tls;
+mod python_start;
 mod run;
 mod second;
 mod sharing;
@@ -204,4 +205,15 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python_packages::fastapi_and_uvicorn_serve,
     Shared python_packages::django_serves_its_admin,
     Shared python::bill_of_materials_and_licences_are_in_the_image,
+    Shared python_start::two_starts_have_other_hashes_and_random_numbers,
+    Shared python_start::hash_seed_is_obeyed,
+    Shared python_start::every_key_is_found_after_the_hashes_are_renewed,
+    Shared python_start::arguments_environment_and_directory_are_the_containers,
+    Shared python_start::options_are_obeyed,
+    Shared python_start::environment_of_another_locale_is_obeyed,
+    Shared python_start::packages_of_the_container_and_its_environments_are_seen,
+    Shared python_start::own_modules_hide_those_of_the_library,
+    Shared python_start::time_zone_and_clocks_are_the_containers,
+    Shared python_start::tracebacks_name_lines_of_preloaded_modules,
+    Shared python_start::streams_and_the_end_are_those_of_a_new_process,
 ];
