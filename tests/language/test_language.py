@@ -181,7 +181,7 @@ class Recipes(unittest.TestCase):
             with self.assertRaisesRegex(language.Failed, "cannot initialize"):
                 language.initialize(recipe, steps, built, again=False)
             tool.unlink()
-            with self.assertRaisesRegex(language.Failed, "run make languages first"):
+            with self.assertRaisesRegex(language.Failed, "run make images, which builds it"):
                 language.initialize(recipe, steps, built, again=False)
             self.assertIsNone(language.initialize(self.read(RECIPE), steps, built, again=False))
 
