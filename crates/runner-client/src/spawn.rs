@@ -75,6 +75,7 @@ pub(super) fn spawn(
         command.arg0(shown(name)).args(rest.map(|arg| shown(arg)));
     }
     command.env_clear();
+    end_with_caller(&mut command);
     set_stdio(&mut command, passed.stdio).map_err(RunnerError::Request)?;
 
     let descriptors = [
@@ -131,6 +132,26 @@ pub fn spawn_with<const N: usize>(
     let spawned = command.spawn();
     drop((low, moved));
     spawned
+}
+
+/// Has the kernel kill the runner when the caller dies: what it makes would have no supervisor. The thread that spawns it
+/// waits for its end.
+fn end_with_caller(command: &mut Command) {
+    let caller = std::process::id().cast_signed();
+    // SAFETY: the closure runs in the child between fork and exec and makes only system calls that are
+    // async-signal-safe; it neither allocates nor frees.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // It may have died before.
+            if libc::getppid() != caller {
+                return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
 }
 
 /// The argument as process lists show it.

@@ -60,6 +60,22 @@ async fn each_form_of_start_leads_to_both_versions_of_the_api() {
     }
 }
 
+/// containerd kills `start` when its client gives up, and then knows of no server.
+#[tokio::test]
+async fn server_whose_start_dies_before_its_response_ends() {
+    let dir = TestDir::new();
+    let bundle = dir.bundle("a", None, IDLE);
+    let (mut start, _output) = dir.start_without_response("a");
+    let file = bundle.join("address");
+    eventually("the address is written", || file.exists()).await;
+    let address = fs::read_to_string(&file).expect("read");
+    let pid = Api::connect(&address, V3).await.connect_pids("a").await;
+    assert!(running(pid.shim_pid));
+    start.kill().expect("kill");
+    start.wait().expect("wait");
+    ended(&address, pid.shim_pid).await;
+}
+
 #[tokio::test]
 async fn container_lives_under_both_versions_of_the_api() {
     for service in [V2, V3] {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io::ErrorKind,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::Path,
@@ -13,6 +13,7 @@ use std::{
 
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use nix::{
+    fcntl::Flock,
     sys::{
         stat::{Mode, fstat, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -110,7 +111,9 @@ pub(crate) fn create(
     set_up_process(&fitted.spec, &fitted.groups, kind, init.streams)?;
     let diagnostics = Diagnostics::collect().map_err(VerbError::Setup)?;
 
-    claim(id, &state)?;
+    // Held by all processes of this call that are not yet the container's. So if the caller dies meanwhile, the removal
+    // waits until none of them can make anything any more.
+    let claimed = claim(id, &state)?;
     let process = NewProcess {
         kind,
         init,
@@ -118,6 +121,7 @@ pub(crate) fn create(
         keyring,
     };
     let made = make(id, bundle, &state, fitted, version, process, &diagnostics);
+    drop(claimed);
     match made {
         Ok(pid) => Ok((pid, warnings)),
         Err(cause) => Err(match undo(id, &state) {
@@ -177,8 +181,8 @@ pub(super) fn set_up_process(
     Ok(())
 }
 
-/// Makes the state directory ours, so that the removal after a failure cannot hit another container.
-fn claim(id: &str, state: &StateDirectory<'_>) -> Result<(), VerbError> {
+/// Makes the state directory ours, so that the removal after a failure cannot hit another container, and locks it.
+fn claim(id: &str, state: &StateDirectory<'_>) -> Result<Flock<File>, VerbError> {
     let container = state.container(id);
     DirBuilder::new()
         .recursive(true)
@@ -195,7 +199,11 @@ fn claim(id: &str, state: &StateDirectory<'_>) -> Result<(), VerbError> {
             } else {
                 format!("cannot make {}: {e}", container.display())
             },
-        })
+        })?;
+    delete::lock(state.0).map_err(|e| VerbError::Create {
+        id: id.to_owned(),
+        reason: format!("cannot lock {}: {e}", state.0.display()),
+    })
 }
 
 /// Removes what a failed create has left.

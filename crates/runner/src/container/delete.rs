@@ -5,7 +5,7 @@
 //! `create` has recorded the directories. libcgroups is used only to ask systemd.
 //!
 //! containerd may ask twice at the same time, by a shim that ends and by the `delete` action. The second one waits for
-//! the first and finds nothing to do.
+//! the first and finds nothing to do. It also waits for a `create` whose shim has died.
 #![forbid(unsafe_code)]
 
 use std::{

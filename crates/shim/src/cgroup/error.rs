@@ -10,6 +10,8 @@ pub(crate) enum CgroupError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}; look at the mounts of cgroups")]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot remove {path}: {source}; end the processes in it, and delete the task again")]
+    Remove { path: PathBuf, source: io::Error },
     #[error(
         "cannot freeze the container: its cgroup has no freezer; mount that hierarchy at \
          /sys/fs/cgroup/freezer"
@@ -45,6 +47,11 @@ impl CgroupError {
     pub(super) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Read { path, source }
+    }
+
+    pub(super) fn remove(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Remove { path, source }
     }
 
     pub(super) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

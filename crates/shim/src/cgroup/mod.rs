@@ -8,6 +8,7 @@
 //! | [`oom`] | counts kills of the kernel's OOM killer and waits for the next |
 //! | [`flat_file`] | reads a value of the kernel's files |
 //! | [`named`] | moves a process into an existing cgroup of that name |
+//! | [`removal`] | removes the cgroup of a container whose bundle has vanished |
 //! | [`first_move`] | makes the first move of a process into a cgroup fast |
 //!
 //! Called by `launch`, `serve`, `task` and `bootstrap`. `stats` reads the files of a [`Cgroup`]. It knows neither the
@@ -22,6 +23,7 @@ mod location;
 mod members;
 mod named;
 mod oom;
+mod removal;
 
 pub(crate) use error::CgroupError;
 pub(crate) use first_move::prepare_first_move;

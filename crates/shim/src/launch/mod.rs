@@ -194,6 +194,23 @@ impl Launcher {
         Ok(())
     }
 
+    /// Removes a container that has ended. If its bundle has vanished, the runner does not know the cgroup any more.
+    pub(crate) fn remove_ended(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<(), Error> {
+        let has_vanished = !bundle.state().exists();
+        self.remove(id, bundle, Removal::OfEnded)?;
+        if let Some(cgroup) = cgroup.filter(|_| has_vanished) {
+            let namespace = self.namespace.as_str();
+            warn!(id, namespace; "the bundle has vanished; the shim itself removes the cgroup");
+            cgroup.remove()?;
+        }
+        Ok(())
+    }
+
     /// Undoes a create that succeeded but that its client has cancelled.
     pub(crate) fn undo_create(&self, request: &CreateRequest, launched: &LaunchedContainer) {
         self.kill(request, &launched.init);

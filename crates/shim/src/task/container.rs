@@ -23,7 +23,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::io::{HeldStdio, TerminationLog};
-use crate::launch::{CreateRequest, LaunchedContainer, Launcher, PidNamespace, Removal};
+use crate::launch::{CreateRequest, LaunchedContainer, Launcher, PidNamespace};
 use crate::options::CreateOptions;
 use crate::publisher::Publisher;
 use crate::reaper::{Exit, KILLED_STATUS};
@@ -194,8 +194,11 @@ impl Container {
         let (deleted, exit) = state.deleted()?;
         self.init.output_copied().await;
         let own = Arc::clone(&self);
-        spawn_blocking(move || own.launcher.remove(&own.id, &own.bundle, Removal::OfEnded))
-            .await??;
+        let remove = move || {
+            let cgroup = own.cgroup.as_ref();
+            own.launcher.remove_ended(&own.id, &own.bundle, cgroup)
+        };
+        spawn_blocking(remove).await??;
         self.init.end_stdio().await;
         self.init.set_state(deleted);
         self.execs.forget().await;

@@ -5,10 +5,10 @@
 //! sandboxes. In truth they are shell scripts.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::{Client, Events, create_events};
 use containerd_shim_protos::ttrpc::r#async::{Server, TtrpcContext};
 use containerd_shim_protos::ttrpc::{self, Code};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use wasm_interp_test_support::executables;
 
 pub(crate) const V2: &str = "containerd.task.v2.Task";
@@ -191,6 +192,19 @@ impl TestDir {
         let socket = address.trim_start_matches("unix://").into();
         self.sockets.lock().expect("lock").push(socket);
         output.stdout
+    }
+
+    /// Calls `start` with an output that is full: it cannot respond as long as the returned end is open.
+    pub(crate) fn start_without_response(&self, id: &str) -> (Child, PipeReader) {
+        let (output, full) = std::io::pipe().expect("pipe");
+        let set = |flags| fcntl(&full, FcntlArg::F_SETFL(flags)).expect("fcntl");
+        set(OFlag::O_NONBLOCK);
+        while (&full).write(&[0; 4096]).is_ok() {}
+        set(OFlag::empty());
+        let mut command = self.command(id);
+        command.arg("start").stdout(full);
+        command.env("TTRPC_ADDRESS", self.events_address());
+        (command.spawn().expect("spawn"), output)
     }
 
     /// Starts a server in the newest form. Returns its address.
