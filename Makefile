@@ -45,6 +45,14 @@ MODEL_SEED := $(or $(MODEL_SEED),$(shell date +%s))
 # How many times the test of signals tries each way to block.
 SIGNAL_TRIES ?= 100000
 
+# How many rounds `make test-rounds` makes.
+ROUNDS ?= 1000
+
+# How often `make test-chaos` kills each victim: if no number is given, 50 times on containerd 2.4 and ten times on each
+# other one. From which seed the moments come: another one each time, unless it is given.
+CHAOS_TRIES ?=
+CHAOS_SEED := $(or $(CHAOS_SEED),$(shell date +%s))
+
 say = @printf '\n==> %s\n' "$(1)"
 
 # $(call build,PACKAGE …): their static executables in dist/.
@@ -97,7 +105,7 @@ test: test-unit test-containerd test-languages ## Run every test: unit, integrat
 test-unit: bootstrap ## Run the tests that need no containerd (root: they make real containers)
 	@scripts/bootstrap busybox debian
 	$(call say,tests of the crates)
-	@cargo test --locked --workspace --exclude wasm-interp-test-containerd --exclude wasm-interp-test-node --no-fail-fast
+	@cargo test --locked --workspace --exclude wasm-interp-test-containerd --exclude wasm-interp-test-docker --exclude wasm-interp-test-node --no-fail-fast
 
 .PHONY: test-containerd
 test-containerd: build images ## Run the tests against the containerds named in CONTAINERDS
@@ -110,6 +118,22 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 .PHONY: test-languages
 test-languages: build images ## Run the tests of the interpreters, and of programs in them, on containerd 2.4
 	@scripts/test-containerd 2.4 --languages
+
+.PHONY: test-rounds
+test-rounds: build images ## Make 1,000 rounds of a container's life, 16 at once, and count what is left (ROUNDS=N)
+	@WASM_INTERP_TEST_ROUNDS=$(ROUNDS) scripts/test-containerd 2.4 rounds::
+
+.PHONY: test-chaos
+test-chaos: build images ## Kill shim, runner, logger, exec and containerd at random moments (CHAOS_SEED=N, CHAOS_TRIES=N)
+	@for series in $(CONTAINERDS); do \
+		printf '==> kills from seed %s: CHAOS_SEED=%s repeats them\n' $(CHAOS_SEED) $(CHAOS_SEED); \
+		tries=$(CHAOS_TRIES); [[ -n $$tries ]] || { tries=10; [[ $$series != 2.4 ]] || tries=50; }; \
+		WASM_INTERP_TEST_CHAOS_SEED=$(CHAOS_SEED) WASM_INTERP_TEST_CHAOS_TRIES=$$tries scripts/test-containerd "$$series" chaos::; \
+	done
+
+.PHONY: test-docker
+test-docker: build images ## Run the tests under a Docker 26 of their own, each beside Docker's runc
+	@scripts/test-docker
 
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,6 +43,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 address = "{root}/containerd.sock"
 
 [debug]
+address = "{root}/debug.sock"
 level = "debug"
 "#
             ),
@@ -98,6 +101,43 @@ level = "debug"
         })
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Outcome<i32> {
+        let process = self.process();
+        let child = process.as_ref().ok_or("containerd does not run")?;
+        Ok(i32::try_from(child.id())?)
+    }
+
+    /// Its version, as 2 and 4.
+    pub(crate) fn version(&self) -> Outcome<(u32, u32)> {
+        let mut command = Command::new(self.programs.join("containerd"));
+        command.arg("--version");
+        let printed = command::run(command, None)?.expect_code(0)?.stdout;
+        let version = printed.split_whitespace().nth(2).unwrap_or_default();
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let mut number = || numbers.next().and_then(|number| number.parse().ok());
+        match (number(), number()) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => Err(format!("no version in {printed:?}").into()),
+        }
+    }
+
+    /// A page of Go's profiler, of which containerd has one, as text: `goroutine`, or `heap?gc=1`.
+    pub(crate) fn profile(&self, page: &str) -> Outcome<String> {
+        let mut socket = UnixStream::connect(self.folder.join("debug.sock"))?;
+        let separator = if page.contains('?') { '&' } else { '?' };
+        write!(
+            socket,
+            "GET /debug/pprof/{page}{separator}debug=1 HTTP/1.0\r\nHost: containerd\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        if answer.starts_with("HTTP/1.0 200 ") {
+            return Ok(answer);
+        }
+        Err(format!("containerd's profile {page}: {answer}").into())
+    }
+
     /// Ends it as a power cut would, leaving its shims.
     pub(crate) fn kill(&self) -> Outcome {
         self.end(Signal::SIGKILL)
@@ -119,6 +159,11 @@ level = "debug"
     /// Where it answers.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("containerd.sock")
+    }
+
+    /// Where it keeps bundles, and what else is gone after a boot.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
     }
 
     /// Where its shims read the node's policy. A trial may write the file.
@@ -176,7 +221,7 @@ level = "debug"
 
     /// The bundle of a container's task.
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
-        let tasks = self.folder.join("state/io.containerd.runtime.v2.task");
+        let tasks = self.state().join("io.containerd.runtime.v2.task");
         tasks.join(&self.namespace).join(id)
     }
 

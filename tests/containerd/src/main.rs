@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Trial};
 use wasm_interp_test_support::signals::clean_up_on_signal;
-use wasm_interp_test_support::{Outcome, command, guests, hostile, image, leftovers, lines, run};
+use wasm_interp_test_support::{
+    Outcome, command, expect, expect_equal, guests, hostile, image, leftovers, lines, random, run,
+};
 
 use crate::leftovers::Leftovers;
 use crate::settings::Settings;
@@ -27,9 +29,16 @@ fn main() -> ExitCode {
     if arguments.list {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
-    let Some(settings) = Settings::from_env() else {
-        println!("skipped: no containerd is named, run scripts/test-containerd SERIES");
-        return ExitCode::SUCCESS;
+    let settings = match Settings::from_env() {
+        Ok(Some(settings)) => settings,
+        Ok(None) => {
+            println!("skipped: no containerd is named, run scripts/test-containerd SERIES");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     let before = Leftovers::record(settings.run().name());
     if let Err(error) = clean_up_on_signal("cleaning up", {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use wasm_interp_test_support::repository;
 use wasm_interp_test_support::run::Run;
@@ -18,25 +19,37 @@ pub(crate) struct Settings {
     pub(crate) python_packages: PathBuf,
     /// Whether this run is about the interpreters.
     pub(crate) languages: bool,
+    /// How many rounds the trial of many rounds makes.
+    pub(crate) rounds: usize,
+    /// How often each victim of `chaos` is killed.
+    pub(crate) chaos_tries: u64,
+    /// When: the same seed means the same moments.
+    pub(crate) chaos_seed: u64,
     pub(crate) run: Run,
 }
 
 impl Settings {
     /// `None` unless the environment names a containerd.
-    pub(crate) fn from_env() -> Option<Self> {
-        let programs = PathBuf::from(env::var_os("WASM_INTERP_TEST_PROGRAMS")?);
+    pub(crate) fn from_env() -> Result<Option<Self>, String> {
+        let Some(programs) = env::var_os("WASM_INTERP_TEST_PROGRAMS") else {
+            return Ok(None);
+        };
+        let programs = PathBuf::from(programs);
         let path =
             |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
-        Some(Self {
+        Ok(Some(Self {
             programs,
             dist: path("WASM_INTERP_TEST_DIST", repository().join("dist")),
             busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
             guests: path("WASM_INTERP_TEST_GUESTS", "guests".into()),
             python_packages: path("WASM_INTERP_TEST_PYTHON_PACKAGES", "packages".into()),
             languages: env::var_os("WASM_INTERP_TEST_LANGUAGES").is_some(),
+            rounds: number("WASM_INTERP_TEST_ROUNDS", 32)?,
+            chaos_tries: number("WASM_INTERP_TEST_CHAOS_TRIES", 2)?,
+            chaos_seed: number("WASM_INTERP_TEST_CHAOS_SEED", 1)?,
             // Also containerd's namespace, and so in the path of every cgroup.
             run: Run::new(format!("wasm-interp-test-{}", std::process::id())),
-        })
+        }))
     }
 
     pub(crate) fn run(&self) -> &Run {
@@ -46,5 +59,15 @@ impl Settings {
     /// The executables under test, where their path tells whose they are.
     pub(crate) fn bin(&self) -> PathBuf {
         self.run.folder().join("bin")
+    }
+}
+
+/// The number in a variable. A mistake in it must not become the default.
+fn number<T: FromStr>(variable: &str, default: T) -> Result<T, String> {
+    match env::var(variable) {
+        Err(_) => Ok(default),
+        Ok(text) => text
+            .parse()
+            .map_err(|_| format!("{variable} is no number: {text:?}")),
     }
 }

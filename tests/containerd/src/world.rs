@@ -75,6 +75,10 @@ impl World {
         self.settings.run.name()
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(crate) fn daemon(&self) -> &Daemon {
         &self.daemon
     }
@@ -111,8 +115,19 @@ impl World {
     ) -> Outcome {
         let folder = self.folder("second")?;
         let archives = [self.archive("python"), self.archive("hello")];
+        self.with_second(folder, cache, &archives, trial)
+    }
+
+    /// A second containerd with these images that lives in `folder`, for as long as `trial` takes.
+    pub(crate) fn with_second(
+        &self,
+        folder: PathBuf,
+        cache: &Path,
+        archives: &[PathBuf],
+        trial: impl FnOnce(&World) -> Outcome,
+    ) -> Outcome {
         let daemon = Daemon::start(&self.settings, folder, cache.to_owned())?;
-        import(&daemon, &archives)?;
+        import(&daemon, archives)?;
         let second = World {
             settings: self.settings.clone(),
             daemon,
@@ -250,6 +265,16 @@ pub(crate) fn import(daemon: &Daemon, archives: &[PathBuf]) -> Outcome {
     Ok(())
 }
 
+/// Waits for the end of the session keyring of a task of this id: the kernel removes it some time after its last user
+/// has ended.
+pub(crate) fn wait_for_end_of_keyring(id: &str) -> Outcome {
+    let keyring = format!(" _ses.{id}:");
+    wait_for("the end of the session keyring", || {
+        let keys = fs::read_to_string("/proc/keys")?;
+        Ok((!keys.contains(&keyring)).then_some(()))
+    })
+}
+
 /// A container, from what `ctr run` is told to its removal (when dropped, if need be by force).
 pub(crate) struct CtrContainer<'world> {
     world: &'world World,
@@ -368,6 +393,15 @@ impl CtrContainer<'_> {
         command::run(self.command(&["--detach", "--log-uri", &log]), None)
     }
 
+    /// `ctr task exec`, not waited for.
+    pub(crate) fn exec_beside(&self, exec_id: &str, command: &[&str]) -> Outcome<Running> {
+        let fifos = self.fifo_folder();
+        let verb = ["task", "exec", "--exec-id", exec_id, "--fifo-dir"];
+        let mut exec = self.world.daemon().ctr_command(&verb);
+        exec.arg(fifos).arg(&self.id).args(command);
+        Running::start(exec, None)
+    }
+
     /// `ctr run --detach` with its output to where this URI says.
     pub(crate) fn detach_logging_to(&self, uri: &str) -> Outcome<Finished> {
         command::run(self.command(&["--detach", "--log-uri", uri]), None)
@@ -387,6 +421,11 @@ impl CtrContainer<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             other => Ok(other?),
         }
+    }
+
+    /// Removes the file of its output, for trials with very many containers.
+    pub(crate) fn forget_output(&self) -> Outcome {
+        Ok(fs::remove_file(self.log_path())?)
     }
 
     /// Waits until a detached container has printed `text`.

@@ -236,6 +236,36 @@ impl Image {
     }
 }
 
+/// Copies the archive of an image and adds what `docker load` reads: a list of its own format. `name` is what Docker
+/// calls the image.
+pub fn write_for_docker(archive: &Path, name: &str, to: &Path) -> Outcome {
+    let mut copy = tar::Builder::new(File::create(to)?);
+    for entry in tar::Archive::new(File::open(archive)?).entries()? {
+        let entry = entry?;
+        let mut header = entry.header().clone();
+        let path = entry.path()?.into_owned();
+        copy.append_data(&mut header, path, entry)?;
+    }
+    let manifest = WrittenArchive(archive).manifest()?;
+    let blob = |descriptor: &Value| Ok(blob_path(text(&descriptor["digest"])?));
+    let layers = manifest["layers"]
+        .as_array()
+        .ok_or("an image without layers")?;
+    let list = json!([{
+        "Config": blob(&manifest["config"])?,
+        "RepoTags": [name],
+        "Layers": layers.iter().map(blob).collect::<Outcome<Vec<_>>>()?,
+    }]);
+    append(
+        &mut copy,
+        "manifest.json",
+        &serde_json::to_vec(&list)?,
+        0o644,
+    )?;
+    copy.into_inner()?.sync_all()?;
+    Ok(())
+}
+
 /// Reads the file at `path` out of the layers of an archive that `make images` wrote.
 pub fn read_file(archive: &Path, path: &str) -> Outcome<Vec<u8>> {
     let archive = WrittenArchive(archive);

@@ -2,14 +2,16 @@
 //! compares after, and takes away by force what a failed or interrupted run left.
 //!
 //! Things of the run are told from those of the machine by the run's name, which is in the path of
-//! everything that it makes and in the environment of what it starts.
+//! everything that it makes and in the environment of what it starts. A process that has neither is told
+//! by its executable: the runner has an empty environment, and is at first in no cgroup of the run.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -18,18 +20,38 @@ use nix::unistd::Pid;
 use crate::run::Run;
 
 /// Folders outside the run's own in which containerd, the shims or runtimes make something.
-const WATCHED: [&str; 7] = [
+const WATCHED: [&str; 10] = [
     "/run/containerd",
     "/run/containerd/fifo",
     "/run/containerd/runc",
+    "/run/docker",
     "/run/wasm-interp",
+    "/etc/docker",
+    "/var/lib/docker",
     "/var/lib/wasm-interp",
     "/tmp",
     "/dev/shm",
 ];
 
+/// How long what is only slow to go is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where the hierarchies of cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Paths at which a process listens, in the network namespace of this process (`__SO_ACCEPTON` of proc(5)).
+fn listening() -> BTreeSet<PathBuf> {
+    const FLAGS: usize = 3;
+    const PATH: usize = 7;
+    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines
+        .filter(|fields| fields.get(FLAGS) == Some(&"00010000"))
+        .filter_map(|fields| fields.get(PATH).map(PathBuf::from))
+        .collect()
+}
 
 /// Where shims listen.
 const SOCKETS: &str = "/run/containerd/s";
@@ -40,6 +62,17 @@ pub struct Leftovers {
     run: String,
     files: BTreeSet<PathBuf>,
     sockets: BTreeSet<PathBuf>,
+    /// What of the run was there: nothing before its begin.
+    known: Vec<String>,
+    scope: Scope,
+}
+
+/// Which files a look is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// Those with the run's name in their path.
+    Named,
 }
 
 impl Leftovers {
@@ -49,20 +82,37 @@ impl Leftovers {
             run: run.to_owned(),
             files: watched(run),
             sockets: children(SOCKETS),
+            known: Vec::new(),
+            scope: Scope::All,
         }
+    }
+
+    /// Takes stock in the middle of a run, when nothing else of it is under way. Of a process that is there, another
+    /// one with the same command line may take the place: a daemon may start again. What does not bear the run's name is
+    /// left to the look at the end: another run may be making it.
+    pub fn during(run: &str) -> Self {
+        let mut stock = Self::record(run);
+        stock.known = stock.look();
+        stock.scope = Scope::Named;
+        stock
     }
 
     /// What is there that was not, in words. What is only slow to go is waited for.
     pub fn what_is_new(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        for _ in 0..600 {
-            left = self.look();
-            if left.is_empty() {
-                break;
+        let began = Instant::now();
+        loop {
+            let mut left = self.look();
+            for known in &self.known {
+                let same = |line: &String| without_pid(line) == without_pid(known);
+                if let Some(at) = left.iter().position(same) {
+                    left.remove(at);
+                }
+            }
+            if left.is_empty() || began.elapsed() > PATIENCE {
+                return left;
             }
             thread::sleep(Duration::from_millis(100));
         }
-        left
     }
 
     fn look(&self) -> Vec<String> {
@@ -93,6 +143,9 @@ impl Leftovers {
             .chain(
                 files
                     .difference(&self.files)
+                    .filter(|file| {
+                        self.scope == Scope::All || file.to_string_lossy().contains(&self.run)
+                    })
                     .map(|file| format!("file {}", file.display())),
             )
             .collect()
@@ -103,13 +156,47 @@ impl Leftovers {
     fn dead_sockets(&self) -> Vec<PathBuf> {
         const MOMENT: Duration = Duration::from_secs(3);
         let new = children(SOCKETS);
-        let is_dead = |socket: &&PathBuf| UnixStream::connect(socket).is_err();
+        // Not by a connection: the first one means to a shim that containerd knows of it.
+        let is_dead = |socket: &&PathBuf| !listening().contains(*socket);
         let mut dead: Vec<_> = new.difference(&self.sockets).filter(is_dead).collect();
         if !dead.is_empty() {
             thread::sleep(MOMENT);
             dead.retain(is_dead);
         }
         dead.into_iter().cloned().collect()
+    }
+}
+
+/// A line of [`Leftovers::look`], for a process its command line alone.
+fn without_pid(line: &str) -> &str {
+    let command = line
+        .strip_prefix("process ")
+        .and_then(|rest| rest.split_once(": "));
+    command.map_or(line, |(_, command)| command)
+}
+
+/// How much of a run there is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amounts {
+    /// Processes other than this one.
+    pub processes: usize,
+    /// In the mount namespace of this process.
+    pub mounts: usize,
+    /// In all hierarchies together.
+    pub cgroups: usize,
+    /// Of shims, also of other runs.
+    pub sockets: usize,
+}
+
+impl Amounts {
+    /// Counts what is there of the run of this name.
+    pub fn of(run: &str) -> Self {
+        Self {
+            processes: processes(run).len(),
+            mounts: mounts(run).len(),
+            cgroups: cgroups(run).len(),
+            sockets: children(SOCKETS).len(),
+        }
     }
 }
 
@@ -193,6 +280,9 @@ fn processes(run: &str) -> Vec<(i32, String)> {
             entries.any(|entry| !of_a_person(entry) && String::from_utf8_lossy(entry).contains(run))
         })
     };
+    let executables = executables(run);
+    let runs_one =
+        |path: PathBuf| identity(&path).is_some_and(|identity| executables.contains(&identity));
     children("/proc")
         .into_iter()
         .filter_map(|folder| {
@@ -206,6 +296,7 @@ fn processes(run: &str) -> Vec<(i32, String)> {
             let of_the_run = pid != own
                 && !zombie
                 && (named(folder.join("exe"))
+                    || runs_one(folder.join("exe"))
                     || named(folder.join("cwd"))
                     || environment(folder.join("environ"))
                     || says(folder.join("cmdline"))
@@ -216,6 +307,21 @@ fn processes(run: &str) -> Vec<(i32, String)> {
             })
         })
         .collect()
+}
+
+/// The executables of a run that has put its own into the folder `bin`.
+fn executables(run: &str) -> BTreeSet<(u64, u64)> {
+    let folder = env::temp_dir().join(run).join("bin");
+    children(folder)
+        .iter()
+        .filter_map(|file| identity(file))
+        .collect()
+}
+
+/// Device and number of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn mounts(run: &str) -> Vec<PathBuf> {

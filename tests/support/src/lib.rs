@@ -12,6 +12,7 @@ pub mod hostile;
 pub mod image;
 pub mod leftovers;
 pub mod lines;
+pub mod random;
 pub mod registry;
 pub mod run;
 pub mod signals;

@@ -2,8 +2,9 @@
 //! descriptors are mostly those that are open.
 #![forbid(unsafe_code)]
 
+use wasm_interp_test_support::random::Random;
+
 use super::operation::{Access, Cookie, Lock, Name, Operation, Owner, Posix, Range, open};
-use super::random::Random;
 
 /// Names of the fixture (`tree`) and new ones.
 const NAMES: &[&[u8]] = &[

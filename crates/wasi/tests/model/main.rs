@@ -18,7 +18,6 @@ mod kernel;
 mod operation;
 mod outcome;
 mod questions;
-mod random;
 mod run;
 mod trampoline;
 mod tree;
@@ -26,11 +25,11 @@ mod tree;
 use std::env;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use wasm_interp_test_support::random::Random;
 use wasm_interp_wasi::LateMounts;
 
 use self::exemptions::Exemption;
 use self::guest::{Fault, GuestSide};
-use self::random::Random;
 use self::run::{Process, Source, prepare_thread, sequence, shrink};
 
 /// Operations between two pictures of the trees.

@@ -15,7 +15,7 @@ use super::second::SecondTask;
 use crate::Outcome;
 use crate::command::{self, Running, wait_for};
 use crate::guests::{NATIVE_AS_USER, PYTHON};
-use crate::world::{CtrContainer, OURS, RUNC, World};
+use crate::world::{CtrContainer, OURS, RUNC, World, wait_for_end_of_keyring};
 
 /// Notes what it was started with, and copies both streams.
 const LOGGER: &str = r#"out=$1
@@ -278,12 +278,8 @@ pub(super) fn options_of_a_create_match_runc(world: &World) -> Outcome {
             let status = second.wait()??;
             second.delete()??;
             answers.push(format!("{status}: {}", fs::read_to_string(&log)?));
-            // The next task has the same id, and the kernel removes keyrings some time after their last user has ended.
-            let keyring = format!(" _ses.{}:", second.id);
-            wait_for("the end of the session keyring", || {
-                let keys = fs::read_to_string("/proc/keys")?;
-                Ok((!keys.contains(&keyring)).then_some(()))
-            })?;
+            // The next task has the same id.
+            wait_for_end_of_keyring(&second.id)?;
         }
         first.remove()?;
         Ok(answers)

@@ -3,8 +3,10 @@
 mod by_hand;
 mod c_programs;
 mod cgroups;
+mod chaos;
 mod exec;
 mod failures;
+mod faults;
 mod hostile;
 mod hostile_inputs;
 mod lifecycle;
@@ -16,6 +18,7 @@ mod python;
 mod python_packages;
 mod python_start;
 mod python_tls;
+mod rounds;
 mod run;
 mod second;
 mod sharing;
@@ -173,6 +176,20 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone survival::a_container_outlives_containerd,
     Alone survival::a_killed_shim_leaves_its_id_free,
     Alone survival::a_killed_shim_takes_its_pod_along,
+    Alone faults::full_disk_fails_a_create_in_words_and_leaves_nothing,
+    Alone faults::full_disk_keeps_no_container_from_its_end,
+    Shared faults::read_only_state_keeps_no_exit_status_back,
+    Alone faults::read_only_bundle_fails_a_create_in_words,
+    Shared faults::full_fifo_blocks_the_program_alone,
+    Alone faults::vanished_bundle_keeps_no_exit_status_back,
+    Alone chaos::exit_without_containerd_is_reported_as_under_runc,
+    Alone chaos::killed_shim_takes_a_create_along,
+    Alone chaos::killed_shims_leave_nothing,
+    Alone chaos::killed_runners_leave_nothing,
+    Alone chaos::killed_logging_programs_take_nothing_along,
+    Alone chaos::killed_execs_take_nothing_along,
+    Alone chaos::killed_containerd_takes_nothing_along,
+    Alone rounds::rounds_leak_nothing,
 ];
 
 /// Those of the interpreters: in a run of their own, because they do not depend on the containerd.

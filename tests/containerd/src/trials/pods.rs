@@ -122,7 +122,7 @@ pub(super) fn nothing_is_left_of_a_container_in_anothers_pid_namespace(world: &W
 }
 
 /// A root file system with a shell, and a spec of a container in it whose hooks note their order and their input.
-fn with_hooks(world: &World) -> Outcome<(std::path::PathBuf, Value)> {
+pub(super) fn with_hooks(world: &World) -> Outcome<(std::path::PathBuf, Value)> {
     let folder = world.folder("hooks")?;
     let root = folder.join("rootfs");
     for sub in ["bin", "dev", "etc", "proc", "tmp"] {

@@ -1,7 +1,7 @@
 //! A task that the shim of a running container makes by a request of the Task API: for what `ctr` cannot ask for.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::{
     CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, KillRequest,
@@ -46,6 +46,11 @@ impl<'a, 'world> SecondTask<'a, 'world> {
         change(&mut spec);
         fs::write(bundle.join("config.json"), spec.to_string())?;
         Ok(Self { beside, id, bundle })
+    }
+
+    /// Where its bundle is: in a folder of the trial's.
+    pub(super) fn bundle(&self) -> &Path {
+        &self.bundle
     }
 
     fn call<T: Message>(&self, verb: &str, request: &impl Message) -> Outcome<TaskAnswer<T>> {

@@ -126,7 +126,7 @@ pub(super) fn a_killed_shim_takes_its_pod_along(world: &World) -> Outcome {
 
 /// Has containerd know `id` as a sandbox, so that containers can join it; whether this version can. The sandbox's own
 /// API is not asked for: as with CRI, its shim is that of the container of the same id.
-fn is_recorded_as_a_sandbox(world: &World, id: &str) -> Outcome<bool> {
+pub(super) fn is_recorded_as_a_sandbox(world: &World, id: &str) -> Outcome<bool> {
     let spec = world.folder("sandbox")?.join("config.json");
     fs::write(&spec, "{}")?;
     let no_shim = ["--runtime", "io.containerd.there-is-none.v1"];
