@@ -233,7 +233,7 @@ pub(super) fn virtual_environment_of_another_machine_works(world: &World) -> Out
         ],
     ] {
         world
-            .container(PYTHON_3_13)
+            .container(PYTHON)
             .mount(&venv, "/venv", "rbind:ro")
             .arguments(arguments)
             .run()?

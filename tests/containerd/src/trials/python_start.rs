@@ -4,12 +4,12 @@
 use std::fs;
 
 use crate::Outcome;
-use crate::guests::PYTHON_3_13;
+use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
 fn python<'world>(world: &'world World, arguments: &[&str]) -> CtrContainer<'world> {
     world
-        .container(PYTHON_3_13)
+        .container(PYTHON)
         .arguments(&[&["python3"], arguments].concat())
 }
 
@@ -35,9 +35,9 @@ pub(super) fn two_starts_have_other_hashes_and_random_numbers(world: &World) -> 
 pub(super) fn hash_seed_is_obeyed(world: &World) -> Outcome {
     let text = "import sys; print(hash('x'), hash(b'long enough'), sys.flags.hash_randomization)";
     let with = |seed: &str, option: &[&str]| {
-        let options = [&format!("PYTHONHASHSEED={seed}")].map(String::as_str);
+        let variable = format!("PYTHONHASHSEED={seed}");
         let container = python(world, &[option, &["-c", text]].concat());
-        printed(container.options(&["--env", options[0]]))
+        printed(container.options(&["--env", &variable]))
     };
     for seed in ["0", "42", "4294967295"] {
         let resumed = with(seed, &[])?;
@@ -253,10 +253,9 @@ assert sys.executable == "/environment/bin/python", sys.executable
 assert parcel.__file__.startswith("/environment/"), parcel.__file__
 assert not any(each.startswith("/usr/local/lib/python3.13/site") for each in sys.path), sys.path
 "#;
-    let container =
-        world
-            .container(PYTHON_3_13)
-            .arguments(&["/environment/bin/python", "-c", text]);
+    let container = world
+        .container(PYTHON)
+        .arguments(&["/environment/bin/python", "-c", text]);
     printed(container.mount(&environment, "/environment", "rbind:ro"))?;
     Ok(())
 }
