@@ -280,13 +280,13 @@ pub(crate) fn restartable(original: &[u8], snapshot: &[u8]) -> Result<Vec<u8>, R
                 module.section(&data);
             }
             other => {
-                if let Some((id, range)) = other.as_section() {
-                    if id != u8::from(SectionId::Code) {
-                        module.section(&RawSection {
-                            id,
-                            data: &snapshot[range],
-                        });
-                    }
+                if let Some((id, range)) = other.as_section()
+                    && id != u8::from(SectionId::Code)
+                {
+                    module.section(&RawSection {
+                        id,
+                        data: &snapshot[range],
+                    });
                 }
             }
         }

@@ -49,7 +49,7 @@ static enum { PLAIN, INITIALIZE, RESUME } phase;
 // What __main_void() returns if the program has to start from the beginning. No exit status is negative.
 #define FROM_THE_BEGINNING (-1)
 
-// Ends the build of the image.
+// Ends the build of the image; in a container, the program.
 static _Noreturn void
 fail(const char *reason)
 {
@@ -1101,7 +1101,7 @@ renew_zone(void)
     }
     tzset();
     if (_PyTime_InitTimezone(time) < 0) {
-        PyErr_Clear();
+        fail("cannot find out the time zone");
     }
     Py_DECREF(time);
 }
