@@ -131,10 +131,6 @@ test-chaos: build images ## Kill shim, runner, logger, exec and containerd at ra
 		WASM_INTERP_TEST_CHAOS_SEED=$(CHAOS_SEED) WASM_INTERP_TEST_CHAOS_TRIES=$$tries scripts/test-containerd "$$series" chaos::; \
 	done
 
-.PHONY: test-docker
-test-docker: build images ## Run the tests under a Docker 26 of their own, each beside Docker's runc
-	@scripts/test-docker
-
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
 	@scripts/chart
