@@ -151,8 +151,8 @@ pub enum PlanError {
         /// The path, absolute.
         path: PathBuf,
     },
-    /// `args[0]` is a directory, a device or the like.
-    #[error("cannot run {path:?}: it is not a regular file; correct command")]
+    /// `args[0]` is a directory, a device or the like. Docker makes 126 of runc's words.
+    #[error("exec: {path:?}: permission denied: it is not a regular file; correct command")]
     NotAFile {
         /// The path, absolute.
         path: PathBuf,
