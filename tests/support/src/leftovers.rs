@@ -56,6 +56,9 @@ fn listening() -> BTreeSet<PathBuf> {
 /// Where shims listen.
 const SOCKETS: &str = "/run/containerd/s";
 
+/// Where any Docker looks for plugins.
+const DOCKERS_PLUGINS: &str = "/run/docker/plugins";
+
 /// What there was before.
 #[derive(Clone)]
 pub struct Leftovers {
@@ -372,9 +375,12 @@ fn watched(run: &str) -> BTreeSet<PathBuf> {
     let namespace = Path::new("/run/containerd/runc").join(run);
     files.remove(&namespace);
     files.extend(children(namespace));
-    // Folders that any containerd makes for itself.
+    // Folders that any containerd or Docker makes for itself.
     files.retain(|file| {
-        !WATCHED.iter().any(|folder| Path::new(folder) == file) && file != Path::new(SOCKETS)
+        let made_by_daemons = [SOCKETS, DOCKERS_PLUGINS];
+        let is = |folder: &&str| Path::new(*folder) == file;
+        !WATCHED.iter().any(|folder| is(&folder))
+            && !made_by_daemons.iter().any(|folder| is(&folder))
     });
     files
 }
