@@ -24,8 +24,10 @@ const AT_ONCE: usize = 16;
 /// How a figure may differ from the one after the warm-up.
 #[derive(Clone, Copy)]
 enum Allowance {
-    /// Not more, once all is settled.
+    /// Not more, once all is settled: also not after the warm-up.
     Returns,
+    /// The same, but the warm-up may open what stays: a client, a library's files.
+    ReturnsToWarmUp,
     /// By so much at the most: it depends on what ran at the same time.
     GrowsAtMost(u64),
 }
@@ -44,12 +46,14 @@ impl Census {
     fn take(world: &World, shim: i32) -> Outcome<Self> {
         let amounts = Amounts::of(world.name());
         let containerd = world.daemon().pid()?;
+        let kept = [
+            ("containerd: descriptors", entries(containerd, "fd")?),
+            ("containerd: goroutines", goroutines(world)?),
+        ];
         let returning = [
             ("shim: descriptors", entries(shim, "fd")?),
             ("shim: threads", entries(shim, "task")?),
             ("shim: children", children(shim)?),
-            ("containerd: descriptors", entries(containerd, "fd")?),
-            ("containerd: goroutines", goroutines(world)?),
             ("processes", amounts.processes),
             ("mounts", amounts.mounts),
             ("cgroups", amounts.cgroups),
@@ -64,6 +68,9 @@ impl Census {
             ("containerd: threads", entries(containerd, "task")?, 32),
         ];
         let mut figures = Vec::new();
+        for (what, count) in kept {
+            figures.push((what, count, Allowance::ReturnsToWarmUp));
+        }
         for (what, count) in returning {
             figures.push((what, count, Allowance::Returns));
         }
@@ -79,13 +86,42 @@ impl Census {
         ))
     }
 
+    /// Whether `holds` is true of each pair of figures with such an allowance.
+    fn compare(
+        &self,
+        later: &Self,
+        allowance: fn(Allowance) -> bool,
+        holds: fn(u64, u64) -> bool,
+    ) -> bool {
+        let mut pairs = self.0.iter().zip(&later.0);
+        pairs.all(|(one, other)| !allowance(one.rule) || holds(one.count, other.count))
+    }
+
+    /// Whether all that the rounds have made is gone.
+    fn has_returned(&self, later: &Self) -> bool {
+        let returns = |rule| matches!(rule, Allowance::Returns);
+        self.compare(later, returns, |before, after| after <= before)
+    }
+
+    /// Whether nothing of what may stay has changed.
+    fn is_as(&self, last: &Self) -> bool {
+        let stays = |rule| matches!(rule, Allowance::ReturnsToWarmUp);
+        self.compare(last, stays, |one, other| one == other)
+    }
+
+    /// Whether nothing of what may stay after a warm-up has become more.
+    fn is_at_most(&self, warm: &Self) -> bool {
+        let stays = |rule| matches!(rule, Allowance::ReturnsToWarmUp);
+        self.compare(warm, stays, |one, other| one <= other)
+    }
+
     /// What is more than it may be after this one.
     fn grown(&self, later: &Self) -> Vec<&'static str> {
         let pairs = self.0.iter().zip(&later.0);
         pairs
             .filter(|(before, after)| {
                 let allowed = match before.rule {
-                    Allowance::Returns => 0,
+                    Allowance::Returns | Allowance::ReturnsToWarmUp => 0,
                     Allowance::GrowsAtMost(bound) => bound,
                 };
                 after.count > before.count + allowed
@@ -129,10 +165,13 @@ pub(super) fn rounds_leak_nothing(world: &World) -> Outcome {
 
     let before = Census::take(world, shim)?;
     run_rounds(world, &pod, AT_ONCE)?;
-    // The longest it takes for something to go that only goes slowly.
-    let warm = settled(world, shim, &before)?;
+    let warm = settled(world, shim, |last, later| {
+        before.has_returned(later) && later.is_as(last)
+    })?;
     run_rounds(world, &pod, rounds)?;
-    let after = settled(world, shim, &warm)?;
+    let after = settled(world, shim, |_, later| {
+        warm.has_returned(later) && later.is_at_most(&warm)
+    })?;
 
     let warm_up = format!("after {AT_ONCE}");
     let end = format!("after {rounds} more");
@@ -146,17 +185,20 @@ pub(super) fn rounds_leak_nothing(world: &World) -> Outcome {
     sandbox.remove()
 }
 
-/// A census once all that returns has returned to what it was; or else the last one, which shows what has not.
-fn settled(world: &World, shim: i32, before: &Census) -> Outcome<Census> {
+/// The census for which `is_settled` holds, given the one before it too; or else the last one, which shows what has not
+/// gone. The caller decides.
+fn settled(
+    world: &World,
+    shim: i32,
+    is_settled: impl Fn(&Census, &Census) -> bool,
+) -> Outcome<Census> {
     let mut last = Census::take(world, shim)?;
     let waited = wait_for("what the rounds have made to go", || {
-        last = Census::take(world, shim)?;
-        let returned = before.0.iter().zip(&last.0).all(|(before, after)| {
-            matches!(before.rule, Allowance::GrowsAtMost(_)) || after.count <= before.count
-        });
-        Ok(returned.then_some(()))
+        let later = Census::take(world, shim)?;
+        let settled = is_settled(&last, &later);
+        last = later;
+        Ok(settled.then_some(()))
     });
-    // Something may be made once and stay, as what a library keeps. So the caller decides.
     drop(waited);
     Ok(last)
 }

@@ -35,7 +35,11 @@ pub(super) fn answers_match_runc(engine: &Engine) -> Outcome {
             let verb = [&["exec"], options].concat();
             let finished = container.verb(&verb, command)?;
             // Docker prints there why it could not start, in the words of each runtime.
-            let printed = finished.stdout.split("exec: ").next().unwrap_or_default();
+            let printed = finished
+                .stdout
+                .split("container process: ")
+                .next()
+                .unwrap_or_default();
             answers.push(format!(
                 "{options:?} {command:?}: {} {printed}",
                 finished.code
