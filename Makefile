@@ -121,15 +121,23 @@ test-languages: build images ## Run the tests of the interpreters, and of progra
 
 .PHONY: test-rounds
 test-rounds: build images ## Make 1,000 rounds of a container's life, 16 at once, and count what is left (ROUNDS=N)
-	@WASM_INTERP_TEST_ROUNDS=$(ROUNDS) scripts/test-containerd 2.4 rounds::
+	@WASM_INTERP_TEST_ROUNDS=$(ROUNDS) scripts/test-containerd 2.4 --robustness rounds::
 
 .PHONY: test-chaos
 test-chaos: build images ## Kill shim, runner, logger, exec and containerd at random moments (CHAOS_SEED=N, CHAOS_TRIES=N)
 	@for series in $(CONTAINERDS); do \
 		printf '==> kills from seed %s: CHAOS_SEED=%s repeats them\n' $(CHAOS_SEED) $(CHAOS_SEED); \
 		tries=$(CHAOS_TRIES); [[ -n $$tries ]] || { tries=10; [[ $$series != 2.4 ]] || tries=50; }; \
-		WASM_INTERP_TEST_CHAOS_SEED=$(CHAOS_SEED) WASM_INTERP_TEST_CHAOS_TRIES=$$tries scripts/test-containerd "$$series" chaos::; \
+		WASM_INTERP_TEST_CHAOS_SEED=$(CHAOS_SEED) WASM_INTERP_TEST_CHAOS_TRIES=$$tries scripts/test-containerd "$$series" --robustness chaos::; \
 	done
+
+.PHONY: test-robustness
+test-robustness: build images ## Break what containers depend on, a few times each, on containerd 2.4: kills, full disks, many rounds
+	@scripts/test-containerd 2.4 --robustness
+
+.PHONY: test-docker
+test-docker: build images ## Run the tests under a Docker 26 of their own, each beside Docker's runc
+	@scripts/test-docker
 
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it

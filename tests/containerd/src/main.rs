@@ -21,7 +21,7 @@ use wasm_interp_test_support::{
 };
 
 use crate::leftovers::Leftovers;
-use crate::settings::Settings;
+use crate::settings::{Settings, Suite};
 use crate::world::World;
 
 fn main() -> ExitCode {
@@ -57,10 +57,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let all = if settings.languages {
-        trials::LANGUAGES
-    } else {
-        trials::ALL
+    let all = match settings.suite {
+        Suite::Runtime => trials::ALL,
+        Suite::Languages => trials::LANGUAGES,
+        Suite::Robustness => trials::ROBUSTNESS,
     };
     let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = all.iter().map(|trial| {

@@ -17,8 +17,8 @@ pub(crate) struct Settings {
     pub(crate) guests: PathBuf,
     /// What pip installed of `tests/python/requirements.txt`, for the trials of languages.
     pub(crate) python_packages: PathBuf,
-    /// Whether this run is about the interpreters.
-    pub(crate) languages: bool,
+    /// Which trials run.
+    pub(crate) suite: Suite,
     /// How many rounds the trial of many rounds makes.
     pub(crate) rounds: usize,
     /// How often each victim of `chaos` is killed.
@@ -26,6 +26,24 @@ pub(crate) struct Settings {
     /// When: the same seed means the same moments.
     pub(crate) chaos_seed: u64,
     pub(crate) run: Run,
+}
+
+/// Which of the lists of trials a run is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Suite {
+    Runtime,
+    Languages,
+    Robustness,
+}
+
+impl Suite {
+    fn from_env() -> Self {
+        match env::var("WASM_INTERP_TEST_SUITE").as_deref() {
+            Ok("languages") => Self::Languages,
+            Ok("robustness") => Self::Robustness,
+            _ => Self::Runtime,
+        }
+    }
 }
 
 impl Settings {
@@ -43,7 +61,7 @@ impl Settings {
             busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
             guests: path("WASM_INTERP_TEST_GUESTS", "guests".into()),
             python_packages: path("WASM_INTERP_TEST_PYTHON_PACKAGES", "packages".into()),
-            languages: env::var_os("WASM_INTERP_TEST_LANGUAGES").is_some(),
+            suite: Suite::from_env(),
             rounds: number("WASM_INTERP_TEST_ROUNDS", 32)?,
             chaos_tries: number("WASM_INTERP_TEST_CHAOS_TRIES", 2)?,
             chaos_seed: number("WASM_INTERP_TEST_CHAOS_SEED", 1)?,

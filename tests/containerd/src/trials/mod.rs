@@ -1,4 +1,4 @@
-//! The trials, by what they are about. Each is a function; [`ALL`] and [`LANGUAGES`] list them.
+//! The trials, by what they are about. Each is a function; [`ALL`], [`ROBUSTNESS`] and [`LANGUAGES`] list them.
 
 mod by_hand;
 mod c_programs;
@@ -176,6 +176,10 @@ pub(crate) const ALL: &[Trial] = trials![
     Alone survival::a_container_outlives_containerd,
     Alone survival::a_killed_shim_leaves_its_id_free,
     Alone survival::a_killed_shim_takes_its_pod_along,
+];
+
+/// What breaks beneath containers, and what many of them leave: in a run of their own, because they take minutes.
+pub(crate) const ROBUSTNESS: &[Trial] = trials![
     Alone faults::full_disk_fails_a_create_in_words_and_leaves_nothing,
     Alone faults::full_disk_keeps_no_container_from_its_end,
     Shared faults::read_only_state_keeps_no_exit_status_back,
