@@ -379,8 +379,7 @@ fn watched(run: &str) -> BTreeSet<PathBuf> {
     files.retain(|file| {
         let made_by_daemons = [SOCKETS, DOCKERS_PLUGINS];
         let is = |folder: &&str| Path::new(*folder) == file;
-        !WATCHED.iter().any(|folder| is(folder))
-            && !made_by_daemons.iter().any(|folder| is(folder))
+        !WATCHED.iter().any(&is) && !made_by_daemons.iter().any(is)
     });
     files
 }
