@@ -94,8 +94,8 @@ sdk: bootstrap ## Make the SDK for C programs (a Debian 13 with clang in the cac
 .PHONY: demo
 demo: ## Build what a demo needs, and run a script in a container, twice, on a containerd of its own
 	@scripts/bootstrap demo
-	$(call build,$(DEMO_PACKAGES) $(IMAGE_PACKAGES))
-	@images/build dist/images languages/python hello
+	$(call build,$(DEMO_PACKAGES))
+	@images/build dist/images languages/python:slim hello:slim
 	@scripts/demo
 
 .PHONY: test

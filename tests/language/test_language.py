@@ -85,9 +85,9 @@ class Recipes(unittest.TestCase):
         (self.folder / "patches/a.patch").write_text("a patch")
         (self.folder / "install").write_text("make install")
 
-    def read(self, text):
+    def read(self, text, profile=""):
         (self.folder / "recipe.toml").write_text(text)
-        return language.read_recipe(self.folder)
+        return language.read_recipe(self.folder, profile)
 
     def assert_refused(self, text, message):
         with self.assertRaisesRegex(language.Failed, message):
@@ -113,6 +113,19 @@ class Recipes(unittest.TestCase):
         self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\nlicence = "MIT"', "part parcel: version is missing")
         self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\ncrate = "parcel"', "part 3 needs one of package, pypi, crate, name")
         self.assert_refused(RECIPE + '[[part]]\nname = "all"\nlicence = "MIT"', "part all: unknown name licence")
+
+    def test_profile_leaves_out_what_it_names(self):
+        slim = '[profile.slim]\nwithout = ["library"]\ntools_without = ["make"]\npreinit = false\n'
+        text = PREINIT + RECIPE.replace("[[part]]", slim + "[[part]]", 1)
+        recipe = self.read(text, "slim")
+        self.assertEqual([(part.package, part.needs) for part in recipe.parts], [("lang1", ())])
+        self.assertEqual((recipe.version, recipe.tools, recipe.preinit), ("1.0-slim", (), {}))
+        whole = self.read(text)
+        self.assertEqual((len(whole.parts), whole.version, whole.tools), (2, "1.0", ("make",)))
+        with self.assertRaisesRegex(language.Failed, "there is no profile slimmer; known are slim"):
+            self.read(text, "slimmer")
+        with self.assertRaisesRegex(language.Failed, "profile slim: without names libary, which the recipe does not have"):
+            self.read(text.replace('without = ["library"]', 'without = ["libary"]'), "slim")
 
     def test_recipe_with_a_mistake_is_refused_with_its_place(self):
         self.assert_refused(RECIPE.replace("needs =", "need ="), "part lang1: unknown name need; known are")
