@@ -51,8 +51,12 @@ pub(super) fn same(world: &World, name: &str, arguments: &[&str], options: &[&st
             .run()?;
         Ok(finished.expect_code(0)?.stdout)
     };
-    let expected = print(native(world, name, arguments))?;
+    let mut expected = print(native(world, name, arguments))?;
     let printed = print(guest(world, name, arguments))?;
+    // Of a native program under containerd 1.7 and its shim for runc, the last line was missing once.
+    if printed.len() > expected.len() && printed.starts_with(&expected) {
+        expected = print(native(world, name, arguments))?;
+    }
     match difference(
         &format!("{name} {arguments:?} {options:?}"),
         &printed,
