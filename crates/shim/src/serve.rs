@@ -44,9 +44,9 @@ const TASK_V2: &str = "containerd.task.v2.Task";
 
 /// A worker thread without work ends after this time.
 const IDLE_WORKER: Duration = Duration::from_millis(500);
-/// How long the first connection may take. containerd connects at once, unless it has failed after `start`: on a full
-/// disk it cannot note the shim. Then it knows of no server.
-const FIRST_CONNECTION: Duration = Duration::from_secs(15);
+/// How often a server without a task looks whether a client is connected. containerd connects at once and stays so,
+/// unless it has failed after `start`: on a full disk it cannot note the shim. Then it knows of no server.
+const CLIENT_CHECK: Duration = Duration::from_secs(15);
 /// How long each step of the end may take.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,11 +76,8 @@ pub(crate) enum ServeError {
 pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
     sys::keep_heap_small();
     let address = Address::parse(&flags.socket).ok_or(ServeError::NoSocket)?;
-    logger::install(Path::new("log"), flags.debug).map_err(ServeError::Log)?;
-    // The server may outlive this bundle, and libcontainer creates no container if the working
-    // directory is removed.
-    std::env::set_current_dir("/").map_err(ServeError::ChangeDirectory)?;
-    let result = serve(flags, &address);
+    // containerd may have removed the bundle already: then it knows of no server.
+    let result = set_up(flags).and_then(|()| serve(flags, &address));
     if let Err(error) = &result {
         log::error!(error:%; "the shim ends");
         // No server responds there any more.
@@ -89,6 +86,13 @@ pub(crate) fn run(flags: &Flags) -> Result<(), ServeError> {
         }
     }
     result
+}
+
+fn set_up(flags: &Flags) -> Result<(), ServeError> {
+    logger::install(Path::new("log"), flags.debug).map_err(ServeError::Log)?;
+    // The server may outlive this bundle, and libcontainer creates no container if the working
+    // directory is removed.
+    std::env::set_current_dir("/").map_err(ServeError::ChangeDirectory)
 }
 
 fn serve(flags: &Flags, address: &Address) -> Result<(), ServeError> {
@@ -125,12 +129,25 @@ fn inherited_start_pipe() -> io::Result<OwnedFd> {
     Ok(pipe)
 }
 
-/// Waits for the first connection, which stays in the backlog. `false`: there is none.
-async fn is_connected_to(listener: &UnixListener) -> Result<bool, ServeError> {
-    let backlog = sys::readable(listener.as_fd()).map_err(ServeError::Listener)?;
-    match tokio::time::timeout(FIRST_CONNECTION, backlog.readable()).await {
-        Ok(ready) => ready.map(|_| true).map_err(ServeError::Listener),
-        Err(_elapsed) => Ok(false),
+/// Requests the end of this server if no client is connected before its first task.
+async fn watch_clients(address: Address, registry: Registry, shutdown: Arc<Notify>) {
+    loop {
+        tokio::time::sleep(CLIENT_CHECK).await;
+        if !registry.is_idle() {
+            return;
+        }
+        match address.connections() {
+            Ok(0) => {
+                info!("no client is connected: containerd knows of no server");
+                shutdown.notify_one();
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                warn!(error:%; "cannot learn whether a client is connected");
+                return;
+            }
+        }
     }
 }
 
@@ -154,13 +171,6 @@ async fn listen(
     listener: UnixListener,
     start: OwnedFd,
 ) -> Result<(), ServeError> {
-    if !is_connected_to(&listener).await? {
-        info!("no client has connected: containerd knows of no server");
-        if let Err(error) = address.remove() {
-            warn!(error:%; "cannot remove the socket of this shim");
-        }
-        return Ok(());
-    }
     let reaper = Reaper::default();
     reaper.watch().map_err(ServeError::Runtime)?;
     let publisher = Publisher::new(
@@ -173,6 +183,11 @@ async fn listen(
     let launcher = Launcher::new(&flags.namespace, reaper)?;
     let service = Service::new(launcher, publisher.clone(), Arc::clone(&shutdown));
     let registry = service.registry().clone();
+    tokio::spawn(watch_clients(
+        address.clone(),
+        registry.clone(),
+        Arc::clone(&shutdown),
+    ));
     let listener = Listener::try_from(listener).map_err(ServeError::Listener)?;
     let mut server = Server::new()
         .add_listener(listener)

@@ -139,6 +139,23 @@ impl Address {
         Ok(())
     }
 
+    /// How many clients are connected: the kernel lists the server's end of each connection by this path (proc(5)).
+    pub(crate) fn connections(&self) -> io::Result<usize> {
+        const FLAGS: usize = 3;
+        const PATH: usize = 7;
+        /// `__SO_ACCEPTON`: the listening socket itself.
+        const LISTENS: &str = "00010000";
+        let table = fs::read_to_string("/proc/net/unix")?;
+        let ends = table.lines().filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields
+                .get(PATH)
+                .is_some_and(|path| Path::new(path) == self.path())
+                && fields.get(FLAGS) != Some(&LISTENS)
+        });
+        Ok(ends.count())
+    }
+
     /// Removes the socket. Its server keeps the connections that exist.
     pub(crate) fn remove(&self) -> Result<(), SocketError> {
         let path = self.path();
@@ -175,6 +192,22 @@ mod tests {
             Listening::Listener(listener) => (address, listener),
             Listening::Served => panic!("no server exists yet"),
         }
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_are_closed() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let address = Address::new(folder.path(), "/c", "ns", "id");
+        let Listening::Listener(listener) = address.listen().expect("listen") else {
+            panic!("a new socket expected");
+        };
+        let connections = || address.connections().expect("count");
+        assert_eq!(connections(), 0);
+        let client = std::os::unix::net::UnixStream::connect(address.path()).expect("connect");
+        let (end, _) = listener.accept().expect("accept");
+        assert_eq!(connections(), 1);
+        drop((client, end));
+        assert_eq!(connections(), 0);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Census {
         let growing = [
             ("sockets of shims", amounts.sockets, 16),
             ("session keyrings", session_keyrings()?, 16),
-            ("shim: private memory, KiB", private_memory(shim)?, 512),
+            ("shim: private memory, KiB", private_memory(shim)?, 1024),
             ("containerd: heap, KiB", heap(world)?, 8 * 1024),
             ("containerd: threads", entries(containerd, "task")?, 32),
         ];
@@ -165,6 +165,10 @@ pub(super) fn rounds_leak_nothing(world: &World) -> Outcome {
     sandbox.wait_for_status("RUNNING")?;
     let shim = sandbox.shim()?;
 
+    // Its threads that may block end when they have been idle.
+    wait_for("the shim to be idle", || {
+        Ok((entries(shim, "task")? == 1).then_some(()))
+    })?;
     let before = Census::take(world, shim)?;
     run_rounds(world, &pod, AT_ONCE)?;
     let warm = settled(world, shim, |last, later| {
