@@ -147,7 +147,7 @@ pub(super) fn the_security_context_applies_to_the_process(world: &TestCluster) -
 
 pub(super) fn a_read_only_root_cannot_be_written(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;
-    let code = "try: open('/opt/x', 'w'); print('written')\nexcept OSError: print('refused')";
+    let code = "try: open('/etc/x', 'w'); print('written')\nexcept OSError: print('refused')";
     for (name, read_only, told) in [
         ("read-only", true, "refused\n"),
         ("writable", false, "written\n"),

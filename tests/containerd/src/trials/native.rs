@@ -25,12 +25,17 @@ pub(super) fn shell<'world>(
         .arguments(&["sh", "-c", script])
 }
 
-/// Fails unless both runtimes give the same, and says what only one gives.
+/// Fails unless ours gives what runc gives, and says what only one gives.
 pub(super) fn same<T: PartialEq + std::fmt::Debug>(
     what: &str,
     mut under: impl FnMut(&'static str) -> Outcome<Vec<T>>,
 ) -> Outcome {
-    let (runc, ours) = (under(RUNC)?, under(OURS)?);
+    let (mut runc, ours) = (under(RUNC)?, under(OURS)?);
+    if runc == ours {
+        return Ok(());
+    }
+    // runc's shim has lost the end of an output now and then: what it says the second time counts.
+    runc = under(RUNC)?;
     if runc == ours {
         return Ok(());
     }
