@@ -63,6 +63,9 @@ pub(super) fn a_terminal_is_given(world: &TestCluster) -> Outcome {
     expect(&printed.contains("terminals: True True"), &true)
 }
 
+/// Prints and never ends.
+const COMPUTES: &str = "print('computes', flush=True)\nwhile True: pass";
+
 pub(super) fn exec_gives_a_terminal(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;
     let mut spec = json!({ "containers": [
@@ -95,10 +98,10 @@ pub(super) fn exec_gives_a_terminal(world: &TestCluster) -> Outcome {
     prompt.wait_for_stdout(">>> ", &mut seen)?;
     prompt.write(b"\x04")?;
     prompt.finish()?.expect_code(0)?;
-    let mut prompt = on("main", &["python"])?;
-    prompt.wait_for_stdout(">>> ", &mut 0)?;
-    prompt.write(b"\x03")?;
-    prompt.finish()?.expect_code(130)?;
+    let mut script = on("main", &["python", "-c", COMPUTES])?;
+    script.wait_for_stdout("computes", &mut 0)?;
+    script.write(b"\x03")?;
+    script.finish()?.expect_code(130)?;
 
     let script = "busybox tty; echo ready; busybox cat; \
         set -m; trap : INT; sh -c 'while read -r line; do echo got $line; done'; \
