@@ -5,7 +5,7 @@ use std::path::Path;
 use wasm_interp_test_support::command::wait_for;
 use wasm_interp_test_support::{Outcome, expect};
 
-use super::{python, same, shell};
+use super::containers::{python, same, shell};
 use crate::engine::Engine;
 
 const SLEEPS: &str = "echo ready; exec busybox sleep 3600";

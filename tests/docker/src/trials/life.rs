@@ -6,7 +6,7 @@ use wasm_interp_test_support::command::wait_for;
 use wasm_interp_test_support::guests::PYTHON;
 use wasm_interp_test_support::{Outcome, expect, expect_equal};
 
-use super::{python, same, shell};
+use super::containers::{python, same, shell};
 use crate::engine::{DockerContainer, Engine, OURS};
 
 const SLEEPS: &str = "echo ready; exec busybox sleep 3600";

@@ -1,14 +1,14 @@
 //! The trials. Each native program is run by Docker's runc too, and both have to give the same; guests are held to
 //! the same where the language does not matter.
 
+mod containers;
 mod exec;
 mod life;
 mod run;
 
 use wasm_interp_test_support::Outcome;
-use wasm_interp_test_support::guests::{NATIVE, PYTHON};
 
-use crate::engine::{DockerContainer, Engine, OURS, RUNC};
+use crate::engine::Engine;
 
 /// A trial and its name.
 type DockerTrial = (&'static str, fn(&Engine) -> Outcome);
@@ -42,38 +42,3 @@ pub(crate) const ALL: &[DockerTrial] = trials![
     life::restart_policies_match_runc,
     life::health_is_checked,
 ];
-
-fn shell<'engine>(
-    engine: &'engine Engine,
-    runtime: &'static str,
-    script: &str,
-) -> DockerContainer<'engine> {
-    engine
-        .container(runtime, NATIVE)
-        .arguments(&["sh", "-c", script])
-}
-
-fn python<'engine>(engine: &'engine Engine, script: &str) -> DockerContainer<'engine> {
-    engine
-        .container(OURS, PYTHON)
-        .arguments(&["python", "-u", "-c", script])
-}
-
-/// Fails unless both runtimes give the same.
-fn same(what: &str, mut under: impl FnMut(&'static str) -> Outcome<Vec<String>>) -> Outcome {
-    let (runc, ours) = (under(RUNC)?, under(OURS)?);
-    if runc == ours {
-        return Ok(());
-    }
-    let at = runc
-        .iter()
-        .zip(&ours)
-        .take_while(|(one, other)| one == other);
-    let at = at.count();
-    Err(format!(
-        "{what}, answer {at}: under runc\n{:?}\nunder ours\n{:?}",
-        runc.get(at),
-        ours.get(at)
-    )
-    .into())
-}

@@ -3,7 +3,7 @@
 use wasm_interp_test_support::guests::{NATIVE, PYTHON};
 use wasm_interp_test_support::{Outcome, expect};
 
-use super::{python, same, shell};
+use super::containers::{python, same, shell};
 use crate::engine::{Engine, NAMED, OURS};
 
 /// What Docker says itself ends with a line about its help.
