@@ -1,7 +1,7 @@
 //! Names: making, moving and removing them, and listing directories.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
+use std::{ffi::CStr, os::fd::AsFd as _};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fstat, linkat, mkdirat, readlinkat_raw, renameat, symlinkat,
@@ -17,13 +17,19 @@ use crate::{
     guest::Guest,
     listing::Listing,
     memory,
-    paths::{self, Follow},
+    paths::{self, Follow, ParentAndName},
 };
 
 /// The mode of a new directory, less the container's umask: preview 1 has none of its own.
 const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 
 impl Guest {
+    /// Where a call acts that makes, moves or removes a name.
+    pub(crate) fn place(&self, fd: types::Fd, path: &CStr) -> Result<ParentAndName<'_>> {
+        let directory = self.descriptors.directory(fd)?.as_ref().as_fd();
+        Ok(self.paths.place(directory, path)?)
+    }
+
     pub(crate) fn list(
         &self,
         memory: &mut GuestMemory<'_>,
@@ -64,9 +70,7 @@ impl Guest {
         path: GuestPtr<str>,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let place = self
-            .paths
-            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
+        let place = self.place(fd, &path)?;
         Ok(mkdirat(&place, place.name(), NEW_DIRECTORY)?)
     }
 
@@ -78,9 +82,7 @@ impl Guest {
         what: AtFlags,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let place = self
-            .paths
-            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
+        let place = self.place(fd, &path)?;
         Ok(unlinkat(&place, place.name(), what)?)
     }
 
@@ -91,12 +93,8 @@ impl Guest {
         (new_fd, new): (types::Fd, GuestPtr<str>),
     ) -> Result<()> {
         let (old, new) = (paths::argument(memory, old)?, paths::argument(memory, new)?);
-        let old = self
-            .paths
-            .place(self.descriptors.directory(old_fd)?.as_ref().as_fd(), &old)?;
-        let new = self
-            .paths
-            .place(self.descriptors.directory(new_fd)?.as_ref().as_fd(), &new)?;
+        let old = self.place(old_fd, &old)?;
+        let new = self.place(new_fd, &new)?;
         Ok(renameat(&old, old.name(), &new, new.name())?)
     }
 
@@ -109,9 +107,7 @@ impl Guest {
         let (old, new) = (paths::argument(memory, old)?, paths::argument(memory, new)?);
         let old_fd = self.descriptors.directory(old_fd)?;
         // Both are on one file system, or the kernel refuses: the new name's is checked.
-        let new = self
-            .paths
-            .place(self.descriptors.directory(new_fd)?.as_ref().as_fd(), &new)?;
+        let new = self.place(new_fd, &new)?;
         let flags = match follow(lookup) {
             Follow::Yes => AtFlags::SYMLINK_FOLLOW,
             Follow::No => AtFlags::empty(),
@@ -133,9 +129,7 @@ impl Guest {
             return Err(Errno::Noent);
         }
         let path = paths::argument(memory, path)?;
-        let place = self
-            .paths
-            .place(self.descriptors.directory(fd)?.as_ref().as_fd(), &path)?;
+        let place = self.place(fd, &path)?;
         Ok(symlinkat(&target, &place, place.name())?)
     }
 

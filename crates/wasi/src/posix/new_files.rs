@@ -1,8 +1,6 @@
 //! Making files with a mode of the guest's: open, mkdir, mkfifo. The kernel takes the umask off.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
-
 use rustix::fs::{FileType, Mode, mkdirat, mknodat};
 use wiggle::{GuestMemory, GuestPtr};
 
@@ -52,8 +50,7 @@ impl Guest {
         mode: types::Mode,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
-        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
-        let place = self.paths.place(directory, &path)?;
+        let place = self.place(directory, &path)?;
         // As mkdir(2), which ignores set-id bits.
         let mode = Mode::from_raw_mode(mode & 0o1777);
         Ok(mkdirat(&place, place.name(), mode)?)
@@ -68,8 +65,7 @@ impl Guest {
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
         let mode = without_set_id(mode)?;
-        let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
-        let place = self.paths.place(directory, &path)?;
+        let place = self.place(directory, &path)?;
         Ok(mknodat(&place, place.name(), FileType::Fifo, mode, 0)?)
     }
 }
