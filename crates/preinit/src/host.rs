@@ -45,28 +45,20 @@ pub(crate) fn add(linker: &mut Linker<Guest>) -> Result<()> {
         PREVIEW1.module,
         "fd_filestat_get",
         |mut caller: Caller<'_, Guest>, fd: i32, stat: i32| {
-            let (bytes, guest) = enter(&mut caller)?;
-            let mut memory = GuestMemory::Unshared(bytes);
-            let code = abi::wasi_snapshot_preview1::fd_filestat_get(guest, &mut memory, fd, stat)?;
-            Ok(of_every_machine(bytes, code, stat, &FILESTAT))
+            about_a_file(&mut caller, stat, FILESTAT, |guest, memory| {
+                abi::wasi_snapshot_preview1::fd_filestat_get(guest, memory, fd, stat)
+            })
         },
     )?;
     linker.func_wrap(
         PREVIEW1.module,
         "path_filestat_get",
         |mut caller: Caller<'_, Guest>, fd: i32, flags: i32, path: i32, length: i32, stat: i32| {
-            let (bytes, guest) = enter(&mut caller)?;
-            let mut memory = GuestMemory::Unshared(bytes);
-            let code = abi::wasi_snapshot_preview1::path_filestat_get(
-                guest,
-                &mut memory,
-                fd,
-                flags,
-                path,
-                length,
-                stat,
-            )?;
-            Ok(of_every_machine(bytes, code, stat, &FILESTAT))
+            about_a_file(&mut caller, stat, FILESTAT, |guest, memory| {
+                abi::wasi_snapshot_preview1::path_filestat_get(
+                    guest, memory, fd, flags, path, length, stat,
+                )
+            })
         },
     )?;
     linker.func_wrap(
@@ -86,28 +78,18 @@ pub(crate) fn add(linker: &mut Linker<Guest>) -> Result<()> {
         POSIX.module,
         "fstat",
         |mut caller: Caller<'_, Guest>, fd: i32, stat: i32| {
-            let (bytes, guest) = enter(&mut caller)?;
-            let mut memory = GuestMemory::Unshared(bytes);
-            let code = abi::wasm_interp_posix_v1::fstat(guest, &mut memory, fd, stat)?;
-            Ok(of_every_machine(bytes, code, stat, &STAT))
+            about_a_file(&mut caller, stat, STAT, |guest, memory| {
+                abi::wasm_interp_posix_v1::fstat(guest, memory, fd, stat)
+            })
         },
     )?;
     linker.func_wrap(
         POSIX.module,
         "fstatat",
         |mut caller: Caller<'_, Guest>, fd: i32, flags: i32, path: i32, length: i32, stat: i32| {
-            let (bytes, guest) = enter(&mut caller)?;
-            let mut memory = GuestMemory::Unshared(bytes);
-            let code = abi::wasm_interp_posix_v1::fstatat(
-                guest,
-                &mut memory,
-                fd,
-                flags,
-                path,
-                length,
-                stat,
-            )?;
-            Ok(of_every_machine(bytes, code, stat, &STAT))
+            about_a_file(&mut caller, stat, STAT, |guest, memory| {
+                abi::wasm_interp_posix_v1::fstatat(guest, memory, fd, flags, path, length, stat)
+            })
         },
     )?;
     // The host of a container would know nothing of it.
@@ -121,38 +103,31 @@ pub(crate) fn add(linker: &mut Linker<Guest>) -> Result<()> {
     Ok(())
 }
 
-/// Which bytes of an answer about a file are of this machine, and what they are everywhere.
-struct AnswerFields {
-    /// Offset, and the value of eight bytes.
-    set: &'static [(usize, u64)],
-}
+/// Which bytes of an answer about a file are of this machine, and what they are everywhere: offset, and the value of
+/// eight bytes.
+type AnswerFields = &'static [(usize, u64)];
 
-/// Preview 1's `filestat`.
-const FILESTAT: AnswerFields = AnswerFields {
-    // dev, ino, nlink, atim, mtim, ctim
-    set: &[(0, 1), (8, 1), (24, 1), (40, TIME), (48, TIME), (56, TIME)],
-};
+/// Preview 1's `filestat`: dev, ino, nlink, atim, mtim, ctim.
+const FILESTAT: AnswerFields = &[(0, 1), (8, 1), (24, 1), (40, TIME), (48, TIME), (56, TIME)];
 
 /// `stat` of our own interface.
-const STAT: AnswerFields = AnswerFields {
+const STAT: AnswerFields = &[
     // dev, ino, nlink, uid and gid are in one part of eight bytes with others: mode stays.
-    set: &[
-        (0, 1),
-        (8, 1),
-        (16, 1),
-        // blksize is the upper half; gid is 0.
-        (32, 4096 << 32),
-        // blocks
-        (56, 0),
-        // The seconds and nanoseconds of three times.
-        (64, TIME / 1_000_000_000),
-        (72, 0),
-        (80, TIME / 1_000_000_000),
-        (88, 0),
-        (96, TIME / 1_000_000_000),
-        (104, 0),
-    ],
-};
+    (0, 1),
+    (8, 1),
+    (16, 1),
+    // blksize is the upper half; gid is 0.
+    (32, 4096 << 32),
+    // blocks
+    (56, 0),
+    // The seconds and nanoseconds of three times.
+    (64, TIME / 1_000_000_000),
+    (72, 0),
+    (80, TIME / 1_000_000_000),
+    (88, 0),
+    (96, TIME / 1_000_000_000),
+    (104, 0),
+];
 
 /// The memory of the module that calls, and its context.
 fn enter<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<(&'a mut [u8], &'a mut Guest)> {
@@ -187,18 +162,25 @@ fn answer(result: std::result::Result<(), Errno>) -> i32 {
     }
 }
 
-fn of_every_machine(bytes: &mut [u8], code: i32, stat: i32, fields: &AnswerFields) -> i32 {
+/// Calls a function that answers at `stat` about a file, and makes the answer that of every machine.
+fn about_a_file(
+    caller: &mut Caller<'_, Guest>,
+    stat: i32,
+    fields: AnswerFields,
+    call: impl FnOnce(&mut Guest, &mut GuestMemory<'_>) -> Result<i32>,
+) -> Result<i32> {
+    let (bytes, guest) = enter(caller)?;
+    let code = call(guest, &mut GuestMemory::Unshared(&mut *bytes))?;
     if code != 0 {
-        return code;
+        return Ok(code);
     }
-    let mut set = fields.set.iter();
-    answer(set.try_for_each(|(offset, value)| {
+    Ok(answer(fields.iter().try_for_each(|(offset, value)| {
         put(
             &mut bytes[index(stat)..],
             i32::try_from(*offset).unwrap_or(0),
             &value.to_le_bytes(),
         )
-    }))
+    })))
 }
 
 /// `fd_readdir`, in the order of the names' bytes.
