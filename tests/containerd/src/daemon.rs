@@ -1,12 +1,11 @@
 //! One containerd of our own: its configuration, life and `ctr`. Never the machine's.
 
 use std::env;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
@@ -64,29 +63,14 @@ level = "debug"
 
     /// Starts the process, again if need be.
     pub(crate) fn launch(&self) -> Outcome {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
-        let child = Command::new(self.programs.join("containerd"))
+        let mut command = Command::new(self.programs.join("containerd"));
+        command
             .arg("--config")
             .arg(self.folder.join("config.toml"))
             .env("PATH", &self.search)
             .env("WASM_INTERP_CACHE_DIR", &self.cache)
-            .env("WASM_INTERP_POLICY", self.policy())
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stdout(File::from(std::os::fd::OwnedFd::from(log.try_clone()?)))
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                format!(
-                    "cannot start {}/containerd: {error}",
-                    self.programs.display()
-                )
-            })?;
-        *self.process() = Some(child);
+            .env("WASM_INTERP_POLICY", self.policy());
+        *self.process() = Some(command::start_daemon(command, &self.log_path())?);
         wait_for("containerd to answer", || {
             if let Some(status) = self
                 .process()

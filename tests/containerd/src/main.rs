@@ -12,10 +12,11 @@ mod trials;
 mod world;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use wasm_interp_test_support::signals::clean_up_on_signal;
+use wasm_interp_test_support::suite::{self, NamedTrial, expect_nothing_left};
 use wasm_interp_test_support::{
     Outcome, command, expect, expect_equal, guests, hostile, image, leftovers, lines, random, run,
 };
@@ -62,38 +63,18 @@ fn main() -> ExitCode {
         Suite::Languages => trials::LANGUAGES,
         Suite::Robustness => trials::ROBUSTNESS,
     };
-    let failures = Arc::new(Mutex::new(Vec::new()));
-    let trials = all.iter().map(|trial| {
-        let (world, failures) = (Arc::clone(&world), Arc::clone(&failures));
-        Trial::test(trial.name, move || {
-            world.run_trial(trial.kind, trial.run).inspect_err(|error| {
-                let reason = error.message().unwrap_or("unknown");
-                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.push(format!("{}: {reason}", trial.name));
-            })
-        })
+    let trials = all.iter().map(|trial| -> NamedTrial {
+        let world = Arc::clone(&world);
+        let run = move || world.run_trial(trial.kind, trial.run);
+        (trial.name, Box::new(run))
     });
-    let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
-    if failed {
-        world.print_log();
-    }
-
-    // A trial of its own, so that what is left behind is reported as any other failure.
-    let ending = Trial::test("nothing_is_left_behind", move || {
-        let tasks = world.stop();
+    let trials: Vec<_> = trials.collect();
+    let explain = || world.print_log();
+    let ending = Arc::clone(&world);
+    suite::run(&arguments, trials, explain, move || {
+        let tasks = ending.stop();
         let left = before.what_is_new();
         leftovers::sweep(settings.run(), &before);
-        tasks?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(format!("left behind:\n  {}", left.join("\n  ")).into())
-    });
-    let all = Arguments::default();
-    failed |= libtest_mimic::run(&all, vec![ending]).has_failed();
-    // Last, where a reader of a long log looks first.
-    for failure in &*failures.lock().unwrap_or_else(PoisonError::into_inner) {
-        eprintln!("failed: {failure}");
-    }
-    ExitCode::from(u8::from(failed))
+        tasks.and(expect_nothing_left(&left))
+    })
 }

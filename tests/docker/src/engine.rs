@@ -1,18 +1,17 @@
 //! One Docker of our own: its containerd, its daemon, its client. Never the machine's.
 
 use std::env;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use wasm_interp_test_support::command::{self, Finished, Running, wait_for};
+use wasm_interp_test_support::command::{self, Finished, Running, start_daemon, wait_for};
 use wasm_interp_test_support::guests::{NATIVE, PYTHON};
 use wasm_interp_test_support::image::{Image, write_for_docker};
 use wasm_interp_test_support::run::Run;
@@ -164,19 +163,8 @@ level = "debug"
         self.wait_until("dockerd", || Ok(self.docker(&["version"])?.code == 0))
     }
 
-    fn launch(&self, what: &'static str, mut command: Command) -> Outcome {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log(what))?;
-        let child = command
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stdout(File::from(std::os::fd::OwnedFd::from(log.try_clone()?)))
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    fn launch(&self, what: &'static str, command: Command) -> Outcome {
+        let child = start_daemon(command, &self.log(what))?;
         let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
         daemons.insert(0, (what, child));
         Ok(())

@@ -11,9 +11,10 @@ mod trials;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use wasm_interp_test_support::leftovers::{self, Leftovers};
 use wasm_interp_test_support::signals::clean_up_on_signal;
+use wasm_interp_test_support::suite::{self, NamedTrial, expect_nothing_left};
 
 use crate::engine::{DockerSettings, Engine};
 
@@ -42,26 +43,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = trials::ALL.iter().map(|(name, trial)| {
+    let trials = trials::ALL.iter().map(|&(name, trial)| -> NamedTrial {
         let engine = Arc::clone(&engine);
-        Trial::test(*name, move || trial(&engine))
+        (name, Box::new(move || trial(&engine)))
     });
-    let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
-    if failed {
-        engine.print_logs();
-    }
-
-    // A trial of its own, so that what is left behind is reported as any other failure.
-    let ending = Trial::test("nothing_is_left_behind", move || {
-        let stopped = engine.stop();
+    let trials: Vec<_> = trials.collect();
+    let explain = || engine.print_logs();
+    let ending = Arc::clone(&engine);
+    suite::run(&arguments, trials, explain, move || {
+        let stopped = ending.stop();
         let left = before.what_is_new();
         leftovers::sweep(&settings.run, &before);
-        stopped?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(format!("left behind:\n  {}", left.join("\n  ")).into())
-    });
-    failed |= libtest_mimic::run(&Arguments::default(), vec![ending]).has_failed();
-    ExitCode::from(u8::from(failed))
+        stopped.and(expect_nothing_left(&left))
+    })
 }

@@ -11,9 +11,10 @@ mod world;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use wasm_interp_test_support::leftovers::{self, Leftovers};
 use wasm_interp_test_support::signals::clean_up_on_signal;
+use wasm_interp_test_support::suite::{self, NamedTrial, expect_nothing_left};
 
 use crate::world::{NodeSettings, SharedNode};
 
@@ -42,26 +43,23 @@ fn main() -> ExitCode {
     }
 
     let world = Arc::new(SharedNode::new(settings.clone()));
-    let trials = trials::ALL.iter().map(|trial| {
+    let trials = trials::ALL.iter().map(|trial| -> NamedTrial {
         let world = Arc::clone(&world);
-        Trial::test(trial.name, move || world.run_trial(trial.run))
+        (trial.name, Box::new(move || world.run_trial(trial.run)))
     });
-    let mut failed = libtest_mimic::run(&arguments, trials.collect()).has_failed();
-
-    // A trial of its own, so that what is left behind is reported as any other failure.
-    let ending = Trial::test("nothing_is_left_behind", move || {
-        let ended = world.end();
-        leftovers::remove_cgroups(&settings.run);
-        let mut left = before.what_is_new();
-        // What the node makes has the run's name in its path; the rest is other programs'.
-        left.retain(|line| line.contains(settings.run.name()));
-        leftovers::sweep(&settings.run, &before);
-        ended?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(format!("left behind:\n  {}", left.join("\n  ")).into())
-    });
-    failed |= libtest_mimic::run(&Arguments::default(), vec![ending]).has_failed();
-    ExitCode::from(u8::from(failed))
+    let trials: Vec<_> = trials.collect();
+    suite::run(
+        &arguments,
+        trials,
+        || {},
+        move || {
+            let ended = world.end();
+            leftovers::remove_cgroups(&settings.run);
+            let mut left = before.what_is_new();
+            // What the node makes has the run's name in its path; the rest is other programs'.
+            left.retain(|line| line.contains(settings.run.name()));
+            leftovers::sweep(&settings.run, &before);
+            ended.and(expect_nothing_left(&left))
+        },
+    )
 }

@@ -1,10 +1,11 @@
 //! Runs a command with a time limit and keeps what it wrote. Knows nothing of containers.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -222,6 +223,19 @@ impl Running {
 /// Runs `command` to its end.
 pub fn run(command: Command, stdin: Option<&[u8]>) -> Outcome<Finished> {
     Running::start(command, stdin)?.finish()
+}
+
+/// Starts a daemon that writes to the end of the file `log`.
+pub fn start_daemon(mut command: Command, log: &Path) -> Outcome<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    command
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("cannot run {command:?}: {error}").into())
 }
 
 /// Asks until the answer is there; `what` completes "waited in vain for …".

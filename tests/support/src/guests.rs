@@ -10,6 +10,8 @@ use crate::{Outcome, hostile};
 
 /// CPython, as `make images` leaves it.
 pub const PYTHON: &str = "localhost/wasm-interp/python:3.13";
+/// A script for it that prints `computes` and never ends.
+pub const COMPUTES: &str = "print('computes', flush=True)\nwhile True: pass";
 /// The example image.
 pub const HELLO: &str = "localhost/wasm-interp/hello:latest";
 /// Path of the interpreter in [`PYTHON`].

@@ -159,12 +159,16 @@ impl Leftovers {
     fn dead_sockets(&self) -> Vec<PathBuf> {
         const MOMENT: Duration = Duration::from_secs(3);
         let new = children(SOCKETS);
+        let mut dead: Vec<_> = new.difference(&self.sockets).collect();
         // Not by a connection: the first one means to a shim that containerd knows of it.
-        let is_dead = |socket: &&PathBuf| !listening().contains(*socket);
-        let mut dead: Vec<_> = new.difference(&self.sockets).filter(is_dead).collect();
+        let drop_living = |sockets: &mut Vec<&PathBuf>| {
+            let listening = listening();
+            sockets.retain(|socket| !listening.contains(*socket));
+        };
+        drop_living(&mut dead);
         if !dead.is_empty() {
             thread::sleep(MOMENT);
-            dead.retain(is_dead);
+            drop_living(&mut dead);
         }
         dead.into_iter().cloned().collect()
     }

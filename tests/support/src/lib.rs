@@ -16,6 +16,7 @@ pub mod random;
 pub mod registry;
 pub mod run;
 pub mod signals;
+pub mod suite;
 
 /// What a trial, or a part of one, comes to.
 pub type Outcome<T = ()> = Result<T, libtest_mimic::Failed>;

@@ -4,6 +4,7 @@ use k8s_openapi::serde_json::json;
 
 use super::native::{shell, with_shared};
 use crate::command::{self, wait_for};
+use crate::guests::COMPUTES;
 use crate::world::{PodNamespace, TestCluster, python, restarts, status};
 use crate::{Outcome, expect};
 
@@ -62,9 +63,6 @@ pub(super) fn a_terminal_is_given(world: &TestCluster) -> Outcome {
     let printed = namespace.logs("terminal")?;
     expect(&printed.contains("terminals: True True"), &true)
 }
-
-/// Prints and never ends.
-const COMPUTES: &str = "print('computes', flush=True)\nwhile True: pass";
 
 pub(super) fn exec_gives_a_terminal(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;

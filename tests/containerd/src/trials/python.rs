@@ -10,12 +10,12 @@ use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
 /// `python -c SCRIPT`.
-fn script<'world>(world: &'world World, text: &str) -> CtrContainer<'world> {
+pub(super) fn script<'world>(world: &'world World, text: &str) -> CtrContainer<'world> {
     world.container(PYTHON).arguments(&["python", "-c", text])
 }
 
 /// Runs a script whose assertions have to hold.
-fn holds(container: CtrContainer<'_>) -> Outcome<Finished> {
+pub(super) fn holds(container: CtrContainer<'_>) -> Outcome<Finished> {
     container.run()?.expect_code(0)
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use wasm_interp_test_support::repository;
 
+use super::python::{holds, script};
 use super::sockets::LoopbackNetwork;
 use crate::Outcome;
 use crate::command;
@@ -148,13 +149,8 @@ for line in lines:
     name, version = line.split("==")
     assert importlib.metadata.version(name) == version, line
 "#;
-    world
-        .container(PYTHON)
-        .mount(world.python_packages(), "/packages", "rbind:ro")
-        .arguments(&["python", "-c", text])
-        .run()?
-        .expect_code(0)?;
-    Ok(())
+    let container = script(world, text);
+    holds(container.mount(world.python_packages(), "/packages", "rbind:ro")).map(drop)
 }
 
 pub(super) fn native_code_is_refused_with_what_to_do_instead(world: &World) -> Outcome {
@@ -192,14 +188,8 @@ try:
 except ModuleNotFoundError as error:
     assert str(error) == "No module named 'parcel.nothing'", error
 "#;
-    world
-        .container(PYTHON)
-        .options(&["--env", "PYTHONPATH=/packages"])
-        .mount(&packages, "/packages", "rbind:ro")
-        .arguments(&["python", "-c", text])
-        .run()?
-        .expect_code(0)?;
-    Ok(())
+    let container = script(world, text).options(&["--env", "PYTHONPATH=/packages"]);
+    holds(container.mount(&packages, "/packages", "rbind:ro")).map(drop)
 }
 
 /// As `python3.13 -m venv` and pip lay it out on a machine whose Python is where the image has it.

@@ -9,7 +9,7 @@ use containerd_shim_protos::protobuf::Message as _;
 use super::native::{same, shell};
 use crate::Outcome;
 use crate::command::{Running, wait_for};
-use crate::guests::PYTHON;
+use crate::guests::{COMPUTES, PYTHON};
 use crate::world::{CtrContainer, OURS, RUNC, World};
 
 /// What a program finds out of its terminal, and then a line that it reads.
@@ -180,7 +180,9 @@ fn read_until(path: &str, text: &str, act: impl FnOnce() -> Outcome) -> Outcome<
 pub(super) fn python_is_usable_by_hand(world: &World) -> Outcome {
     let container = world.container(PYTHON).arguments(&["python"]);
     converse(container.run_beside_on_a_terminal()?)?;
-    let container = world.container(PYTHON).arguments(&COMPUTES);
+    let container = world
+        .container(PYTHON)
+        .arguments(&["python", "-c", COMPUTES]);
     interrupt(container.run_beside_on_a_terminal()?)
 }
 
@@ -191,17 +193,11 @@ pub(super) fn python_is_usable_by_hand_beside_a_script(world: &World) -> Outcome
     container.detach()?;
     container.wait_for_output("ready")?;
     converse(container.exec_on_a_terminal("talk", &[], &["python"])?)?;
-    interrupt(container.exec_on_a_terminal("loop", &[], &COMPUTES)?)?;
+    let command = ["python", "-c", COMPUTES];
+    interrupt(container.exec_on_a_terminal("loop", &[], &command)?)?;
     container.wait_for_status("RUNNING")?;
     container.remove()
 }
-
-/// Prints and never ends.
-const COMPUTES: [&str; 3] = [
-    "python",
-    "-c",
-    "print('computes', flush=True)\nwhile True: pass",
-];
 
 /// A block of several lines, exceptions, input, and the end by ctrl-D.
 fn converse(mut terminal: Running) -> Outcome {
