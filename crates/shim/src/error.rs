@@ -26,7 +26,7 @@ pub(crate) enum Error {
     NoTask { id: String },
     #[error("cannot create task {id:?}: it exists already; delete it or choose another id")]
     Exists { id: String },
-    #[error("process does not exist {exec_id:?}: it was not added, or it is deleted; add it first")]
+    #[error("process does not exist {exec_id:?}: no exec has this id any more; exec it first")]
     NoProcess { exec_id: String },
     #[error("cannot exec in a {state} state")]
     ExecIn { state: &'static str },

@@ -1,7 +1,7 @@
 //! The system calls of a running guest: everything that its process may still ask of the kernel.
 //!
 //! Data. One line per call, with its reason; at most 50 are allowed, each of them made by a test
-//! (`tests/confinement.rs`). Guests that need more have a list of their own besides. A call is allowed
+//! (`tests/confinement`). Guests that need more have a list of their own besides. A call is allowed
 //! where all of its checks hold. Every call that is not here ends the process. A check sees numbers
 //! alone: what lies in memory, as the flags of openat2(2) do, a filter cannot read.
 #![forbid(unsafe_code)]

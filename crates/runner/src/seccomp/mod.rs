@@ -45,7 +45,7 @@ pub(crate) enum SeccompError {
     Flag { flag: LinuxSeccompFilterFlag },
     #[error(
         "linux.seccomp: SCMP_ACT_NOTIFY cannot be the default action, nor that of {}: the runner \
-         itself would wait for the agent; choose another action",
+         itself would wait for the listener (linux.seccomp.listenerPath); choose another action",
         OF_THE_HANDOVER.join(" or ")
     )]
     NotifyTooMuch,

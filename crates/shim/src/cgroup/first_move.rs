@@ -5,6 +5,7 @@
 //! microseconds. Decision 8 has the measurement.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::fs;
 use std::thread;
 
@@ -24,13 +25,17 @@ pub(crate) fn prepare_first_move() {
         .stack_size(SMALL_STACK)
         .spawn(|| {
             if let Err(error) = move_to_own_cgroup() {
-                // The create then takes longer, and nothing else is lost.
-                debug!(error:%; "cannot prepare the kernel for the first move into a cgroup");
+                report(&error);
             }
         });
     if let Err(error) = moving {
-        debug!(error:%; "cannot prepare the kernel for the first move into a cgroup");
+        report(&error);
     }
+}
+
+/// The create then takes longer, and nothing else is lost.
+fn report(error: &dyn Display) {
+    debug!(error:%; "cannot move to the shim's own cgroup in advance; the first create is slower");
 }
 
 fn move_to_own_cgroup() -> Result<(), CgroupError> {

@@ -4,26 +4,32 @@
 //! the host functions under test.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
+mod posix;
+mod waits;
+mod words;
 
-use nix::fcntl::{FcntlArg, fcntl};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{
-    self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RawDir,
-    SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+use std::{
+    collections::BTreeMap,
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    num::NonZeroU64,
+    os::fd::OwnedFd,
 };
-use rustix::io::{self, Errno, pread, preadv, pwrite, pwritev, readv, writev};
-use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
 
-use super::exemptions::Exemption;
-use super::operation::{
-    Access, Cookie, Lock, Name, Operation, Owner, Posix, Range, open, pattern, status, times,
+use rustix::{
+    fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RawDir, SeekFrom},
+    io::{self, Errno, pread, preadv, pwrite, pwritev, readv, writev},
 };
-use super::outcome::{Clock, DIRENT, FileId, Outcome, Stat, Status, Whole, entries};
+
+use super::{
+    exemptions::Exemption,
+    operation::{Cookie, Name, Operation, pattern},
+    outcome::{Clock, DIRENT, FileId, Outcome, Stat, Status, entries},
+};
+use waits::{opening_waits, reading_waits, writing_waits};
+use words::{
+    code, creates_a_directory, kind, nofollow, open_flags, stamps, status_bits, status_flags,
+};
 
 /// The number of the first descriptor that is no standard stream: the root directory.
 pub(crate) const ROOT: u32 = 3;
@@ -396,202 +402,6 @@ impl KernelSide {
         }
     }
 
-    fn posix(&mut self, operation: &Posix) -> Answer {
-        match operation {
-            Posix::Open {
-                at,
-                follow,
-                path,
-                flags,
-                access,
-                status,
-                mode,
-            } => {
-                if creates_a_directory(*flags) && self.fd(*at).is_err() {
-                    return Ok(Outcome::Fails);
-                }
-                let (directory, path) = self.place(*at, path)?;
-                if creates_a_directory(*flags) {
-                    return Err(Errno::INVAL);
-                }
-                let flags = open_flags(*follow, *flags, *access, *status);
-                let mode = if flags.contains(OFlags::CREATE) {
-                    without_set_id(*mode)?
-                } else {
-                    Mode::empty()
-                };
-                if opening_waits(directory, path, flags) {
-                    return Ok(Outcome::WouldWait);
-                }
-                let fd = fs::openat(directory, path, flags, mode)?;
-                Ok(Outcome::Number(self.insert(fd).into()))
-            }
-            Posix::MakeDirectory { at, path, mode } => {
-                let (directory, path) = self.place(*at, path)?;
-                done(fs::mkdirat(directory, path, Mode::from_raw_mode(*mode)))
-            }
-            Posix::MakeFifo { at, path, mode } => {
-                let (directory, path) = self.place(*at, path)?;
-                let mode = without_set_id(*mode)?;
-                done(fs::mknodat(directory, path, FileType::Fifo, mode, 0))
-            }
-            Posix::Stat { fd } => Ok(self.whole(&fs::fstat(self.fd(*fd)?)?)),
-            Posix::StatAt { at, follow, path } => {
-                let (directory, path) = self.place(*at, path)?;
-                Ok(self.whole(&fs::statat(directory, path, nofollow(*follow))?))
-            }
-            Posix::ChangeMode { fd, mode } => {
-                let fd = self.fd(*fd)?;
-                done(fs::fchmod(fd, new_mode(&fs::fstat(fd)?, *mode)?))
-            }
-            Posix::ChangeModeAt {
-                at,
-                follow,
-                path,
-                mode,
-            } => {
-                let (directory, path) = self.place(*at, path)?;
-                let stat = fs::statat(directory, path, nofollow(*follow))?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                    return Err(Errno::OPNOTSUPP);
-                }
-                let mode = new_mode(&stat, *mode)?;
-                done(fs::chmodat(directory, path, mode, AtFlags::empty()))
-            }
-            Posix::ChangeOwner { fd, user, group } => {
-                let (user, group) = owner(*user, *group);
-                done(fs::fchown(self.fd(*fd)?, user, group))
-            }
-            Posix::ChangeOwnerAt {
-                at,
-                follow,
-                path,
-                user,
-                group,
-            } => {
-                let (directory, path) = self.place(*at, path)?;
-                let (user, group) = owner(*user, *group);
-                done(fs::chownat(directory, path, user, group, nofollow(*follow)))
-            }
-            Posix::SetTimes {
-                fd,
-                access,
-                modification,
-                flags,
-            } => {
-                let stamps = signed_stamps(*access, *modification, *flags)?;
-                done(fs::futimens(self.fd(*fd)?, &stamps))
-            }
-            Posix::SetTimesAt {
-                at,
-                follow,
-                path,
-                access,
-                modification,
-                flags,
-            } => {
-                let stamps = signed_stamps(*access, *modification, *flags)?;
-                let (directory, path) = self.place(*at, path)?;
-                done(fs::utimensat(directory, path, &stamps, nofollow(*follow)))
-            }
-            Posix::Access {
-                at,
-                follow,
-                path,
-                access,
-                effective,
-            } => {
-                let (directory, path) = self.place(*at, path)?;
-                let access = fs::Access::from_bits_retain((*access).into());
-                let mut flags = nofollow(*follow);
-                if *effective {
-                    flags |= AtFlags::EACCESS;
-                }
-                done(fs::accessat(directory, path, access, flags))
-            }
-            Posix::FileSystem { fd } => Ok(file_system(&fs::fstatvfs(self.fd(*fd)?)?)),
-            Posix::FileSystemAt { at, path } => {
-                let (directory, path) = self.place(*at, path)?;
-                let fd = fs::openat(directory, path, OFlags::PATH, Mode::empty())?;
-                Ok(file_system(&fs::fstatvfs(fd)?))
-            }
-            Posix::Umask { mask } => {
-                let before = rustix::process::umask(Mode::from_raw_mode(*mask));
-                Ok(Outcome::Number(before.as_raw_mode().into()))
-            }
-            Posix::Lock { fd, operation } => {
-                let operation = match operation {
-                    Lock::Read => FlockOperation::NonBlockingLockShared,
-                    Lock::Write => FlockOperation::NonBlockingLockExclusive,
-                    Lock::Unlock => FlockOperation::NonBlockingUnlock,
-                };
-                done(fs::flock(self.fd(*fd)?, operation))
-            }
-            Posix::SetLock { fd, owner, range } => {
-                let lock = record(range);
-                let call = match owner {
-                    Owner::Process => FcntlArg::F_SETLK(&lock),
-                    Owner::Description => FcntlArg::F_OFD_SETLK(&lock),
-                };
-                fcntl(self.fd(*fd)?, call).map_err(kernels)?;
-                Ok(Outcome::Done)
-            }
-            Posix::AskLock { fd, owner, range } => {
-                let mut lock = record(range);
-                let call = match owner {
-                    Owner::Process => FcntlArg::F_GETLK(&mut lock),
-                    Owner::Description => FcntlArg::F_OFD_GETLK(&mut lock),
-                };
-                fcntl(self.fd(*fd)?, call).map_err(kernels)?;
-                let numbers = match i32::from(lock.l_type) {
-                    nix::libc::F_UNLCK => vec![2],
-                    kind => vec![
-                        u64::from(kind == nix::libc::F_WRLCK),
-                        lock.l_start.cast_unsigned(),
-                        lock.l_len.cast_unsigned(),
-                    ],
-                };
-                Ok(Outcome::Numbers(numbers))
-            }
-            Posix::Ids => {
-                let ids = [
-                    getuid().as_raw(),
-                    geteuid().as_raw(),
-                    getgid().as_raw(),
-                    getegid().as_raw(),
-                ];
-                let groups = getgroups()?;
-                let groups = groups.iter().map(|group| group.as_raw());
-                let all = ids.into_iter().chain(groups);
-                Ok(Outcome::Numbers(all.map(u64::from).collect()))
-            }
-        }
-    }
-
-    fn whole(&self, stat: &fs::Stat) -> Outcome {
-        let time = |seconds, nanoseconds: u64| self.clock.signed(seconds, nanoseconds.into());
-        Outcome::Whole(Whole {
-            id: FileId {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-            },
-            links: stat.st_nlink,
-            mode: stat.st_mode,
-            owner: (stat.st_uid, stat.st_gid),
-            size: stat.st_size.cast_unsigned(),
-            numbers: [
-                stat.st_blksize.cast_unsigned(),
-                stat.st_blocks.cast_unsigned(),
-                stat.st_rdev,
-            ],
-            times: [
-                time(stat.st_atime, stat.st_atime_nsec),
-                time(stat.st_mtime, stat.st_mtime_nsec),
-                time(stat.st_ctime, stat.st_ctime_nsec),
-            ],
-        })
-    }
-
     /// The lowest free number, as for every open of POSIX.
     fn insert(&mut self, fd: OwnedFd) -> u32 {
         let number = (ROOT..)
@@ -755,149 +565,6 @@ fn write(
     Ok(Outcome::Number(count as u64))
 }
 
-fn nofollow(follow: bool) -> AtFlags {
-    if follow {
-        AtFlags::empty()
-    } else {
-        AtFlags::SYMLINK_NOFOLLOW
-    }
-}
-
-fn status_bits(status: u16) -> OFlags {
-    [
-        (status::APPEND, OFlags::APPEND),
-        (status::DSYNC, OFlags::DSYNC),
-        (status::NONBLOCK, OFlags::NONBLOCK),
-        (status::RSYNC, OFlags::RSYNC),
-        (status::SYNC, OFlags::SYNC),
-    ]
-    .into_iter()
-    .filter(|(bit, _)| status & bit != 0)
-    .map(|(_, flag)| flag)
-    .collect()
-}
-
-fn status_flags(flags: OFlags) -> u16 {
-    if flags.contains(OFlags::SYNC) {
-        Exemption::SyncFlags.met();
-    }
-    [
-        (status::APPEND, OFlags::APPEND),
-        (status::DSYNC, OFlags::DSYNC),
-        (status::NONBLOCK, OFlags::NONBLOCK),
-        (status::RSYNC, OFlags::RSYNC),
-        (status::SYNC, OFlags::SYNC),
-    ]
-    .into_iter()
-    .filter(|&(_, flag)| flags.contains(flag))
-    .map(|(bit, _)| bit)
-    .sum()
-}
-
-/// Refused since Linux 6.4, which made a file before.
-fn creates_a_directory(flags: u16) -> bool {
-    let both = open::CREATE | open::DIRECTORY;
-    flags & both == both
-}
-
-fn open_flags(follow: bool, flags: u16, access: Access, status: u16) -> OFlags {
-    let mut all = status_bits(status) | OFlags::CLOEXEC | OFlags::NOCTTY;
-    all |= match access {
-        Access::Read => OFlags::RDONLY,
-        Access::Write => OFlags::WRONLY,
-        Access::ReadWrite => OFlags::RDWR,
-        Access::Name if flags & (open::CREATE | open::TRUNCATE) != 0 => OFlags::RDONLY,
-        Access::Name => {
-            Exemption::NameOnly.met();
-            OFlags::PATH
-        }
-    };
-    for (bit, flag) in [
-        (open::CREATE, OFlags::CREATE),
-        (open::DIRECTORY, OFlags::DIRECTORY),
-        (open::EXCLUSIVE, OFlags::EXCL),
-        (open::TRUNCATE, OFlags::TRUNC),
-    ] {
-        if flags & bit != 0 {
-            all |= flag;
-        }
-    }
-    if !follow {
-        all |= OFlags::NOFOLLOW;
-    }
-    all
-}
-
-fn stamps(access: u64, modification: u64, flags: u16) -> Result<Timestamps, Errno> {
-    let stamp = |set: bool, now: bool, time: u64| {
-        let nanoseconds = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-        match (set, now) {
-            (true, true) => Err(Errno::INVAL),
-            (false, true) => Ok(nanoseconds(UTIME_NOW)),
-            (false, false) => Ok(nanoseconds(UTIME_OMIT)),
-            (true, false) => Ok(Timespec {
-                tv_sec: i64::try_from(time / 1_000_000_000).expect("it fits"),
-                tv_nsec: i64::try_from(time % 1_000_000_000).expect("it fits"),
-            }),
-        }
-    };
-    let has = |bit| flags & bit != 0;
-    Ok(Timestamps {
-        last_access: stamp(has(times::ACCESS), has(times::ACCESS_NOW), access)?,
-        last_modification: stamp(
-            has(times::MODIFICATION),
-            has(times::MODIFICATION_NOW),
-            modification,
-        )?,
-    })
-}
-
-fn signed_stamps(
-    access: (i64, u32),
-    modification: (i64, u32),
-    flags: u16,
-) -> Result<Timestamps, Errno> {
-    // Which of them are set, and which to the present, is said as in preview 1.
-    let mut stamps = stamps(0, 0, flags)?;
-    for (bit, stamp, (seconds, nanoseconds)) in [
-        (times::ACCESS, &mut stamps.last_access, access),
-        (
-            times::MODIFICATION,
-            &mut stamps.last_modification,
-            modification,
-        ),
-    ] {
-        if flags & bit != 0 {
-            *stamp = Timespec {
-                tv_sec: seconds,
-                tv_nsec: nanoseconds.into(),
-            };
-        }
-    }
-    Ok(stamps)
-}
-
-/// No file of a guest's has a set-id bit.
-fn without_set_id(mode: u32) -> Result<Mode, Errno> {
-    if mode & 0o6000 != 0 {
-        return Err(Errno::PERM);
-    }
-    Ok(Mode::from_raw_mode(mode))
-}
-
-/// On a directory such a bit says who owns what is made in it.
-fn new_mode(stat: &fs::Stat, mode: u32) -> Result<Mode, Errno> {
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        return Ok(Mode::from_raw_mode(mode));
-    }
-    without_set_id(mode)
-}
-
-fn owner(user: u32, group: u32) -> (Option<Uid>, Option<Gid>) {
-    let user = (user != u32::MAX).then(|| Uid::from_raw(user));
-    (user, (group != u32::MAX).then(|| Gid::from_raw(group)))
-}
-
 fn file_system(of: &fs::StatVfs) -> Outcome {
     Outcome::Numbers(vec![
         of.f_bsize,
@@ -911,114 +578,4 @@ fn file_system(of: &fs::StatVfs) -> Outcome {
         of.f_flag.bits(),
         of.f_namemax,
     ])
-}
-
-fn record(range: &Range) -> nix::libc::flock {
-    let kind = match range.lock {
-        Lock::Read => nix::libc::F_RDLCK,
-        Lock::Write => nix::libc::F_WRLCK,
-        Lock::Unlock => nix::libc::F_UNLCK,
-    };
-    nix::libc::flock {
-        l_type: i16::try_from(kind).expect("it is small"),
-        l_whence: range.whence.into(),
-        l_start: range.start,
-        l_len: range.length,
-        l_pid: 0,
-    }
-}
-
-fn kernels(error: nix::errno::Errno) -> Errno {
-    Errno::from_raw_os_error(error as i32)
-}
-
-/// A FIFO that is opened for one direction waits for the other.
-fn opening_waits(directory: &OwnedFd, path: &[u8], flags: OFlags) -> bool {
-    if flags.contains(OFlags::NONBLOCK) || flags & OFlags::ACCMODE == OFlags::RDWR {
-        return false;
-    }
-    fs::statat(directory, path, AtFlags::empty())
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
-}
-
-fn is_waiting_fifo(fd: &OwnedFd) -> bool {
-    let is_fifo =
-        fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-    is_fifo && fs::fcntl_getfl(fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
-}
-
-fn is_ready(fd: &OwnedFd, events: PollFlags) -> bool {
-    let now = rustix::time::Timespec::default();
-    let mut fds = [PollFd::new(fd, events)];
-    poll(&mut fds, Some(&now)).expect("poll of an open descriptor") > 0
-}
-
-fn reading_waits(fd: &OwnedFd) -> bool {
-    is_waiting_fifo(fd) && !is_ready(fd, PollFlags::IN)
-}
-
-fn writing_waits(fd: &OwnedFd, sizes: &[u32]) -> bool {
-    let bytes: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
-    is_waiting_fifo(fd) && (bytes > PIPE_BUF || !is_ready(fd, PollFlags::OUT))
-}
-
-/// Preview 1's `filetype`. It has no FIFO, and C's library takes a stream socket for one.
-fn kind(kind: FileType) -> u8 {
-    match kind {
-        FileType::BlockDevice => 1,
-        FileType::CharacterDevice => 2,
-        FileType::Directory => 3,
-        FileType::RegularFile => 4,
-        FileType::Socket | FileType::Fifo => {
-            Exemption::FifoAndSocket.met();
-            6
-        }
-        FileType::Symlink => 7,
-        FileType::Unknown => 0,
-    }
-}
-
-/// Preview 1's number of an error of Linux.
-fn code(errno: Errno) -> u16 {
-    const CODES: &[(Errno, u16)] = &[
-        (Errno::TOOBIG, 1),
-        (Errno::ACCESS, 2),
-        (Errno::AGAIN, 6),
-        (Errno::BADF, 8),
-        (Errno::BUSY, 10),
-        (Errno::DQUOT, 19),
-        (Errno::EXIST, 20),
-        (Errno::FAULT, 21),
-        (Errno::FBIG, 22),
-        (Errno::ILSEQ, 25),
-        (Errno::INTR, 27),
-        (Errno::INVAL, 28),
-        (Errno::IO, 29),
-        (Errno::ISDIR, 31),
-        (Errno::LOOP, 32),
-        (Errno::MFILE, 33),
-        (Errno::MLINK, 34),
-        (Errno::NAMETOOLONG, 37),
-        (Errno::NFILE, 41),
-        (Errno::NODEV, 43),
-        (Errno::NOENT, 44),
-        (Errno::NOMEM, 48),
-        (Errno::NOSPC, 51),
-        (Errno::NOSYS, 52),
-        (Errno::NOTDIR, 54),
-        (Errno::NOTEMPTY, 55),
-        (Errno::NOTSUP, 58),
-        (Errno::NOTTY, 59),
-        (Errno::NXIO, 60),
-        (Errno::OVERFLOW, 61),
-        (Errno::PERM, 63),
-        (Errno::PIPE, 64),
-        (Errno::ROFS, 69),
-        (Errno::SPIPE, 70),
-        (Errno::STALE, 72),
-        (Errno::TXTBSY, 74),
-        (Errno::XDEV, 75),
-    ];
-    let code = CODES.iter().find(|(known, _)| *known == errno);
-    code.unwrap_or_else(|| panic!("no code for {errno:?}")).1
 }
