@@ -258,7 +258,11 @@ bench-interface: build images ## Measure the guest's system interface beside nat
 
 .PHONY: bench-net
 bench-net: build ## Measure servers of C as guests beside their native builds, at 1, 50 and 1,000 connections
-	@guests=$$(scripts/guests); benches/net "$$guests"
+	@guests=$$(scripts/guests); benches/net "$$guests" --out docs/internals/benchmarks.md
+
+.PHONY: bench-cpu
+bench-cpu: build images ## Measure programs that only compute as guests and natively; SIDES='--side before=DIR/dist …' adds builds
+	@benches/cpu $(SIDES) --out docs/internals/benchmarks.md
 
 .PHONY: bench-cluster
 bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/internals/benchmarks.md

@@ -33,7 +33,8 @@ pub(super) fn two_starts_have_other_hashes_and_random_numbers(world: &World) -> 
 }
 
 pub(super) fn hash_seed_is_obeyed(world: &World) -> Outcome {
-    let text = "import sys; print(hash('x'), hash(b'long enough'), sys.flags.hash_randomization)";
+    let text = "import sys; assert sys.hash_info.algorithm == 'siphash13'; \
+                print(hash('x'), hash(b'long enough'), sys.flags.hash_randomization)";
     let with = |seed: &str, option: &[&str]| {
         let variable = format!("PYTHONHASHSEED={seed}");
         let container = python(world, &[option, &["-c", text]].concat());
