@@ -171,11 +171,12 @@ pub enum PlanError {
         /// The search path.
         search: String,
     },
-    /// A file that is neither Wasm nor a script whose interpreter is known.
+    /// A file that is neither Wasm nor a script whose interpreter is known. Docker makes 126 of runc's
+    /// words.
     #[error(
-        "cannot run {path:?}: it is neither a program nor a Wasm module nor a script that names \
-         its interpreter; make a #! line with the interpreter its first line, or name the \
-         interpreter in the annotation {INTERPRETER_ANNOTATION}"
+        "exec: {path:?}: permission denied: it is neither a program nor a Wasm module nor a script \
+         that names its interpreter; make a #! line with the interpreter its first line, or name \
+         the interpreter in the annotation {INTERPRETER_ANNOTATION}"
     )]
     NotRunnable {
         /// The file.

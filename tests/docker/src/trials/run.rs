@@ -89,6 +89,7 @@ pub(super) fn programs_that_cannot_run_are_127_and_126(engine: &Engine) -> Outco
         ("nowhere", "executable file not found in $PATH"),
         ("/nowhere", "no such file or directory"),
         ("/etc", ""),
+        ("/etc/hosts", "permission denied"),
     ] {
         same(program, |runtime| {
             let container = engine.container(runtime, NATIVE).arguments(&[program]);
