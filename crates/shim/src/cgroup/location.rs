@@ -108,7 +108,7 @@ impl MountedHierarchies {
 
     fn of(table: Vec<MountInfo>) -> Self {
         let mut hierarchies = Self::default();
-        for mount in table {
+        for mount in visible(table) {
             let hierarchy = MountedHierarchy {
                 root: mount.root,
                 mount_point: mount.mount_point,
@@ -131,6 +131,19 @@ impl MountedHierarchies {
         }
         hierarchies
     }
+}
+
+/// The mounts of cgroups without those that a later mount hides, as where a container has a part of the host's
+/// hierarchies mounted over them.
+fn visible(table: Vec<MountInfo>) -> Vec<MountInfo> {
+    let mut found: Vec<MountInfo> = Vec::new();
+    for mount in table {
+        found.retain(|earlier| earlier.mount_point != mount.mount_point);
+        if matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2") {
+            found.push(mount);
+        }
+    }
+    found
 }
 
 impl MountedHierarchy {
@@ -259,6 +272,25 @@ mod tests {
             locate("0::/elsewhere\n", "0::/docker/x\n", &hierarchies),
             None
         );
+    }
+
+    /// A container's view of the host's hierarchies, with its own part mounted over each.
+    #[test]
+    fn mount_that_a_later_one_hides_does_not_count() {
+        let found = hierarchies(
+            "31 24 0:27 /../.. /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             44 31 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             45 24 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+             46 45 0:50 / /sys/fs/cgroup/unified rw - tmpfs tmpfs rw\n",
+        );
+        assert_eq!(
+            locate("3:memory:/k8s/a\n", "3:memory:/\n", &found),
+            Some(Cgroup::V1(BTreeMap::from([(
+                "memory".into(),
+                "/sys/fs/cgroup/memory/k8s/a".into()
+            )])))
+        );
+        assert_eq!(found.v2, None);
     }
 
     #[test]

@@ -117,19 +117,26 @@ impl Exec {
         }
     }
 
-    /// Ends it without a program: its start failed, or it is deleted before.
-    pub(super) fn stop_unstarted(&self) -> Exit {
-        let status = if self.process.sigkill_requested() {
+    /// Ends it without a program: its start failed, or its container is removed.
+    pub(super) fn stop_unstarted(&self) {
+        self.end_unstarted(if self.process.sigkill_requested() {
             KILLED_STATUS
         } else {
             STATUS_UNKNOWN
-        };
+        });
+    }
+
+    /// Ends it without a program: it is deleted before its start. runc's shim reports 0 then.
+    pub(super) fn withdraw(&self) {
+        self.end_unstarted(0);
+    }
+
+    fn end_unstarted(&self, status: u32) {
         let exit = Exit {
             status,
             at: SystemTime::now(),
         };
         self.process.set_state(self.process.state().exited(exit));
-        exit
     }
 }
 

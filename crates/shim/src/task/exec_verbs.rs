@@ -147,7 +147,7 @@ impl Container {
         }
         let events = self.events.lock().await;
         if exec.process.state() == ProcessState::Created {
-            exec.stop_unstarted();
+            exec.withdraw();
         }
         let (deleted, exit) = exec.process.state().deleted()?;
         exec.process.set_state(deleted);

@@ -322,6 +322,8 @@ pub(super) fn execs_in_every_state_match_runc(world: &World) -> Outcome {
         note("add: sleeper", execs.add("sleeper", &SLEEP, null)?);
         note("add again: sleeper", execs.add("sleeper", &SLEEP, null)?);
         note("start: sleeper", execs.start("sleeper")?);
+        note("add: unstarted", execs.add("unstarted", &SLEEP, null)?);
+        note("delete: unstarted", execs.delete("unstarted")?);
         note("add: waiting", execs.add("waiting", &SLEEP, null)?);
         container.task(&["pause"], &[])?.expect_code(0)?;
         note("state in a paused task", execs.state("sleeper")?);
