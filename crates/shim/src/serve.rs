@@ -1,14 +1,14 @@
 //! The server: one process for all containers of a pod, on one thread. Called by `main`.
 //!
-//! `bootstrap` starts it with the listening socket as standard input and a pipe of its own as standard output, in the
-//! bundle of its first container. It ends when containerd requests a shutdown and no task is left, or cannot have
-//! learned its address. It knows no verb.
+//! `bootstrap` starts it with the listening socket as standard input, in the bundle of its first container. It ends when
+//! containerd requests a shutdown and no task is left, or when no client is connected before the first task. It knows
+//! no verb.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +20,6 @@ use containerd_shim_protos::ttrpc::r#async::transport::Listener;
 use containerd_shim_protos::ttrpc::r#async::{Server, Service as Methods};
 use log::{debug, info, warn};
 use nix::sys::prctl;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -45,7 +43,8 @@ const TASK_V2: &str = "containerd.task.v2.Task";
 /// A worker thread without work ends after this time.
 const IDLE_WORKER: Duration = Duration::from_millis(500);
 /// How often a server without a task looks whether a client is connected. containerd connects at once and stays so,
-/// unless it has failed after `start`: on a full disk it cannot note the shim. Then it knows of no server.
+/// unless `start` was killed (when its client gives up) or containerd has failed after it (on a full disk it cannot note
+/// the shim). Then it knows of no server.
 const CLIENT_CHECK: Duration = Duration::from_secs(15);
 /// How long each step of the end may take.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,8 +55,6 @@ pub(crate) enum ServeError {
     NoSocket,
     #[error("cannot use stdin as the server's socket: {0}; let containerd start this program")]
     Listener(#[source] io::Error),
-    #[error("cannot use stdout as the pipe of `start`: {0}; let containerd start this program")]
-    StartPipe(#[source] io::Error),
     #[error("cannot open the bundle's log: {0}; let containerd start the shim")]
     Log(#[source] io::Error),
     #[error("cannot change the working directory to /: {0}; look at its permissions")]
@@ -97,7 +94,6 @@ fn set_up(flags: &Flags) -> Result<(), ServeError> {
 
 fn serve(flags: &Flags, address: &Address) -> Result<(), ServeError> {
     let listener = inherited_listener().map_err(ServeError::Listener)?;
-    let start = inherited_start_pipe().map_err(ServeError::StartPipe)?;
     prctl::set_child_subreaper(true).map_err(ServeError::Subreaper)?;
     // containerd's first request will be to create a container.
     cgroup::prepare_first_move();
@@ -106,7 +102,7 @@ fn serve(flags: &Flags, address: &Address) -> Result<(), ServeError> {
         .thread_keep_alive(IDLE_WORKER)
         .build()
         .map_err(ServeError::Runtime)?;
-    let result = runtime.block_on(listen(flags, address, listener, start));
+    let result = runtime.block_on(listen(flags, address, listener));
     // A worker may still wait for the compile of a cancelled container. This does not wait for it.
     runtime.shutdown_background();
     result
@@ -120,13 +116,6 @@ fn inherited_listener() -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     Ok(listener)
-}
-
-/// Takes the pipe of `start` from standard output, which becomes `/dev/null`.
-fn inherited_start_pipe() -> io::Result<OwnedFd> {
-    let pipe = io::stdout().as_fd().try_clone_to_owned()?;
-    nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-    Ok(pipe)
 }
 
 /// Requests the end of this server if no client is connected before its first task.
@@ -151,25 +140,10 @@ async fn watch_clients(address: Address, registry: Registry, shutdown: Arc<Notif
     }
 }
 
-/// Requests the end of this server if `start` ends before it has responded.
-async fn watch_start(pipe: AsyncFd<OwnedFd>, shutdown: Arc<Notify>) {
-    let readable = pipe.readable().await;
-    let said = readable.and_then(|_| Ok(nix::unistd::read(pipe.get_ref(), &mut [0])?));
-    match said {
-        Ok(1..) => {}
-        Ok(0) => {
-            info!("`start` has ended before its response: containerd knows of no server");
-            shutdown.notify_one();
-        }
-        Err(error) => warn!(error:%; "cannot learn whether `start` has responded"),
-    }
-}
-
 async fn listen(
     flags: &Flags,
     address: &Address,
     listener: UnixListener,
-    start: OwnedFd,
 ) -> Result<(), ServeError> {
     let reaper = Reaper::default();
     reaper.watch().map_err(ServeError::Runtime)?;
@@ -178,8 +152,6 @@ async fn listen(
         &std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
     );
     let shutdown = Arc::new(Notify::new());
-    let start = sys::register(start, Interest::READABLE).map_err(ServeError::StartPipe)?;
-    tokio::spawn(watch_start(start, Arc::clone(&shutdown)));
     let launcher = Launcher::new(&flags.namespace, reaper)?;
     let service = Service::new(launcher, publisher.clone(), Arc::clone(&shutdown));
     let registry = service.registry().clone();

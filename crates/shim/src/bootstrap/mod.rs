@@ -4,15 +4,15 @@
 //! the server is loaded, so containerd's connection waits in the backlog, and a start costs one
 //! exec and no polling. It knows no task.
 //!
-//! The server's standard output is a pipe from `start`, which says there that it has responded. If it dies before that
-//! (containerd kills it when its client gives up), containerd knows of no server, and the server ends.
+//! If this action is killed before its response (by containerd, when its client gives up), containerd knows of no server, and
+//! no client connects: the server ends by itself.
 #![forbid(unsafe_code)]
 
 mod request;
 mod response;
 
 use std::fs;
-use std::io::{self, IsTerminal, PipeWriter, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -70,30 +70,26 @@ pub(crate) fn run(flags: &Flags) -> Result<(), StartError> {
     if spawned.is_err() && !address.is_served() {
         address.remove()?;
     }
-    let server = spawned?;
+    spawned?;
     let response = response::encode(address.as_str(), request.response)?;
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(&response)
         .and_then(|()| stdout.flush())
-        .map_err(StartError::Respond)?;
-    server.map_or(Ok(()), |mut server| {
-        server.write_all(b"x").map_err(StartError::Spawn)
-    })
+        .map_err(StartError::Respond)
 }
 
-/// Returns the pipe to a server that it has started.
 fn announce_and_spawn(
     request: &BootstrapRequest,
     address: &Address,
     listening: Listening,
-) -> Result<Option<PipeWriter>, StartError> {
+) -> Result<(), StartError> {
     // By this file, containerd 1.x finds the server after a restart, and the delete action finds
     // the socket.
     bundle::write_address(address.as_str())?;
     match listening {
-        Listening::Served => Ok(None),
-        Listening::Listener(listener) => spawn(request, address, listener.into()).map(Some),
+        Listening::Served => Ok(()),
+        Listening::Listener(listener) => spawn(request, address, listener.into()),
     }
 }
 
@@ -101,10 +97,9 @@ fn spawn(
     request: &BootstrapRequest,
     address: &Address,
     listener: OwnedFd,
-) -> Result<PipeWriter, StartError> {
+) -> Result<(), StartError> {
     // Out of memory, the kernel should end the server before containerd. It inherits the score.
     raise_oom_score()?;
-    let (responded, own_end) = io::pipe().map_err(StartError::Spawn)?;
     // This link leads to the running executable, even if an upgrade has replaced its file.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -117,7 +112,7 @@ fn spawn(
         .process_group(0)
         .stdin(Stdio::from(listener))
         // containerd reads our output to its end, so the server must not hold it open.
-        .stdout(Stdio::from(responded))
+        .stdout(Stdio::null())
         .stderr(Stdio::null());
     if request.debug {
         command.arg("-debug");
@@ -130,7 +125,7 @@ fn spawn(
         server.kill().map_err(StartError::Spawn)?;
         return Err(error.into());
     }
-    Ok(own_end)
+    Ok(())
 }
 
 fn read_input() -> Result<Vec<u8>, StartError> {
