@@ -53,6 +53,13 @@ ROUNDS ?= 1000
 CHAOS_TRIES ?=
 CHAOS_SEED := $(or $(CHAOS_SEED),$(shell date +%s))
 
+# A part of a target's tests, for a look or for .ci/run: a word of their names and options, for containerd's suite a regular
+# expression, for test-v2 a part of it too.
+ROBUSTNESS ?=
+DOCKER ?=
+CONFORMANCE ?=
+V2 ?=
+
 say = @printf '\n==> %s\n' "$(1)"
 
 # $(call build,PACKAGE …): their static executables in dist/.
@@ -133,11 +140,15 @@ test-chaos: build images ## Kill shim, runner, logger, exec and containerd at ra
 
 .PHONY: test-robustness
 test-robustness: build images ## Break what containers depend on, a few times each, on containerd 2.4: kills, full disks, many rounds
-	@scripts/test-containerd 2.4 --robustness
+	@scripts/test-containerd 2.4 --robustness $(ROBUSTNESS)
 
 .PHONY: test-docker
 test-docker: build images ## Run the tests under a Docker 26 of their own, each beside Docker's runc
-	@scripts/test-docker
+	@scripts/test-docker $(DOCKER)
+
+.PHONY: test-conformance
+test-conformance: build ## Run containerd's own client suite under runc and here, on 2.4 and 1.6; writes docs/internals/conformance.md
+	@scripts/test-conformance $(if $(CONFORMANCE),2.4 '$(CONFORMANCE)')
 
 .PHONY: chart
 chart: bootstrap ## Check the Helm chart: lint, renderings, refused values, files made from it
@@ -170,7 +181,7 @@ test-api: bootstrap ## Test the chart, the examples and the agent against a real
 
 .PHONY: test-v2
 test-v2: build images ## Run the tests in a virtual machine with cgroup v2 and systemd (emulated: slow)
-	@scripts/test-v2
+	@scripts/test-v2 $(V2)
 
 .PHONY: test-model
 test-model: bootstrap ## Compare a guest's files with the kernel's over a million random steps (MODEL_STEPS=N, MODEL_SEED=N)
@@ -202,7 +213,7 @@ lint: bootstrap ## Check format, clippy's advice, shell scripts, links, and the 
 	$(call say,shellcheck)
 	@grep -lE '^#!/usr/bin/env bash|^#!/bin/sh|^# shellcheck shell=bash' -r scripts images sdk tests/machine .ci | xargs shellcheck --external-sources --severity=info
 	$(call say,links and words)
-	@for tests in tests/text tests/language; do \
+	@for tests in tests/text tests/language tests/conformance; do \
 		PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory "$$tests"; \
 	done
 	@scripts/check-text
