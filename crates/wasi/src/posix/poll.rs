@@ -68,22 +68,23 @@ impl Guest {
         let entries = memory::slice_mut(memory, GuestPtr::new((list.offset(), length)))?;
         let entries = entries.as_chunks_mut::<{ ENTRY as usize }>().0;
         let mut fds = Vec::with_capacity(entries.len());
-        let mut ready: types::Size = 0;
+        let mut all_open = true;
         for entry in &*entries {
             match self.polled(entry) {
                 Polled::File(fd) => fds.push(fd),
-                Polled::NotOpen => ready += 1,
+                Polled::NotOpen => all_open = false,
                 Polled::Nothing => {}
             }
         }
         // With one that is not open the answer is there already.
-        let timeout = if ready > 0 { 0 } else { timeout };
+        let timeout = if all_open { timeout } else { 0 };
         // In nanoseconds; none if it is negative.
         let timeout = u64::try_from(timeout).ok().map(Duration::from_nanos);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         poll_until(&mut fds, deadline)?;
         // Nothing is written before: an error leaves the list as it was.
         let mut answers = fds.iter().map(PollFd::revents);
+        let mut ready: types::Size = 0;
         for entry in entries {
             let happened = match self.polled(entry) {
                 Polled::File(_) => answers.next().unwrap_or(PollFlags::empty()),
@@ -91,7 +92,7 @@ impl Guest {
                 Polled::Nothing => PollFlags::empty(),
             };
             entry[REVENTS..].copy_from_slice(&happened.bits().to_le_bytes());
-            ready += types::Size::from(!happened.is_empty() && happened != PollFlags::NVAL);
+            ready += types::Size::from(!happened.is_empty());
         }
         Ok(ready)
     }

@@ -43,6 +43,9 @@ fn poll_waits_for_files_sockets_and_time_together() {
             (number(write), 4),
         ];
         assert_eq!(guest.poll(&more, -1), Ok((5, vec![1, 0, 1, 5, 0x20, 4])));
+        // One that is only a name cannot be waited for, as by poll(2).
+        let root = i32::try_from(ROOT).expect("small");
+        assert_eq!(guest.poll(&[(root, 1)], -1), Ok((1, vec![0x20])));
         guest.accept(listener, 0).expect("accept");
         guest.close(write).expect("close");
         guest.read(read, 8).expect("read");
