@@ -22,9 +22,19 @@ const METADATA: [IpAddr; 10] = [
 ];
 
 /// The blocks of every class but [`AddressClass::Metadata`].
-const SPECIAL: [(IpAddr, u8, AddressClass); 9] = [
-    // Linux connects 0.0.0.0 and :: to the loopback device. The rest of 0.0.0.0/8 is no other host either.
-    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, AddressClass::Loopback),
+const SPECIAL: [(IpAddr, u8, AddressClass); 10] = [
+    // Linux connects 0.0.0.0 and :: to the loopback device.
+    (
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        32,
+        AddressClass::Loopback,
+    ),
+    // "This network" (RFC 1122). Since 5.3 Linux sends it to the gateway as it does any other address.
+    (
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        8,
+        AddressClass::LinkLocal,
+    ),
     (
         IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
         8,
@@ -67,7 +77,7 @@ pub enum AddressClass {
     Ordinary,
     /// This network namespace itself, 0.0.0.0 and :: included.
     Loopback,
-    /// The link: 169.254.0.0/16, fe80::/10.
+    /// The link: 169.254.0.0/16, fe80::/10, and 0.0.0.0/8 but for 0.0.0.0.
     LinkLocal,
     /// A group of hosts, or all of the link.
     Multicast,
@@ -254,7 +264,6 @@ mod tests {
                     "127.0.0.1",
                     "127.255.255.254",
                     "0.0.0.0",
-                    "0.1.2.3",
                     "::",
                     "::1",
                     "::ffff:127.0.0.1",
@@ -264,6 +273,9 @@ mod tests {
             (
                 LinkLocal,
                 &[
+                    "0.0.0.1",
+                    "0.255.255.255",
+                    "::ffff:0.1.2.3",
                     "169.254.0.1",
                     "169.254.20.10",
                     "::ffff:169.254.1.1",
@@ -365,6 +377,9 @@ mod tests {
             ("0.0.0.0/0", "255.255.255.255", false),
             ("127.0.0.0/8", "127.0.0.1", true),
             ("127.0.0.0/8", "0.0.0.0", false),
+            ("0.0.0.0/8", "0.0.0.0", false),
+            ("0.0.0.0/8", "0.1.2.3", true),
+            ("0.0.0.0/0", "0.1.2.3", false),
             ("127.0.0.0/7", "126.0.0.1", false),
             ("126.0.0.0/7", "127.0.0.1", false),
             ("169.254.0.0/16", "169.254.20.10", true),
