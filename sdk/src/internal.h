@@ -201,13 +201,6 @@ POSIX_V1(tcgetwinsize, int fd, struct v1_winsize *size);
 POSIX_V1(tcgetattr, int fd, struct v1_termios *termios);
 POSIX_V1(tcsetattr, int fd, uint32_t action, const struct v1_termios *termios);
 
-// What a write to a connection that the other side has closed does besides EPIPE, unless MSG_NOSIGNAL says no. For calls
-// that the host makes with MSG_NOSIGNAL; at a write to a pipe the kernel does it.
-static inline void posix_raise_sigpipe(void) {
-    if (!__posix_run_handlers) return;
-    (void)__posix_v1_raise(13);
-    if (wasm_interp_signal_is_pending()) __posix_run_handlers();
-}
 POSIX_V1(socket, uint32_t family, uint32_t type, uint32_t protocol, uint32_t fdflags, int *made);
 POSIX_V1(socketpair, uint32_t family, uint32_t type, uint32_t protocol, uint32_t fdflags, int *one, int *other);
 POSIX_V1(pipe, uint32_t fdflags, int *reads, int *writes);

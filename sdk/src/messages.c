@@ -8,8 +8,6 @@
 static ssize_t send_parts(int fd, const struct iovec *parts, size_t count, int flags, const void *address, size_t len) {
     size_t sent;
     uint16_t error = RESTARTED(__posix_v1_sendmsg(fd, parts, count, (uint32_t)flags, address, len, &sent));
-    // The host never lets the kernel send it.
-    if (error == EPIPE && !(flags & MSG_NOSIGNAL)) posix_raise_sigpipe();
     return posix_result(error) ? -1 : (ssize_t)sent;
 }
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
@@ -265,6 +266,21 @@ static void broken_pipe(void) {
     TRY(write(writer, "x", 1));
     SAY("ignored", "count %d", (int)counts[SIGPIPE]);
     close(writer);
+
+    // Of sockets a stream has the signal, and once; a datagram has none.
+    handle(SIGPIPE, count, 0);
+    for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+        int pair[2];
+        MUST(socketpair(AF_UNIX, type, 0, pair));
+        MUST(shutdown(pair[0], SHUT_WR));
+        counts[SIGPIPE] = 0;
+        TRY(send(pair[0], "x", 1, 0));
+        SAY("sent", "type %d, count %d", type, (int)counts[SIGPIPE]);
+        TRY(send(pair[0], "x", 1, MSG_NOSIGNAL));
+        SAY("sent without it", "type %d, count %d", type, (int)counts[SIGPIPE]);
+        close(pair[0]);
+        close(pair[1]);
+    }
 }
 
 static void finish(int signal) {
