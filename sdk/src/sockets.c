@@ -82,7 +82,8 @@ int listen(int fd, int backlog) {
 int connect(int fd, const struct sockaddr *address, socklen_t len) {
     struct v1_address to;
     if (!__posix_address(&to, address, len)) return -1;
-    return posix_result(INTERRUPTIBLE(__posix_v1_connect(fd, to.bytes, to.len)));
+    // Made again, it goes on with the connection that it has begun.
+    return posix_result(RESTARTED(__posix_v1_connect(fd, to.bytes, to.len)));
 }
 
 int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict len, int flags) {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __wasm__
@@ -283,6 +284,35 @@ static void broken_pipe(void) {
     }
 }
 
+static int crowded = -1;
+
+static void make_room(int signal) {
+    count(signal);
+    if (counts[SIGALRM] == 3) MUST(accept(crowded, NULL, NULL));
+}
+
+// One that waits for a listener without room, while signals come.
+static void connection(const char *folder, int flags) {
+    const char *how = flags & SA_RESTART ? "restarts" : "interrupts";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/crowded", folder);
+    MUST(crowded = socket(AF_UNIX, SOCK_STREAM, 0));
+    MUST(bind(crowded, (struct sockaddr *)&address, sizeof address));
+    MUST(listen(crowded, 0));
+    int first = socket(AF_UNIX, SOCK_STREAM, 0), second = socket(AF_UNIX, SOCK_STREAM, 0);
+    MUST(connect(first, (struct sockaddr *)&address, sizeof address));
+    handle(SIGALRM, make_room, flags);
+    counts[SIGALRM] = 0;
+    milliseconds(20, 20);
+    int connected = connect(second, (struct sockaddr *)&address, sizeof address);
+    SAY("connect", "%s: %d %s", how, connected, connected < 0 ? error_name(errno) : "");
+    milliseconds(0, 0);
+    close(first);
+    close(second);
+    close(crowded);
+    unlink(address.sun_path);
+}
+
 static void finish(int signal) {
     // Not by stdio, which the signal may have interrupted.
     char text[] = {'g', 'o', 't', ' ', '0' + signal / 10, '0' + signal % 10, '\n'};
@@ -352,5 +382,7 @@ int main(int count_of_words, char **words) {
     interrupted(SA_RESTART);
     stdio();
     broken_pipe();
+    connection(verb, 0);
+    connection(verb, SA_RESTART);
     return 0;
 }

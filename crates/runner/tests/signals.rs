@@ -31,6 +31,7 @@ use nix::{
 };
 use rustix::fs::{FlockOperation, flock};
 use support::{TestContainer, TestTerminal, wait_until};
+use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
 use wasm_interp_test_support::lines::assert_same;
 
 /// A module that handles signals by the interface itself, without a C library. It says `ready` once it
@@ -421,6 +422,16 @@ fn c_program(code: &[u8], arguments: &[&str]) -> TestContainer {
     container
 }
 
+/// Unix sockets in `/data`.
+fn own_sockets() -> Network {
+    let rules = NetworkRules {
+        listen: parse_listen("unix:/data/*").expect("a rule"),
+        connect: parse_connect("unix:/data/*").expect("a rule"),
+        ..NetworkRules::none()
+    };
+    Network::new(rules.clone(), rules).expect("within itself")
+}
+
 #[test]
 fn c_program_handles_signals_as_a_native_one() {
     let programs = programs();
@@ -433,7 +444,9 @@ fn c_program_handles_signals_as_a_native_one() {
         .output()
         .expect("run");
     assert!(native.status.success(), "{native:?}");
-    let (code, output) = c_program(&compiled(&programs, "signals"), &["/data"]).run();
+    let mut guest = c_program(&compiled(&programs, "signals"), &["/data"]);
+    guest.plan.network = own_sockets();
+    let (code, output) = guest.run();
     assert_eq!(code, 0, "{output}");
     let native = String::from_utf8(native.stdout).expect("text");
     assert_same("signals", &output, &native);

@@ -234,7 +234,13 @@ pub(super) fn term_ends_a_guest_that_waits_for_a_lock(world: &World) -> Outcome 
 }
 
 pub(super) fn signals_are_those_of_a_native_program(world: &World) -> Outcome {
-    same(world, "signals", &["/data"], &[])
+    let options = [
+        "--annotation",
+        "wasm-interp.io/listen=unix:/data/*",
+        "--annotation",
+        "wasm-interp.io/connect=unix:/data/*",
+    ];
+    same(world, "signals", &["/data"], &options)
 }
 
 pub(super) fn term_ends_a_program_by_its_handler(world: &World) -> Outcome {
