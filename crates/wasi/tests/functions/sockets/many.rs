@@ -8,7 +8,7 @@ use std::{
 use wasm_interp_wasi::errno::Errno;
 
 use super::{AF_INET, AF_INET6, AF_UNIX, DATAGRAM, NONBLOCK, STREAM, network, with_network};
-use crate::support::{BUFFER, OUT};
+use crate::support::{BUFFER, OUT, ROOT};
 
 #[test]
 fn poll_waits_for_files_sockets_and_time_together() {
