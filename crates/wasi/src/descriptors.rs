@@ -161,6 +161,8 @@ pub struct Table {
     /// No lower slot is free.
     lowest: usize,
     limit: usize,
+    /// Whether the guest has set a record lock of its process.
+    locks: AtomicBool,
 }
 
 impl Table {
@@ -178,6 +180,7 @@ impl Table {
             slots,
             root,
             limit: limit.min(limits::DESCRIPTORS),
+            locks: AtomicBool::new(false),
         }
     }
 
@@ -194,6 +197,19 @@ impl Table {
         match u32::from(fd) {
             ROOT => Ok(&self.root),
             _ => self.get(fd),
+        }
+    }
+
+    /// From here on the process may have record locks, which end with any number of their file: see [`Table::let_go`].
+    pub(crate) fn note_locks(&self) {
+        self.locks.store(true, Ordering::Relaxed);
+    }
+
+    /// What close(2) does to the file of a number that is free now: the process's record locks of it end. The kernel does
+    /// that where it closes a descriptor, which it does with the last number only.
+    fn let_go(&self, description: &Arc<Description>) {
+        if self.locks.load(Ordering::Relaxed) && Arc::strong_count(description) > 1 {
+            sys::unlock(description.as_fd());
         }
     }
 
@@ -259,7 +275,9 @@ impl Table {
         let old = self.slots.get_mut(index).and_then(Option::take);
         self.set(index, description)?;
         // As dup2(2), which does not tell of a failure to close what was there.
-        drop(old);
+        if let Some(old) = old {
+            self.let_go(&old);
+        }
         Ok(())
     }
 
@@ -284,7 +302,9 @@ impl Table {
 
     /// Frees the number, and closes the file if no other number shares it.
     pub fn close(&mut self, fd: Fd) -> Result<()> {
-        match Arc::into_inner(self.take(fd)?).map(|description| description.file) {
+        let description = self.take(fd)?;
+        self.let_go(&description);
+        match Arc::into_inner(description).map(|description| description.file) {
             Some(OpenFile::Own(fd)) => Ok(sys::close(fd)?),
             // The container's stream stays open: the reason of a trap is written to it.
             // Absolute links still lead to the root directory.
@@ -300,7 +320,11 @@ impl Table {
         }
         let numbers = last.saturating_add(1).min(self.slots.len());
         if first < numbers {
-            self.slots[first..numbers].fill(None);
+            for index in first..numbers {
+                if let Some(old) = self.slots[index].take() {
+                    self.let_go(&old);
+                }
+            }
             self.lowest = self.lowest.min(first);
         }
         Ok(())

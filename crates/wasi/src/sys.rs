@@ -243,6 +243,18 @@ pub(crate) fn close(fd: OwnedFd) -> Result<()> {
     }
 }
 
+/// Ends the record locks that this process has of a file. One that cannot have locks has none.
+pub(crate) fn unlock(fd: BorrowedFd<'_>) {
+    let all = libc::flock {
+        l_type: libc::F_UNLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETLK(&all));
+}
+
 /// faccessat2(2): faccessat(2) of the C library makes several calls where it is given flags.
 pub(crate) fn access(
     directory: BorrowedFd<'_>,

@@ -93,6 +93,9 @@ impl Guest {
     ) -> Result<()> {
         use types::LockOwner as O;
         let file = self.descriptors.get(fd)?;
+        if owner == O::Process {
+            self.descriptors.note_locks();
+        }
         let lock = kernel(lock);
         let nonblocking = flags.contains(types::Lockflags::NONBLOCK);
         Ok(interruptible(|| {

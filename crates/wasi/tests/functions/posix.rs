@@ -457,3 +457,40 @@ fn number_of_the_root_is_no_descriptor() {
         all(&answers_of_path_functions(guest, number), Errno::Noent);
     });
 }
+
+#[test]
+fn record_locks_of_the_process_end_with_any_number_of_their_file() {
+    with_guest(|guest| {
+        let other = guest.create("f");
+        // Each way to free a number, of two that share an open file.
+        let ways: [(&str, fn(u64) -> Vec<u64>); 3] = [
+            ("fd_close", |fd| vec![fd]),
+            ("dup2", |fd| vec![0, fd]),
+            ("close_range", |fd| vec![fd, fd]),
+        ];
+        for (way, arguments) in ways {
+            let file = guest.create("f");
+            guest
+                .call("dup", &[file.into(), 0, OUT.into()])
+                .expect("dup");
+            let copy = guest.u32(OUT);
+            // From the start to the end, for writing.
+            let lock = [&[0_u8; 20][..], &[1, 0, 0, 0]].concat();
+            let [whole, _] = guest.put(&lock);
+            guest
+                .call("fcntl_setlk", &[file.into(), 0, whole, 1])
+                .expect("a lock");
+            let kind = |guest: &mut Caller| {
+                let [whole, _] = guest.put(&lock);
+                guest
+                    .call("fcntl_getlk", &[other.into(), 1, whole, BUFFER.into()])
+                    .expect("getlk");
+                guest.u8(BUFFER + 20)
+            };
+            assert_eq!(kind(guest), 1, "{way}: a writer's");
+            guest.call(way, &arguments(copy.into())).expect(way);
+            assert_eq!(kind(guest), 2, "{way}: none");
+            guest.close(file).expect("close");
+        }
+    });
+}
