@@ -251,8 +251,12 @@ fn receive_all(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Instant) -> rust
     Ok(())
 }
 
-/// Waits until the socket is ready, or the deadline has come (`false`).
+/// Waits until the socket is ready, or the deadline has come (`false`): also where more than can be read arrives all
+/// the time.
 fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> rustix::io::Result<bool> {
+    if Instant::now() >= deadline {
+        return Ok(false);
+    }
     let mut fds = [PollFd::from_borrowed_fd(fd, events)];
     poll_until(&mut fds, Some(deadline)).map(|ready| ready > 0)
 }
