@@ -102,7 +102,8 @@ impl Guest {
                     return Ok(number);
                 }
             }
-            if pending() {
+            // One of the set may have come since, which is no other's interruption.
+            if handler::pending_besides(set) {
                 return Err(Errno::Intr);
             }
             let left = match deadline {

@@ -122,6 +122,11 @@ pub(crate) fn pending() -> bool {
     words().is_some_and(|(pending, mask)| is_pending(pending, mask))
 }
 
+/// Whether a signal is pending that the guest has not masked, and that is not one of `set`.
+pub(crate) fn pending_besides(set: SignalSet) -> bool {
+    words().is_some_and(|(pending, mask)| pending.load(SeqCst) & !mask.load(SeqCst) & !set != 0)
+}
+
 fn is_pending(pending: &AtomicU32, mask: &AtomicU32) -> bool {
     pending.load(SeqCst) & (!mask.load(SeqCst) | AWAITED.load(SeqCst)) != 0
 }
@@ -322,4 +327,30 @@ pub(crate) fn set_alarm(value: u64, interval: u64) -> rustix::io::Result<()> {
 /// Whether this process handles signals for a guest.
 pub(crate) fn is_prepared() -> bool {
     KICK_TIMER.load(SeqCst) != NO_TIMER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It may come between the look for it and the look for others, which then must not end the wait.
+    #[test]
+    fn signal_that_is_waited_for_is_none_of_the_others() {
+        let mut memory = [0; 16];
+        let start = memory.as_ptr().align_offset(8);
+        register(&mut memory, start, start + 4).expect("aligned");
+        let (pending, mask) = words().expect("words");
+        mask.store(bit(libc::SIGUSR1), SeqCst);
+        {
+            let _awaiting = Awaiting::set(bit(libc::SIGUSR1) | bit(libc::SIGUSR2));
+            for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+                pending.store(bit(signal), SeqCst);
+                assert!(super::pending(), "it ends a call that blocks");
+                assert!(!pending_besides(AWAITED.load(SeqCst)));
+            }
+            pending.store(bit(libc::SIGTERM), SeqCst);
+            assert!(pending_besides(AWAITED.load(SeqCst)));
+        }
+        forget();
+    }
 }
