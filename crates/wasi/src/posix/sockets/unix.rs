@@ -24,7 +24,8 @@ use std::{
 use rustix::{
     event::{Timespec, poll},
     fs::{
-        AtFlags, FileType, Mode, OFlags, Stat, fcntl_getfl, fcntl_setfl, fstat, readlinkat, statat,
+        AtFlags, FileType, Mode, OFlags, Stat, chownat, fcntl_getfl, fcntl_setfl, fstat,
+        readlinkat, statat,
     },
     net::{Shutdown, shutdown},
     process::fchdir,
@@ -63,6 +64,7 @@ impl Guest {
         let place = self.walk(path, Follow::No)?;
         self.grants.listen_unix(&place.path)?;
         made(socket)?;
+        copy_up(self.at(&place));
         let bind = |address: &KernelAddress| Ok(sys::bind(fd, address)?);
         match (socket.kind, self.hold_above(&place)) {
             (SocketKind::Stream, Err(Errno::Connaborted | Errno::Nametoolong)) => {
@@ -273,6 +275,14 @@ fn place(steps: Vec<PathStep>, name: CString) -> SocketPlace {
         path.extend_from_slice(part);
     }
     SocketPlace { steps, name, path }
+}
+
+/// Has an overlay make a directory of its lower layers in the upper one, as the first new name in it would. That
+/// changes the directory above, and must not look like a neighbour's change there.
+///
+/// Sets no owner, which any user may do. Where nothing can be changed, bind(2) says so.
+fn copy_up(directory: BorrowedFd<'_>) {
+    let _ = chownat(directory, c"", None, None, AtFlags::EMPTY_PATH);
 }
 
 /// Calls `bind` with the whole path, while the directories above are held.

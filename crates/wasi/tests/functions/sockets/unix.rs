@@ -19,6 +19,7 @@ use nix::{
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
     unistd::{Pid, getpid, gettid},
 };
+use rustix::mount::{MountFlags, mount};
 use wasm_interp_wasi::{
     LateMounts,
     errno::{Errno, Result},
@@ -84,6 +85,35 @@ fn unix_sockets_are_where_the_grant_says() {
             Err(Errno::Acces),
             "no name"
         );
+    });
+}
+
+/// As of an image's own directories: the first change in one makes it in the upper layer too, which changes the
+/// directory above.
+#[test]
+fn sockets_are_bound_in_directories_that_an_overlay_has_not_copied_yet() {
+    in_tree(|tree| {
+        enter(tree);
+        for directory in [
+            "/lower/run/stream",
+            "/lower/run/datagram",
+            "/upper",
+            "/work",
+            "/root",
+        ] {
+            fs::create_dir_all(directory).expect(directory);
+        }
+        let layers = c"lowerdir=/lower,upperdir=/upper,workdir=/work";
+        mount("overlay", "/root", "overlay", MountFlags::empty(), layers).expect("an overlay");
+        let granted = network("unix:/root/run/*/s", "");
+        let mut guest = Caller::with_network(LateMounts::Impossible, granted, None);
+        for (kind, path) in [
+            (STREAM, "/root/run/stream/s"),
+            (DATAGRAM, "/root/run/datagram/s"),
+        ] {
+            let fd = guest.socket(AF_UNIX, kind, 0).expect("a socket");
+            assert_eq!(guest.bind(fd, path), Ok(()), "{path}");
+        }
     });
 }
 
