@@ -1,7 +1,10 @@
 //! Reading and writing: how a stream blocks whose flags others share.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    time::{Duration, Instant},
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -11,7 +14,8 @@ use rustix::{
 pub(crate) use crate::wait::PIPE_BUF;
 use crate::{
     descriptors::Description,
-    wait::{interruptible, poll_until, uninterrupted},
+    sockets::sys as sockets,
+    wait::{interruptible, once, poll_until, uninterrupted},
 };
 
 /// Which way data goes.
@@ -41,6 +45,7 @@ pub(crate) fn transfer<T>(
     mut call: impl FnMut() -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
     match file.stream_is_nonblocking() {
+        None if file.as_socket().is_some() => within_time(file, direction, call),
         None => interruptible(call),
         Some(true) => {
             if ready_now(file, direction)? {
@@ -57,6 +62,52 @@ pub(crate) fn transfer<T>(
             }
         },
     }
+}
+
+/// Makes a call on a socket, which SO_RCVTIMEO or SO_SNDTIMEO may bound. That time would begin from its start with each try: what
+/// is left of it after an interruption that is none of the guest's is waited here.
+fn within_time<T>(
+    file: &Description,
+    direction: Direction,
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = once(&mut call)? {
+            return Ok(answer);
+        }
+        let option = match direction {
+            Direction::Read => libc::SO_RCVTIMEO,
+            Direction::Write => libc::SO_SNDTIMEO,
+        };
+        let Some(deadline) =
+            timeout(file.as_fd(), option)?.and_then(|time| started.checked_add(time))
+        else {
+            continue;
+        };
+        let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), direction.event())];
+        if poll_until(&mut fds, Some(deadline))? == 0 {
+            return Err(Errno::AGAIN);
+        }
+    }
+}
+
+/// SO_RCVTIMEO or SO_SNDTIMEO of a socket; `None` if there is no limit. Not by rustix, which asks for it by a number that
+/// the guest's filter does not have.
+pub(crate) fn timeout(
+    fd: BorrowedFd<'_>,
+    option: libc::c_int,
+) -> rustix::io::Result<Option<Duration>> {
+    let mut value = [0; 16];
+    sockets::option(fd, libc::SOL_SOCKET, option, &mut value)?;
+    // A timeval: seconds and microseconds, 0 if there is no limit.
+    let [seconds, microseconds] = value
+        .as_chunks::<8>()
+        .0
+        .first_chunk()
+        .map_or([0; 2], |parts| parts.map(u64::from_ne_bytes));
+    let limit = Duration::from_secs(seconds).saturating_add(Duration::from_micros(microseconds));
+    Ok((!limit.is_zero()).then_some(limit))
 }
 
 fn ready_now(file: &Description, direction: Direction) -> rustix::io::Result<bool> {

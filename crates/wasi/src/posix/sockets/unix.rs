@@ -38,6 +38,7 @@ use crate::{
     limits,
     paths::Follow,
     sockets::{Socket, SocketKind, address::KernelAddress, sys},
+    transfer::timeout,
     wait::once,
 };
 
@@ -119,7 +120,7 @@ impl Guest {
             if tried != Err(Errno::Again) || flags.contains(OFlags::NONBLOCK) {
                 return tried;
             }
-            let limit = send_timeout(fd)?;
+            let limit = timeout(fd, libc::SO_SNDTIMEO)?;
             if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 return tried;
             }
@@ -294,19 +295,6 @@ fn bind_by_path(
 ) -> Result<()> {
     bind(&short(&place.path)?)?;
     end_unless(held.until_now(), fd)
-}
-
-/// SO_SNDTIMEO. Not by rustix, which asks for it by a number that the guest's filter does not have.
-fn send_timeout(fd: BorrowedFd<'_>) -> Result<Option<Duration>> {
-    let mut value = [0; 16];
-    sys::option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value)?;
-    // A timeval: seconds and microseconds, 0 if there is no limit.
-    let [seconds, microseconds] = [&value[..8], &value[8..]].map(|part| {
-        let number = part.try_into().map(u64::from_ne_bytes);
-        number.map_err(|_| Errno::Inval)
-    });
-    let limit = Duration::from_secs(seconds?).saturating_add(Duration::from_micros(microseconds?));
-    Ok((!limit.is_zero()).then_some(limit))
 }
 
 /// Ends a socket that may be elsewhere than it was granted to be.

@@ -205,6 +205,45 @@ fn interrupted_connection_to_a_unix_socket_is_made_all_the_same() {
     });
 }
 
+/// By signals that are none of the guest's, as those that it masks: each would begin the time again.
+#[test]
+fn interruptions_do_not_prolong_the_time_of_a_socket() {
+    /// Many more than come within the time.
+    const INTERRUPTIONS: u32 = 2000;
+    in_tree(|tree| {
+        let this_thread = gettid();
+        interrupt_by_signal();
+        enter(tree);
+        let mut guest = Caller::new(LateMounts::Impossible);
+        let (end, _other) = guest
+            .pair("socketpair", &[AF_UNIX, STREAM, 0, 0])
+            .expect("a pair");
+        let half_a_second = [&0_u64.to_ne_bytes()[..], &500_000_u64.to_ne_bytes()].concat();
+        guest
+            .set_option(end, 1, 20, &half_a_second)
+            .expect("SO_RCVTIMEO");
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let neighbour = std::thread::spawn(move || {
+            for _ in 0..INTERRUPTIONS {
+                if seen.load(Ordering::SeqCst) {
+                    return true;
+                }
+                interrupt(this_thread);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            false
+        });
+        let received = guest.receive(end, 8, 0);
+        ended.store(true, Ordering::SeqCst);
+        assert!(
+            neighbour.join().expect("the neighbour"),
+            "it outlasted them"
+        );
+        assert_eq!(received, Err(Errno::Again));
+    });
+}
+
 /// A guest that may connect to what is in `/run/shared`, and waits for a listener there that has room for one
 /// connection alone. Meanwhile a neighbour acts, and then makes room.
 fn connect_that_waits<T: Send + 'static>(
