@@ -342,6 +342,42 @@ fn masked_signal_waits_and_ends_no_call() {
     assert_eq!(container.wait(), 42);
 }
 
+/// Its bytes are more than a pipe holds, so it waits for a reader in the middle.
+#[test]
+fn masked_signal_cuts_no_write_short() {
+    let body = format!(
+        "(i32.store (i32.const 20) (i32.const 0x200)) {READY}
+         (i32.store (i32.const 40) (i32.const 1024))
+         (i32.store (i32.const 44) (i32.const 60000))
+         (i64.store (i32.const 48) (i64.load (i32.const 40)))
+         (i64.store (i32.const 56) (i64.load (i32.const 40)))
+         (call $check (call $write (i32.const 0) (i32.const 40) (i32.const 3) (i32.const 8)))
+         (call $exit (i32.ne (i32.load (i32.const 8)) (i32.const 180000)))"
+    );
+    let folder = tempfile::tempdir().expect("folder");
+    let mut reader = fifo(&folder.path().join("fifo"));
+    let mut container = TestContainer::of(&module("", &body));
+    container.stdin = Some(reader.try_clone().expect("a copy").into());
+    container.create().expect("create");
+    container.start().expect("start");
+    let of_process = |file: &str| {
+        let path = format!("/proc/{}/{file}", container.process());
+        // Without the process there is nothing to wait for.
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let waits = format!("{} ", libc::SYS_writev);
+    wait_until("it waits for a reader", || {
+        of_process("syscall").starts_with(&waits)
+    });
+    container.signal(Signal::SIGUSR1);
+    wait_until("the signal has come", || {
+        !of_process("status").contains("ShdPnd:\t0000000000000200")
+    });
+    // It ends with the test, as it holds the other end too.
+    std::thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok() {});
+    assert_eq!(container.wait(), 0, "{}", container.output());
+}
+
 #[test]
 fn words_that_are_not_in_memory_are_refused() {
     const FAULT: i32 = 21;

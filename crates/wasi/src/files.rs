@@ -21,7 +21,7 @@ use crate::{
     paths::{self, Follow, LateMounts},
     stat,
     sys::{self, At},
-    transfer::{Direction, PIPE_BUF, transfer},
+    transfer::{Direction, PIPE_BUF, transfer, write_whole},
     wait::{interruptible, uninterrupted},
 };
 
@@ -186,15 +186,22 @@ impl Guest {
             // Its description may block, so no more than surely fits.
             vectors = Vectors::One(vectors.first(PIPE_BUF));
         }
-        size(transfer(file, Direction::Write, || match (&vectors, at) {
-            (Vectors::One(range), At::Cursor) => write(file, &bytes[range.clone()]),
-            (Vectors::One(range), At::Offset(offset)) => {
-                sys::write_at(file.as_ref().as_fd(), &bytes[range.clone()], offset)
-            }
-            (Vectors::Many(ranges), at) => {
-                sys::write_vectors(file.as_ref().as_fd(), bytes, ranges, at)
-            }
-        })?)
+        let write_to = |vectors: &Vectors| {
+            transfer(file, Direction::Write, || match (vectors, at) {
+                (Vectors::One(range), At::Cursor) => write(file, &bytes[range.clone()]),
+                (Vectors::One(range), At::Offset(offset)) => {
+                    sys::write_at(file.as_ref().as_fd(), &bytes[range.clone()], offset)
+                }
+                (Vectors::Many(ranges), at) => {
+                    sys::write_vectors(file.as_ref().as_fd(), bytes, ranges, at)
+                }
+            })
+        };
+        size(match at {
+            At::Cursor => write_whole(vectors, write_to)?,
+            // What has a position does not wait for another.
+            At::Offset(_) => write_to(&vectors)?,
+        })
     }
 
     pub(crate) fn seek(

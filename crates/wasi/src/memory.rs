@@ -91,6 +91,26 @@ impl Vectors {
         first.start..first.end.min(first.start + length)
     }
 
+    /// The bytes of all of them.
+    pub(crate) fn length(&self) -> usize {
+        self.ranges().iter().map(Range::len).sum()
+    }
+
+    /// What is behind the first `count` bytes.
+    pub(crate) fn after(&self, mut count: usize) -> Self {
+        let ranges = self.ranges().iter().filter_map(|range| {
+            let taken = count.min(range.len());
+            count -= taken;
+            (taken < range.len()).then_some(range.start + taken..range.end)
+        });
+        let mut ranges: Vec<_> = ranges.collect();
+        match ranges.len() {
+            0 => Self::One(EMPTY),
+            1 => Self::One(ranges.remove(0)),
+            _ => Self::Many(ranges),
+        }
+    }
+
     /// Reads the guest's list of buffers.
     pub(crate) fn read<V: Vector>(memory: &GuestMemory<'_>, list: GuestPtr<[V]>) -> Result<Self> {
         if list.len() > limits::VECTORS {
@@ -110,5 +130,28 @@ impl Vectors {
             }
         }
         Ok(vectors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_behind_some_are_those_that_are_left() {
+        let all = Vectors::Many(vec![10..14, 20..23, 30..35]);
+        assert_eq!(all.length(), 12);
+        for (count, left) in [
+            (0, &[10..14, 20..23, 30..35][..]),
+            (3, &[13..14, 20..23, 30..35]),
+            (4, &[20..23, 30..35]),
+            (6, &[22..23, 30..35]),
+            (7, &[30..35]),
+            (11, &[34..35]),
+            (12, &[EMPTY]),
+        ] {
+            assert_eq!(all.after(count).ranges(), left, "{count}");
+        }
+        assert_eq!(Vectors::One(5..9).after(1).ranges(), [6..9]);
     }
 }

@@ -14,6 +14,8 @@ use rustix::{
 pub(crate) use crate::wait::PIPE_BUF;
 use crate::{
     descriptors::Description,
+    memory::Vectors,
+    signals,
     sockets::sys as sockets,
     wait::{interruptible, once, poll_until, uninterrupted},
 };
@@ -61,6 +63,34 @@ pub(crate) fn transfer<T>(
                 result => return result,
             }
         },
+    }
+}
+
+/// Writes `vectors` by `write`, which says how many bytes it has written.
+///
+/// A signal cuts a write that blocks short. One that the guest masks or ignores must not, as it does not on Linux: then
+/// the rest is written too.
+pub(crate) fn write_whole<E>(
+    vectors: Vectors,
+    mut write: impl FnMut(&Vectors) -> Result<usize, E>,
+) -> Result<usize, E> {
+    let mut rest = vectors;
+    let mut written = 0;
+    loop {
+        let before = signals::interruptions();
+        match write(&rest) {
+            Err(error) if written == 0 => return Err(error),
+            // The next write gets it as well.
+            Err(_) => return Ok(written),
+            Ok(count) => {
+                written += count;
+                let may_be_cut = before != signals::interruptions() && !signals::pending();
+                if count == 0 || !may_be_cut || count >= rest.length() {
+                    return Ok(written);
+                }
+                rest = rest.after(count);
+            }
+        }
     }
 }
 

@@ -48,6 +48,8 @@ static AWAITED: AtomicU32 = AtomicU32::new(0);
 static BLOCKING: AtomicBool = AtomicBool::new(false);
 /// Whether Linux drops signals that have their default action: for the first process of a pid namespace.
 static FIRST_PROCESS: AtomicBool = AtomicBool::new(false);
+/// How often a signal has come, whatever was done about it.
+static INTERRUPTIONS: AtomicU32 = AtomicU32::new(0);
 static KICK_TIMER: AtomicI32 = AtomicI32::new(NO_TIMER);
 static ALARM_TIMER: AtomicI32 = AtomicI32::new(NO_TIMER);
 
@@ -120,6 +122,11 @@ pub(crate) fn take(set: SignalSet) -> SignalSet {
 /// Whether a call that would block has to end: a signal is pending that the guest has not masked.
 pub(crate) fn pending() -> bool {
     words().is_some_and(|(pending, mask)| is_pending(pending, mask))
+}
+
+/// Counts what may have interrupted a call. It wraps around.
+pub(crate) fn interruptions() -> u32 {
+    INTERRUPTIONS.load(SeqCst)
 }
 
 /// Whether a signal is pending that the guest has not masked, and that is not one of `set`.
@@ -211,6 +218,7 @@ extern "C" fn handle(signal: libc::c_int) {
     // SAFETY: the location is that of this thread's errno, which the interrupted code may be about to
     // read; nothing else runs on this thread meanwhile.
     let errno = unsafe { *libc::__errno_location() };
+    INTERRUPTIONS.fetch_add(1, SeqCst);
     if signal == KICK {
         if BLOCKING.load(SeqCst) && pending() {
             kick();

@@ -17,6 +17,6 @@ mod registration;
 pub use self::handler::prepare;
 pub(crate) use self::{
     default_action::DefaultAction,
-    handler::{Interruptible, pending},
+    handler::{Interruptible, interruptions, pending},
     registration::{Alarm, Registration},
 };

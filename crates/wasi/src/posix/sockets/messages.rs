@@ -6,6 +6,7 @@
 
 use std::{ops::Range, os::fd::AsFd as _};
 
+use rustix::io::Errno as Kernel;
 use wasm_interp_network::{Network, NetworkAttempt};
 use wiggle::{GuestMemory, GuestPtr};
 
@@ -22,7 +23,7 @@ use crate::{
         address::{self, KernelAddress, SocketAddress, canonical, destination},
     },
     sys,
-    transfer::{Direction, transfer},
+    transfer::{Direction, transfer, write_whole},
 };
 
 const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -64,12 +65,12 @@ impl Guest {
                     .reach(socket, address, &RuleNames::of(&self.resolver))?;
                 made(socket)?;
                 let address = KernelAddress::from(address);
-                send(file, bytes, &vectors, flags, address.bytes())
+                send(file, bytes, vectors, flags, address.bytes())
             }
             SocketAddress::Unix(path) if !path.is_empty() => {
                 unix(socket)?;
                 self.at_unix_socket(socket, &path, |address| {
-                    send(file, bytes, &vectors, flags, address.bytes())
+                    send(file, bytes, vectors, flags, address.bytes())
                 })
             }
             SocketAddress::Abstract => self.grants.refuse(&NetworkAttempt::ConnectUnix(b"")),
@@ -96,7 +97,7 @@ impl Guest {
             (Vectors::Many(ranges), Some(socket)) if socket.made == SocketOrigin::Pair => {
                 send_connected(file, &gathered(socket.kind, bytes, ranges)?, flags)
             }
-            _ => send(file, bytes, &vectors, flags, &[]),
+            _ => send(file, bytes, vectors, flags, &[]),
         }
     }
 
@@ -164,21 +165,27 @@ impl Guest {
 fn send(
     file: &Description,
     bytes: &[u8],
-    vectors: &Vectors,
+    vectors: Vectors,
     flags: i32,
     to: &[u8],
 ) -> Result<types::Size> {
-    let sent = transfer(file, Direction::Write, || {
-        sys::send(file.as_fd(), bytes, vectors.ranges(), flags, to)
-    })?;
-    size(sent)
+    size(write_whole(vectors, |vectors| {
+        transfer(file, Direction::Write, || {
+            sys::send(file.as_fd(), bytes, vectors.ranges(), flags, to)
+        })
+    })?)
 }
 
 fn send_connected(file: &Description, bytes: &[u8], flags: i32) -> Result<types::Size> {
-    let sent = transfer(file, Direction::Write, || {
-        sys::send_connected(file.as_fd(), bytes, flags)
-    })?;
-    size(sent)
+    let all = Vectors::One(0..bytes.len());
+    size(write_whole(all, |rest| {
+        let [rest] = rest.ranges() else {
+            return Err(Kernel::FAULT);
+        };
+        transfer(file, Direction::Write, || {
+            sys::send_connected(file.as_fd(), &bytes[rest.clone()], flags)
+        })
+    })?)
 }
 
 /// The bytes of several buffers in one.
