@@ -1,10 +1,11 @@
 //! What is known of a guest's sockets, and what may be reached by them: [`state`] of one, [`grants`], which
-//! decide, [`address`], which reads and writes addresses, [`resolver`], which finds addresses by names.
+//! decide, [`inet`], where both meet, [`address`], which reads and writes addresses, [`resolver`], which finds addresses by names.
 //!
-//! Knows no guest. The functions that a guest calls are in `posix`.
+//! Knows no guest. The functions that a guest calls are in `posix` and `p2`.
 
 pub(crate) mod address;
 mod grants;
+pub(crate) mod inet;
 mod resolver;
 mod state;
 pub(crate) mod sys;
@@ -13,6 +14,6 @@ pub(crate) mod sys;
 pub use self::resolver::fuzzing;
 pub(crate) use self::{
     grants::NetworkGrants,
-    resolver::{NamedHost, Resolver, RuleNames, by_reach, reverse},
-    state::{Family, Heard, Socket, SocketKind, SocketOrigin},
+    resolver::{NamedHost, Resolver, by_reach, reverse},
+    state::{Family, Socket, SocketKind, SocketOrigin},
 };

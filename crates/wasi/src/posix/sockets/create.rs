@@ -3,10 +3,7 @@
 
 use std::os::fd::AsFd as _;
 
-use rustix::{
-    net::{SocketFlags, socket_with, socketpair},
-    pipe::{PipeFlags, pipe_with},
-};
+use rustix::net::{SocketFlags, socketpair};
 use wiggle::{GuestMemory, GuestPtr};
 
 use crate::{
@@ -18,7 +15,7 @@ use crate::{
     sockets::{
         Family, Socket, SocketKind, SocketOrigin,
         address::{self, KernelAddress},
-        sys,
+        inet, sys,
     },
     transfer::{Direction, transfer},
 };
@@ -75,16 +72,8 @@ impl Guest {
     ) -> Result<types::Fd> {
         let (family, kind) = family_and_kind(family, kind, protocol)?;
         let flags = socket_flags(flags)?;
-        let made = self.grants.made(family, kind);
-        let fd = match made {
-            SocketOrigin::ByKernel | SocketOrigin::Pair => {
-                socket_with(family.of_kernel(), kind.of_kernel(), flags, None)?
-            }
-            // An end of a pipe whose other end is closed: nothing can be written to it, and it is at its end.
-            SocketOrigin::InName => pipe_with(PipeFlags::CLOEXEC)?.0,
-        };
-        self.descriptors
-            .insert(Description::socket(fd, Socket::new(family, kind, made)))
+        let (fd, socket) = inet::make(&self.grants, family, kind, flags)?;
+        self.descriptors.insert(Description::socket(fd, socket))
     }
 
     pub(crate) fn make_socket_pair(

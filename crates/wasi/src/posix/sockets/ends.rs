@@ -15,8 +15,9 @@ use crate::{
     errno::{Errno, Result},
     guest::Guest,
     sockets::{
-        Family, Heard, RuleNames, Socket, SocketKind, SocketOrigin,
-        address::{self, KernelAddress, SocketAddress, destination},
+        Family, Socket, SocketKind, SocketOrigin,
+        address::{self, SocketAddress},
+        inet::{self, made},
         sys,
     },
     wait::{once, poll_until, uninterrupted},
@@ -32,17 +33,7 @@ impl Guest {
         let (file, socket) = self.socket(fd)?;
         let fd = file.as_ref().as_fd();
         match SocketAddress::read(memory, bytes)? {
-            SocketAddress::Inet(address) => {
-                let transport = internet(socket)?.transport();
-                self.grants.bind(transport, address)?;
-                made(socket)?;
-                sys::bind(fd, &address.into())?;
-                // A port that the kernel has chosen is known only now.
-                if socket.kind == SocketKind::Datagram && self.listens(fd, socket)? {
-                    socket.state().heard = Some(Heard::default());
-                }
-                Ok(())
-            }
+            SocketAddress::Inet(address) => inet::bind(&self.grants, fd, socket, address),
             SocketAddress::Unix(path) if !path.is_empty() => {
                 unix(socket)?;
                 self.bind_unix(fd, socket, &path)
@@ -57,33 +48,21 @@ impl Guest {
         self.grants.refuse(&NetworkAttempt::ListenUnix(b""))
     }
 
-    /// Whether it may receive from all who send to where it is bound.
-    fn listens(&self, fd: BorrowedFd<'_>, socket: &Socket) -> Result<bool> {
-        let SocketAddress::Inet(local) = SocketAddress::parse(sys::local(fd)?.bytes())? else {
-            return Ok(false);
-        };
-        Ok(self.grants.may_listen(socket.kind.transport(), local))
-    }
-
     pub(crate) fn listen_on(&self, fd: types::Fd, backlog: u32) -> Result<()> {
         let (file, socket) = self.socket(fd)?;
         if socket.kind != SocketKind::Stream {
             return Err(Errno::Notsup);
         }
-        made(socket)?;
-        // Where a Unix socket is bound was granted. What is bound nowhere does not listen, as on Linux.
-        if socket.family == Family::Unix && socket.state().path.is_none() {
-            return Err(Errno::Inval);
-        }
-        if socket.family != Family::Unix
-            && let SocketAddress::Inet(local) =
-                SocketAddress::parse(sys::local(file.as_ref().as_fd())?.bytes())?
-        {
-            // Port 0: the kernel would choose one now.
-            self.grants.listen(socket.kind.transport(), local)?;
-        }
         // As Linux, which takes it for a large number if it is negative.
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        if socket.family != Family::Unix {
+            return inet::listen(&self.grants, file.as_ref().as_fd(), socket, backlog);
+        }
+        made(socket)?;
+        // Where a Unix socket is bound was granted. What is bound nowhere does not listen, as on Linux.
+        if socket.state().path.is_none() {
+            return Err(Errno::Inval);
+        }
         Ok(listen(file, backlog)?)
     }
 
@@ -97,12 +76,7 @@ impl Guest {
         let fd = file.as_ref().as_fd();
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
-                internet(socket)?;
-                let address = destination(address);
-                self.grants
-                    .reach(socket, address, &RuleNames::of(&self.resolver))?;
-                made(socket)?;
-                let address = KernelAddress::from(address);
+                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
                 Ok(connected(fd, || sys::connect(fd, &address))?)
             }
             SocketAddress::Unix(path) if !path.is_empty() => {
@@ -149,26 +123,10 @@ impl Guest {
     }
 }
 
-/// A socket of an Internet family, which takes addresses of both.
-pub(super) fn internet(socket: &Socket) -> Result<SocketKind> {
-    match socket.family {
-        Family::Inet | Family::Inet6 => Ok(socket.kind),
-        Family::Unix => Err(Errno::Afnosupport),
-    }
-}
-
 pub(super) fn unix(socket: &Socket) -> Result<()> {
     match socket.family {
         Family::Unix => Ok(()),
         Family::Inet | Family::Inet6 => Err(Errno::Afnosupport),
-    }
-}
-
-/// A socket in name has no more to give than the refusals.
-pub(super) fn made(socket: &Socket) -> Result<()> {
-    match socket.made {
-        SocketOrigin::ByKernel | SocketOrigin::Pair => Ok(()),
-        SocketOrigin::InName => Err(Errno::Acces),
     }
 }
 

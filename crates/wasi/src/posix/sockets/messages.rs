@@ -7,10 +7,10 @@
 use std::{ops::Range, os::fd::AsFd as _};
 
 use rustix::io::Errno as Kernel;
-use wasm_interp_network::{Network, NetworkAttempt};
+use wasm_interp_network::NetworkAttempt;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::ends::{internet, made, unix};
+use super::ends::unix;
 use crate::{
     abi::types,
     descriptors::Description,
@@ -19,8 +19,9 @@ use crate::{
     limits,
     memory::{self, Vectors},
     sockets::{
-        RuleNames, Socket, SocketKind, SocketOrigin,
-        address::{self, KernelAddress, SocketAddress, canonical, destination},
+        SocketKind, SocketOrigin,
+        address::{self, KernelAddress, SocketAddress},
+        inet,
     },
     sys,
     transfer::{Direction, transfer, write_whole},
@@ -59,12 +60,7 @@ impl Guest {
         let bytes = memory::bytes(memory)?;
         match to {
             SocketAddress::Inet(address) => {
-                internet(socket)?;
-                let address = destination(address);
-                self.grants
-                    .reach(socket, address, &RuleNames::of(&self.resolver))?;
-                made(socket)?;
-                let address = KernelAddress::from(address);
+                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
                 send(file, bytes, vectors, flags, address.bytes())
             }
             SocketAddress::Unix(path) if !path.is_empty() => {
@@ -216,22 +212,9 @@ fn receive(
     })?;
     let from = KernelAddress::new(from, received.name_length);
     if let Some(socket) = file.as_socket() {
-        hear(socket, &from);
+        inet::hear(socket, &from);
     }
     Ok((received, from))
-}
-
-/// A UDP listener may answer whom it has heard, where a forged sender does not lead.
-fn hear(socket: &Socket, from: &KernelAddress) {
-    let mut state = socket.state();
-    if let Some(heard) = &mut state.heard
-        && let Ok(SocketAddress::Inet(sender)) = SocketAddress::parse(from.bytes())
-    {
-        let sender = canonical(sender);
-        if Network::may_answer(sender) {
-            heard.add(sender);
-        }
-    }
 }
 
 /// Less than 2 GiB a call, as Linux bounds it.

@@ -13,7 +13,7 @@ use crate::{
     sockets::{
         NamedHost,
         address::{KernelAddress, SocketAddress},
-        by_reach, reverse,
+        inet, reverse,
     },
 };
 
@@ -43,18 +43,14 @@ impl Guest {
                 canonical: name,
             },
             Err(_) if flags.contains(types::LookupFlags::NUMERICHOST) => return Err(Errno::Noent),
-            Err(_) => self.host(&name)?,
+            Err(_) => inet::host(&self.grants, &self.resolver, &name)?,
         };
         host.addresses.retain(|address| wanted(address) == Ok(true));
         if host.addresses.is_empty() {
             return Err(Errno::Nomsg);
         }
-        // Which of them can be reached is asked of a socket.
-        if host.addresses.len() > 1 && self.grants.needs().internet() {
-            let only_reachable = flags.contains(types::LookupFlags::ADDRCONFIG);
-            host.addresses = by_reach(host.addresses, only_reachable)?;
-        }
-        host.addresses.truncate(limits::ADDRESSES);
+        let only_reachable = flags.contains(types::LookupFlags::ADDRCONFIG);
+        let host = inet::in_order(&self.grants, host, only_reachable)?;
         let entries = memory::slice_mut(memory, room)?;
         for (entry, address) in entries.chunks_exact_mut(ENTRY).zip(&host.addresses) {
             let address = KernelAddress::from(SocketAddr::from((*address, 0)));
@@ -85,15 +81,6 @@ impl Guest {
         self.grants.resolve(&question)?;
         let name = self.resolver.ask_for_name(question)?;
         write_name(memory, room, &name)
-    }
-
-    /// What a name stands for, if nameservers may be asked or need not be.
-    fn host(&self, name: &str) -> Result<NamedHost> {
-        if let Some(host) = self.resolver.without_asking(name) {
-            return Ok(host);
-        }
-        self.grants.resolve(name)?;
-        self.resolver.ask(name)
     }
 }
 

@@ -31,13 +31,13 @@ use rustix::{
     process::fchdir,
 };
 
-use super::{ends::made, unchanged::Unchanged};
+use super::unchanged::Unchanged;
 use crate::{
     errno::{Errno, Result},
     guest::Guest,
     limits,
     paths::Follow,
-    sockets::{Socket, SocketKind, address::KernelAddress, sys},
+    sockets::{Socket, SocketKind, address::KernelAddress, inet::made, sys},
     transfer::timeout,
     wait::once,
 };

@@ -1,0 +1,149 @@
+//! Sockets of the Internet families: making, binding, listening and reaching, asked of the grants first.
+//!
+//! Both interfaces of guests call these: `posix` with the addresses of a module, `p2` with those of a component.
+//! So there is one place where a socket and a grant meet.
+#![forbid(unsafe_code)]
+
+use std::{
+    net::SocketAddr,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    net::{SocketFlags, listen as listen_on, socket_with},
+    pipe::{PipeFlags, pipe_with},
+};
+use wasm_interp_network::Network;
+
+use super::{
+    address::{KernelAddress, SocketAddress, canonical, destination},
+    by_reach,
+    grants::NetworkGrants,
+    resolver::{NamedHost, Resolver, RuleNames},
+    state::{Family, Heard, Socket, SocketKind, SocketOrigin},
+    sys,
+};
+use crate::{
+    errno::{Errno, Result},
+    limits,
+};
+
+/// Makes a socket, or what stands for one that no grant asks for.
+pub(crate) fn make(
+    grants: &NetworkGrants,
+    family: Family,
+    kind: SocketKind,
+    flags: SocketFlags,
+) -> Result<(OwnedFd, Socket)> {
+    let made = grants.made(family, kind);
+    let fd = match made {
+        SocketOrigin::ByKernel | SocketOrigin::Pair => {
+            socket_with(family.of_kernel(), kind.of_kernel(), flags, None)?
+        }
+        // An end of a pipe whose other end is closed: nothing can be written to it, and it is at its end.
+        SocketOrigin::InName => pipe_with(PipeFlags::CLOEXEC)?.0,
+    };
+    Ok((fd, Socket::new(family, kind, made)))
+}
+
+/// A socket of an Internet family, which takes addresses of both.
+pub(crate) fn internet(socket: &Socket) -> Result<SocketKind> {
+    match socket.family {
+        Family::Inet | Family::Inet6 => Ok(socket.kind),
+        Family::Unix => Err(Errno::Afnosupport),
+    }
+}
+
+/// A socket in name has no more to give than the refusals.
+pub(crate) fn made(socket: &Socket) -> Result<()> {
+    match socket.made {
+        SocketOrigin::ByKernel | SocketOrigin::Pair => Ok(()),
+        SocketOrigin::InName => Err(Errno::Acces),
+    }
+}
+
+/// bind(2), if that is granted.
+pub(crate) fn bind(
+    grants: &NetworkGrants,
+    fd: BorrowedFd<'_>,
+    socket: &Socket,
+    address: SocketAddr,
+) -> Result<()> {
+    let transport = internet(socket)?.transport();
+    grants.bind(transport, address)?;
+    made(socket)?;
+    sys::bind(fd, &address.into())?;
+    // A port that the kernel has chosen is known only now.
+    if socket.kind == SocketKind::Datagram
+        && let SocketAddress::Inet(local) = SocketAddress::parse(sys::local(fd)?.bytes())?
+        && grants.may_listen(transport, local)
+    {
+        socket.state().heard = Some(Heard::default());
+    }
+    Ok(())
+}
+
+/// listen(2), if that is granted where the socket is bound.
+pub(crate) fn listen(
+    grants: &NetworkGrants,
+    fd: BorrowedFd<'_>,
+    socket: &Socket,
+    backlog: i32,
+) -> Result<()> {
+    made(socket)?;
+    if let SocketAddress::Inet(local) = SocketAddress::parse(sys::local(fd)?.bytes())? {
+        // Port 0: the kernel would choose one now.
+        grants.listen(socket.kind.transport(), local)?;
+    }
+    Ok(listen_on(fd, backlog)?)
+}
+
+/// Where to connect or send to, if that is granted.
+pub(crate) fn reach(
+    grants: &NetworkGrants,
+    resolver: &Resolver,
+    socket: &Socket,
+    address: SocketAddr,
+) -> Result<KernelAddress> {
+    internet(socket)?;
+    let address = destination(address);
+    grants.reach(socket, address, &RuleNames::of(resolver))?;
+    made(socket)?;
+    Ok(address.into())
+}
+
+/// A UDP listener may answer whom it has heard, where a forged sender does not lead.
+pub(crate) fn hear(socket: &Socket, from: &KernelAddress) {
+    let mut state = socket.state();
+    if let Some(heard) = &mut state.heard
+        && let Ok(SocketAddress::Inet(sender)) = SocketAddress::parse(from.bytes())
+    {
+        let sender = canonical(sender);
+        if Network::may_answer(sender) {
+            heard.add(sender);
+        }
+    }
+}
+
+/// What a name stands for, if nameservers may be asked or need not be.
+pub(crate) fn host(grants: &NetworkGrants, resolver: &Resolver, name: &str) -> Result<NamedHost> {
+    if let Some(host) = resolver.without_asking(name) {
+        return Ok(host);
+    }
+    grants.resolve(name)?;
+    resolver.ask(name)
+}
+
+/// The addresses of a host in the order in which they are tried.
+pub(crate) fn in_order(
+    grants: &NetworkGrants,
+    mut host: NamedHost,
+    only_reachable: bool,
+) -> Result<NamedHost> {
+    // Which of them can be reached is asked of a socket.
+    if host.addresses.len() > 1 && grants.needs().internet() {
+        host.addresses = by_reach(host.addresses, only_reachable)?;
+    }
+    host.addresses.truncate(limits::ADDRESSES);
+    Ok(host)
+}
