@@ -22,6 +22,7 @@ pub fn config() -> Config {
         .wasm_relaxed_simd(SETTINGS.relaxed_simd.is_on())
         .epoch_interruption(SETTINGS.epoch_interruption.is_on())
         .consume_fuel(SETTINGS.fuel.is_on())
+        .wasm_component_model(SETTINGS.component_model.is_on())
         .concurrency_support(SETTINGS.concurrency.is_on())
         .memory_init_cow(SETTINGS.memory_init_cow.is_on())
         .memory_guaranteed_dense_image_size(SETTINGS.dense_image_bytes)

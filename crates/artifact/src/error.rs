@@ -19,16 +19,13 @@ pub enum ModuleRefusal {
          ship the WebAssembly module itself: the node compiles it once"
     )]
     Precompiled,
-    /// A component.
-    #[error("it is a WebAssembly component; compile the program as a module for wasm32-wasip1")]
-    Component,
     /// WAT.
     #[error("it is WebAssembly text; assemble it first, for instance with wat2wasm")]
     Text,
     /// Anything else that does not begin with the magic bytes of Wasm.
     #[error(
-        "it is not WebAssembly: a module begins with \"\\0asm\"; name the .wasm file of the \
-         interpreter"
+        "it is not WebAssembly: a module or component begins with \"\\0asm\"; name the .wasm \
+         file of the interpreter"
     )]
     NotWasm,
     /// It is larger than the node allows.
@@ -56,6 +53,38 @@ pub enum ModuleRefusal {
     Imports {
         /// `module.name (what it is)`, each once, in the order of the module.
         imports: Vec<String>,
+    },
+    /// It begins with the magic bytes of a component but is not valid.
+    #[error("it is not a valid WebAssembly component: {reason}; build it again for wasm32-wasip2")]
+    InvalidComponent {
+        /// The validator's message.
+        reason: String,
+    },
+    /// It is a component that imports what no grant offers.
+    #[error(
+        "it imports what no grant offers: {}; a component gets the interfaces of wasi:cli, \
+         wasi:clocks, wasi:filesystem, wasi:io, wasi:random and wasi:sockets, in the versions \
+         0.2.0 to {newest}", .imports.join(", ")
+    )]
+    Interfaces {
+        /// `package/interface@version (what is wrong with it)`, each once, in the order of the component.
+        imports: Vec<String>,
+        /// The newest version that is offered.
+        newest: String,
+    },
+    /// It is a component that is no command.
+    #[error(
+        "it exports no wasi:cli/run of WASI 0.2, so it is not a command; {}; build it as a \
+         command, as for wasm32-wasip2",
+        if .exports.is_empty() {
+            "it exports nothing".to_owned()
+        } else {
+            format!("it exports {}", .exports.join(", "))
+        }
+    )]
+    NoRun {
+        /// The names of its exports.
+        exports: Vec<String>,
     },
     /// It has no entry function.
     #[error(

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::recipe;
 
-/// Names an artifact: `<sha256 of the module>-<recipe>`.
+/// Names an artifact: `<sha256 of the module or component>-<recipe>`.
+///
+/// The kind is not part of it: the digest covers the layer field, and one recipe is for both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     wasm: Digest,

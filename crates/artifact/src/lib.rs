@@ -1,4 +1,4 @@
-//! Compiles Wasm modules to trusted native code, once per node.
+//! Compiles Wasm modules and components to trusted native code, once per node. A module stands for either in this crate.
 //!
 //! The store keeps native code under a key made of the module's content and the engine's
 //! [`recipe`]. A caller gets a descriptor to map. Only the store's publisher writes to it, and only

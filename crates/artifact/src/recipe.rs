@@ -59,13 +59,15 @@ pub struct EngineSettings {
     pub simd: FeatureSwitch,
     /// Relaxed SIMD.
     pub relaxed_simd: FeatureSwitch,
-    /// Shared memory and atomics. Off: WASI preview 1 has no way to start a thread.
+    /// Shared memory and atomics. Off: neither WASI preview 1 nor WASI 0.2 has a way to start a thread.
     pub threads: FeatureSwitch,
     /// Epoch interruption. Off: a guest has a process of its own, and signals end it.
     pub epoch_interruption: FeatureSwitch,
     /// Fuel. Off, for the same reason.
     pub fuel: FeatureSwitch,
-    /// Component-model concurrency, which changes the code of every call into the host.
+    /// Components beside modules. One recipe is for both: a file's content says which of them it is.
+    pub component_model: FeatureSwitch,
+    /// Component-model concurrency, which WASI 0.2 does not need and which changes the code of every call into the host.
     pub concurrency: FeatureSwitch,
     /// Copy-on-write images of initial memory.
     pub memory_init_cow: FeatureSwitch,
@@ -89,6 +91,7 @@ pub const SETTINGS: EngineSettings = EngineSettings {
     threads: FeatureSwitch::Off,
     epoch_interruption: FeatureSwitch::Off,
     fuel: FeatureSwitch::Off,
+    component_model: FeatureSwitch::On,
     concurrency: FeatureSwitch::Off,
     memory_init_cow: FeatureSwitch::On,
     dense_image_bytes: 128 << 20,

@@ -117,7 +117,7 @@ fn answer(args: &InspectArgs) -> Result<String, InspectError> {
     })
 }
 
-/// Refuses a module that a create would refuse, with its error.
+/// Refuses a module or component that a create would refuse, with its error.
 fn check(name: &str, module: &File, max_bytes: u64) -> Result<(), ArtifactError> {
     check_size(name, module, max_bytes)?;
     let mut wasm = Vec::new();
@@ -129,10 +129,13 @@ fn check(name: &str, module: &File, max_bytes: u64) -> Result<(), ArtifactError>
             name: name.to_owned(),
             source,
         })?;
-    wasm_interp_module::check(&wasm).map_err(|refusal| ArtifactError::Compile {
-        name: name.to_owned(),
-        failure: CompileFailure::Refused { refusal },
-    })
+    match wasm_interp_module::check(&wasm) {
+        Ok(_) => Ok(()),
+        Err(refusal) => Err(ArtifactError::Compile {
+            name: name.to_owned(),
+            failure: CompileFailure::Refused { refusal },
+        }),
+    }
 }
 
 const SANDBOX: &str =
@@ -148,7 +151,6 @@ fn kind(error: &InspectError) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::InvalidArgument => "invalid-argument",
         ErrorKind::NotFound => "not-found",
-        ErrorKind::Unimplemented => "unimplemented",
         ErrorKind::FailedPrecondition => "failed-precondition",
     })
 }

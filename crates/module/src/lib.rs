@@ -1,10 +1,13 @@
 //! Whether a file is a program that can run here: a valid WASI preview 1 command whose imports a host
-//! function serves. Names all wrong imports at once.
+//! function serves, or a component that is a WASI 0.2 command. Names all wrong imports at once.
 //!
 //! The confined compiler calls [`check()`] before it compiles, and `wasm-interp inspect` before it shows a
 //! plan, so both say the same. A crate of its own, because `wasm-interp` must not link a compiler. Pure:
 //! it gets bytes, which are hostile, and knows neither files nor engines.
 #![forbid(unsafe_code)]
+
+mod component;
+mod text;
 
 use wasmparser::{
     Encoding, ExternalKind, FuncType, Import, Parser, Payload, TypeRef, ValType, Validator,
@@ -14,24 +17,33 @@ use wasmparser::{
 use wasm_interp_artifact::ModuleRefusal;
 use wasm_interp_wasi::imports::{self, CoreType, HostFunction};
 
-/// The most unknown imports that are named; others are only counted. The publisher limits the size of
-/// a refusal.
-const MAX_NAMED: usize = 100;
-/// The most characters of a text from the module.
-const MAX_TEXT: usize = 80;
+use self::text::{Named, clipped};
 
-/// Accepts a valid WASI preview 1 command.
+/// The layer field of a WebAssembly binary: what its bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WasmLayer {
+    /// A core module.
+    Module,
+    /// A component.
+    Component,
+}
+
+/// Accepts a valid WASI preview 1 command, and a component that is a valid WASI 0.2 command.
 ///
 /// # Errors
 /// The reason; it names every import that no grant offers.
-pub fn check(bytes: &[u8]) -> Result<(), ModuleRefusal> {
-    kind(bytes)?;
+pub fn check(bytes: &[u8]) -> Result<WasmLayer, ModuleRefusal> {
+    let layer = layer(bytes)?;
+    match layer {
+        WasmLayer::Module => check_module(bytes)?,
+        WasmLayer::Component => component::check(bytes)?,
+    }
+    Ok(layer)
+}
+
+fn check_module(bytes: &[u8]) -> Result<(), ModuleRefusal> {
     let module = Module::read(bytes).map_err(|error| invalid(&error))?;
-    if !module.unknown.is_empty() {
-        let mut imports = module.unknown;
-        if module.unnamed > 0 {
-            imports.push(format!("and {} more", module.unnamed));
-        }
+    if let Some(imports) = module.unknown.lines() {
         return Err(ModuleRefusal::Imports { imports });
     }
     if !module.start {
@@ -53,26 +65,16 @@ fn invalid(error: &wasmparser::BinaryReaderError) -> ModuleRefusal {
     }
 }
 
-/// A text from the module, shortened and escaped for a message: it may have any length and any characters.
-fn clipped(text: &str) -> String {
-    let mut characters = text.chars().flat_map(char::escape_debug);
-    let mut clipped: String = characters.by_ref().take(MAX_TEXT).collect();
-    if characters.next().is_some() {
-        clipped.push('…');
-    }
-    clipped
-}
-
 /// Checks the first bytes of the file.
-fn kind(bytes: &[u8]) -> Result<(), ModuleRefusal> {
+fn layer(bytes: &[u8]) -> Result<WasmLayer, ModuleRefusal> {
     if bytes.starts_with(b"\x7fELF") {
         return Err(ModuleRefusal::Precompiled);
     }
     if Parser::is_component(bytes) {
-        return Err(ModuleRefusal::Component);
+        return Ok(WasmLayer::Component);
     }
     if bytes.starts_with(b"\0asm") {
-        return Ok(());
+        return Ok(WasmLayer::Module);
     }
     let text = bytes.trim_ascii_start();
     if text.starts_with(b"(module") || text.starts_with(b"(component") || text.starts_with(b";;") {
@@ -87,9 +89,7 @@ struct Module {
     types: Vec<Option<FuncType>>,
     /// Types of the imported functions, then of the functions that the module defines.
     functions: Vec<u32>,
-    unknown: Vec<String>,
-    /// The number of unknown imports that are not named.
-    unnamed: usize,
+    unknown: Named,
     start: bool,
     reactor: bool,
 }
@@ -181,14 +181,7 @@ impl Module {
     fn refuse(&mut self, import: &Import<'_>, what: &str) {
         let name = clipped(&format!("{}.{}", import.module, import.name));
         let line = format!("{name} ({what})");
-        if self.unknown.contains(&line) {
-            return;
-        }
-        if self.unknown.len() < MAX_NAMED {
-            self.unknown.push(line);
-        } else {
-            self.unnamed += 1;
-        }
+        self.unknown.add(line);
     }
 }
 
@@ -208,7 +201,7 @@ fn same(wanted: &FuncType, offered: &HostFunction) -> bool {
 mod tests {
     use super::*;
 
-    fn checked(wat: &str) -> Result<(), ModuleRefusal> {
+    fn checked(wat: &str) -> Result<WasmLayer, ModuleRefusal> {
         check(&wat::parse_str(wat).unwrap())
     }
 
@@ -232,7 +225,7 @@ mod tests {
             }
         }
         let wat = format!(r#"(module {imported} (func (export "_start")))"#);
-        assert_eq!(checked(&wat), Ok(()));
+        assert_eq!(checked(&wat), Ok(WasmLayer::Module));
     }
 
     #[test]
@@ -242,7 +235,7 @@ mod tests {
             (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
             (import "wasi_snapshot_preview1" "fd_seek" (func (param i32 i64 i32 i32) (result i32)))
             (memory (export "memory") 1) (func (export "_start")))"#;
-        assert_eq!(checked(wat), Ok(()));
+        assert_eq!(checked(wat), Ok(WasmLayer::Module));
     }
 
     #[test]
@@ -272,8 +265,8 @@ mod tests {
         else {
             panic!("these imports were accepted");
         };
-        assert_eq!(imports.len(), MAX_NAMED + 1);
-        assert_eq!(imports[MAX_NAMED], "and 900 more");
+        assert_eq!(imports.len(), text::MAX_NAMED + 1);
+        assert_eq!(imports[text::MAX_NAMED], "and 900 more");
         assert!(imports[0].starts_with("env.0\\nnnn"), "{}", imports[0]);
         assert!(imports.iter().all(|line| line.len() < 120));
     }
@@ -294,7 +287,6 @@ mod tests {
             check(b"\x7fELF\x02\x01\x01"),
             Err(ModuleRefusal::Precompiled)
         );
-        assert_eq!(check(b"\0asm\x0d\0\x01\0"), Err(ModuleRefusal::Component));
         assert_eq!(check(b"\n (module)"), Err(ModuleRefusal::Text));
         assert_eq!(check(b"#!/bin/sh\n"), Err(ModuleRefusal::NotWasm));
         assert_eq!(check(b""), Err(ModuleRefusal::NotWasm));
@@ -306,7 +298,7 @@ mod tests {
             r#"(module (func (export "_start") (drop (i32.add (i32.const 1) (i32.const 2)))))"#,
         )
         .unwrap();
-        assert_eq!(check(&whole), Ok(()));
+        assert_eq!(check(&whole), Ok(WasmLayer::Module));
         for end in 4..whole.len() {
             let refused = check(&whole[..end]);
             // A module that is cut between sections may still parse. Then it lacks its entry or its code.

@@ -180,7 +180,6 @@ fn of_launch(error: &LaunchError) -> Code {
     match error.kind() {
         Some(ErrorKind::InvalidArgument) => Code::INVALID_ARGUMENT,
         Some(ErrorKind::NotFound) => Code::NOT_FOUND,
-        Some(ErrorKind::Unimplemented) => Code::UNIMPLEMENTED,
         Some(ErrorKind::FailedPrecondition) => Code::FAILED_PRECONDITION,
         None => Code::UNKNOWN,
     }

@@ -145,7 +145,7 @@ impl Guest {
 }
 
 /// One that is not known is no directory: a descriptor that is closed, or one that a profile hides.
-fn check_streams() -> std::result::Result<(), GuestError> {
+pub(crate) fn check_streams() -> std::result::Result<(), GuestError> {
     for stream in Standard::ALL {
         let is_directory = fstat(sys::standard(stream))
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);

@@ -30,6 +30,7 @@
 #![deny(unsafe_code)]
 
 pub mod imports;
+pub mod interfaces;
 
 #[cfg(feature = "host")]
 #[allow(
@@ -65,6 +66,9 @@ mod link;
 mod listing;
 #[cfg(feature = "host")]
 pub mod memory;
+#[cfg(feature = "components")]
+#[allow(unreachable_pub)] // the macro re-exports what is in private modules
+pub mod p2;
 #[cfg(feature = "host")]
 pub mod paths;
 #[cfg(feature = "host")]

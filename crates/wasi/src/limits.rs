@@ -40,3 +40,21 @@ pub const NAMES: usize = 256;
 
 /// The refused addresses that are remembered, to name each of them once.
 pub const REFUSALS: usize = 256;
+
+/// The handles of a component.
+pub const HANDLES: usize = 1 << 16;
+
+/// The most bytes that a stream of a component gives or takes at once, of a file.
+pub const TRANSFER: usize = 1 << 20;
+
+/// The same, of anything else.
+pub const STREAM: usize = 64 * 1024;
+
+/// The most bytes of a list that a component asks for as a whole.
+pub const LIST: usize = 64 << 20;
+
+/// The datagrams that a component receives or sends at once.
+pub const DATAGRAMS: usize = 16;
+
+/// The streams without a handle whose data is still kept for the other side.
+pub const LINGERING: usize = 256;

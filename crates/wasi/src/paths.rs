@@ -148,6 +148,12 @@ impl Paths {
         self.root.as_fd()
     }
 
+    /// The root directory, to be kept.
+    #[cfg(feature = "components")]
+    pub(crate) fn shared_root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root)
+    }
+
     pub(crate) fn late_mounts(&self) -> LateMounts {
         self.late_mounts
     }

@@ -174,7 +174,7 @@ pub enum PlanError {
     /// A file that is neither Wasm nor a script whose interpreter is known. Docker makes 126 of runc's
     /// words.
     #[error(
-        "exec: {path:?}: permission denied: it is neither a program nor a Wasm module nor a script \
+        "exec: {path:?}: permission denied: it is neither a program nor WebAssembly nor a script \
          that names its interpreter; make a #! line with the interpreter its first line, or name \
          the interpreter in the annotation {INTERPRETER_ANNOTATION}"
     )]
@@ -190,20 +190,11 @@ pub enum PlanError {
         /// What is wrong with it, and the way out.
         why: &'static str,
     },
-    /// An annotated interpreter that is no Wasm module.
+    /// An annotated interpreter that is no WebAssembly.
     #[error(
-        "cannot use {path:?} as interpreter: it is not a Wasm module; name the interpreter's .wasm"
+        "cannot use {path:?} as interpreter: it is not WebAssembly; name the interpreter's .wasm"
     )]
     NotWasm {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A component instead of a core module.
-    #[error(
-        "cannot run the program: {path:?} is a WebAssembly component, and components are not \
-         supported yet; build the program as a core module for wasm32-wasip1"
-    )]
-    Component {
         /// The file.
         path: PathBuf,
     },
@@ -263,7 +254,6 @@ impl PlanError {
             | Self::ProgramNotFound { .. }
             | Self::FileNotFound { .. }
             | Self::NoInterpreter { .. } => ErrorKind::NotFound,
-            Self::Component { .. } => ErrorKind::Unimplemented,
             Self::NotUtf8 { .. }
             | Self::NotRunnable { .. }
             | Self::Shebang { .. }

@@ -8,8 +8,6 @@ pub enum ErrorKind {
     InvalidArgument,
     /// Something that the request names does not exist.
     NotFound,
-    /// The request is valid, but this version cannot serve it.
-    Unimplemented,
     /// The image or the node is not in the state that the request needs.
     FailedPrecondition,
 }

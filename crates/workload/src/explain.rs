@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use wasm_interp_network::{Network, NetworkMode, NetworkRules};
 
-use crate::plan::{FoundBy, Grant, GrantKind, MountAccess, NativePlan, Plan};
+use crate::plan::{FoundBy, Grant, GrantKind, GuestKind, MountAccess, NativePlan, Plan};
 
 /// Describes what `plan` does and why.
 #[must_use]
@@ -13,6 +13,9 @@ pub fn explain(plan: &Plan) -> String {
     let mut text = String::new();
     line(&mut text, "runs", &plan.interpreter.path);
     line(&mut text, "because", &because(&plan.interpreter.found));
+    if plan.kind == GuestKind::Component {
+        line(&mut text, "as", "a component: a command of WASI 0.2");
+    }
     line(&mut text, "arguments", &words(&plan.argv));
     line(&mut text, "directory", &plan.cwd);
     line(&mut text, "environment", &names(&plan.env));

@@ -137,7 +137,7 @@ fn on_path<V: View>(
     Ok(found)
 }
 
-/// The file, if it is a Wasm module.
+/// The file, if it is a Wasm program.
 fn module<V: View>(path: &Path, view: &V) -> Result<Option<V::File>, ImageModulesError> {
     let Some(mut file) = there(view.open(path))? else {
         return Ok(None);
@@ -146,7 +146,7 @@ fn module<V: View>(path: &Path, view: &V) -> Result<Option<V::File>, ImageModule
         path: path.to_owned(),
         source,
     })?;
-    Ok((head == FileFormat::Module).then_some(file))
+    Ok(matches!(head, FileFormat::Wasm(_)).then_some(file))
 }
 
 /// `None` if the file does not exist, or if a shell would not run it.
@@ -199,7 +199,13 @@ mod tests {
 
     #[test]
     fn without_a_wasm_command_each_module_on_the_path_is_chosen_once() {
-        let all = ["/usr/local/bin/python.wasm", "/bin/qjs", "/app/extra"].map(str::to_owned);
+        let all = [
+            "/usr/local/bin/python.wasm",
+            "/bin/qjs",
+            "/app/extra",
+            "/app/page.wasm",
+        ];
+        let all = all.map(str::to_owned);
         // No command, a native program, and a script that a volume will bring.
         for args in [&[][..], &["sh"], &["/data/main.py"]] {
             assert_eq!(found(args, LANGUAGE), Ok(all.to_vec()), "{args:?}");

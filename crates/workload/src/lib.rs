@@ -49,8 +49,8 @@ pub use explain::{explain, explain_native, explain_network, explain_network_rule
 pub use grants::{GUEST_CAPABILITIES, cut_capabilities};
 pub use in_image::{ImageModule, ImageModulesError, modules_in_image};
 pub use plan::{
-    FoundBy, Grant, GrantKind, GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION,
-    Plan, Planned, Tmp, Withheld, Withholding,
+    FoundBy, Grant, GrantKind, GuestKind, GuestLimits, Interpreter, MountAccess, NativePlan,
+    PLAN_VERSION, Plan, Planned, Tmp, Withheld, Withholding,
 };
 pub use program::DEFAULT_PATH;
 pub use resolve::{decide, network_of};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasm_interp_network::Network;
 
 /// Version of the [`Plan`] format. A runner refuses a plan of another version.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// Everything that the runner needs to know of a Wasm container besides its OCI spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct Plan {
     pub version: u32,
     /// The program that runs.
     pub interpreter: Interpreter,
+    /// What kind of WebAssembly it is.
+    pub kind: GuestKind,
     /// Arguments of the guest, its own name first.
     pub argv: Vec<String>,
     /// Environment of the guest, in order, without duplicates.
@@ -61,6 +63,16 @@ pub struct NativePlan {
     pub cwd_exists: bool,
 }
 
+/// The kind of a guest's WebAssembly, as the layer field of its binary says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestKind {
+    /// A core module: a command of WASI preview 1.
+    Module,
+    /// A component: a command of WASI 0.2.
+    Component,
+}
+
 /// The interpreter and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +92,7 @@ pub enum FoundBy {
         /// Value of the annotation.
         value: String,
     },
-    /// `args[0]` is the path of a Wasm module.
+    /// `args[0]` is the path of a Wasm program.
     ExactPath,
     /// `args[0]` is a bare name found on the image's `PATH`.
     SearchPath {

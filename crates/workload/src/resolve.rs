@@ -145,6 +145,7 @@ impl ContainerRequest {
         let plan = Plan {
             version: PLAN_VERSION,
             interpreter,
+            kind: program.kind,
             argv: program.argv,
             env: self.environment(view, &program.env)?,
             cwd: text(&self.cwd)?,

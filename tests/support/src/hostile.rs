@@ -49,7 +49,7 @@ pub fn images() -> Outcome<Vec<(String, Image)>> {
     Ok(images)
 }
 
-/// Modules that must not compile or must not start, and those that cost the compiler most.
+/// Modules and components that must not compile or must not start, and those that cost the compiler most.
 fn modules() -> Outcome<Vec<(&'static str, Vec<u8>)>> {
     let sound =
         wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#)?;
@@ -64,7 +64,15 @@ fn modules() -> Outcome<Vec<(&'static str, Vec<u8>)>> {
             r#"(module (memory (export "memory") {memory}) {rest} (func (export "_start")))"#
         ))
     };
+    let command = component("", "1")?;
     Ok(vec![
+        ("component-cut-off", command[..command.len() - 3].to_vec()),
+        (
+            "component-foreign",
+            component(r#"(import "wasi:http/types@0.2.0" (instance))"#, "1")?,
+        ),
+        ("component-library", wat::parse_str("(component)")?),
+        ("component-huge-memory", component("", "65536")?),
         ("cut-off", sound[..sound.len() - 3].to_vec()),
         ("far-section", far_section),
         ("endless-number", endless_number),
@@ -75,6 +83,20 @@ fn modules() -> Outcome<Vec<(&'static str, Vec<u8>)>> {
         ("huge-table", wat("1", "(table 10000000 externref)")?),
         ("far-data", wat("1", r#"(data (i32.const -1) "beyond")"#)?),
     ])
+}
+
+/// A component that is a command, with an import and a memory.
+fn component(import: &str, memory: &str) -> Outcome<Vec<u8>> {
+    // Without names, which would be a section that can be cut off.
+    Ok(wat::parse_str(format!(
+        r#"(component {import}
+            (core module
+                (memory (export "memory") {memory})
+                (func (export "run") (result i32) (i32.const 0)))
+            (core instance (instantiate 0))
+            (func (result (result)) (canon lift (core func 0 "run")))
+            (instance (export "wasi:cli/run@0.2.0") (export "run" (func 0))))"#
+    ))?)
 }
 
 /// An unsigned number as WebAssembly writes it.

@@ -26,6 +26,8 @@ pub(crate) enum CallGroup {
     Pairs,
     /// What is done with sockets, whatever their family.
     Sockets,
+    /// Of a component that is granted sockets of the Internet: an option that modules do not have.
+    Hops,
     /// Making sockets of the Internet families.
     InternetSockets,
     /// Making Unix sockets that have paths.
@@ -50,6 +52,7 @@ impl CallGroup {
             Self::Signals => rules::SIGNALS,
             Self::Pairs => rules::PAIRS,
             Self::Sockets => rules::SOCKETS,
+            Self::Hops => rules::HOPS,
             Self::InternetSockets => rules::INTERNET_SOCKETS,
             Self::UnixSockets => rules::UNIX_SOCKETS,
             Self::AllSockets => rules::ALL_SOCKETS,
@@ -139,7 +142,8 @@ impl Fence {
         landlock::restrict(self.landlock, &TcpPorts::of(network))
             .map_err(|e| format!("cannot enter Landlock's domain: {e}"))?;
         let of_network = CallGroup::of_network(network);
-        let calls = calls.iter().chain(&of_network);
+        // What the guest itself needs takes the place of what its network does.
+        let calls = of_network.iter().chain(calls);
         let more = calls.flat_map(|group| group.rules());
         let program = program::assemble(rules::RULES.iter().chain(more));
         seccomp::load(&program, self.loader)

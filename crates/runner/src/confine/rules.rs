@@ -313,6 +313,22 @@ pub(super) const SOCKETS: &[Rule] = rules! {
     SYS_shutdown[one_of(1, HOW)];             // half close
 };
 
+/// The same options as of any socket, and how many hops a packet may take: WASI 0.2 has it.
+const IP_HOPS: (u32, &[u32]) = (libc::IPPROTO_IP as u32, &[libc::IP_TTL as u32]);
+const IPV6_HOPS: (u32, &[u32]) = (
+    libc::IPPROTO_IPV6 as u32,
+    &[libc::IPV6_V6ONLY as u32, libc::IPV6_UNICAST_HOPS as u32],
+);
+const GET_HOPS: &[(u32, &[u32])] = &[GET[0], TCP_OPTIONS, IPV6_HOPS, IP_HOPS];
+const SET_HOPS: &[(u32, &[u32])] = &[SET[0], TCP_OPTIONS, IPV6_HOPS, IP_HOPS];
+
+/// What a component may do besides with a socket of the Internet families. They take the place of the rules above,
+/// and allow no further call.
+pub(super) const HOPS: &[Rule] = rules! {
+    SYS_getsockopt[grouped(1, 2, GET_HOPS)];  // options of the list, and hops
+    SYS_setsockopt[grouped(1, 2, SET_HOPS)];  // the same
+};
+
 /// Addresses of the Internet families: for a rule of ports, for names, for the mode `pod`.
 pub(super) const INTERNET_SOCKETS: &[Rule] = rules! {
     SYS_socket[one_of(0, INTERNET), one_of(1, TYPES), one_of(2, OWN)]; // a socket

@@ -17,8 +17,8 @@ use super::{
     CallGroup, Fence,
     program::{REFUSE, assemble, fail},
     rules::{
-        ALL_SOCKETS, Answer, INTERNET_SOCKETS, MOST, MOST_OF_SOCKETS, PAIRS, RULES, Rule, SIGNALS,
-        SOCKETS, UNIX_SOCKETS,
+        ALL_SOCKETS, Answer, HOPS, INTERNET_SOCKETS, MOST, MOST_OF_SOCKETS, PAIRS, RULES, Rule,
+        SIGNALS, SOCKETS, UNIX_SOCKETS,
     },
 };
 use crate::{
@@ -171,6 +171,42 @@ fn families_types_and_options_of_sockets_are_checked() {
             ask(libc::SYS_recvmsg, &[3, 0, libc::MSG_ERRQUEUE]),
             Some(REFUSE)
         );
+    }
+}
+
+/// Besides, all that its list says of the two calls is what the list of sockets says of them.
+#[test]
+fn component_with_sockets_may_set_hops_and_no_further_call() {
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    let of_sockets: BTreeSet<_> = SOCKETS.iter().map(|rule| rule.number).collect();
+    assert!(HOPS.iter().all(|rule| of_sockets.contains(&rule.number)));
+    let without = assemble(with_sockets(INTERNET_SOCKETS));
+    let with = assemble(with_sockets(INTERNET_SOCKETS).chain(HOPS));
+    let hops = [
+        (libc::IPPROTO_IP, libc::IP_TTL),
+        (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    ];
+    let levels = [
+        libc::SOL_SOCKET,
+        libc::IPPROTO_IP,
+        libc::IPPROTO_TCP,
+        libc::IPPROTO_IPV6,
+        -1,
+    ];
+    for number in [libc::SYS_getsockopt, libc::SYS_setsockopt] {
+        for level in levels {
+            for option in 0..128 {
+                let arguments = [3, level, option, 0, 0, 0];
+                let arguments = arguments.map(|one: i32| u64::from(one.cast_unsigned()));
+                let ask = |program| Question::of("test", number, arguments).answer(program);
+                let expected = if hops.contains(&(level, option)) {
+                    Some(ALLOW)
+                } else {
+                    ask(&without)
+                };
+                assert_eq!(ask(&with), expected, "{number} {level} {option}");
+            }
+        }
     }
 }
 

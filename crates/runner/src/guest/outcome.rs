@@ -11,11 +11,13 @@ use wasmtime::{Trap, WasmBacktrace};
 
 const MIB: u64 = 1024 * 1024;
 
-/// How a guest ended, if not by `proc_exit`, which ends the process on the spot.
+/// How a guest ended, if not by `proc_exit` or `wasi:cli/exit`, which end the process on the spot.
 #[derive(Debug)]
 pub(super) enum GuestOutcome {
-    /// `_start` returned.
+    /// `_start` returned, or `run` with success.
     Returned,
+    /// `run` of a component returned an error, of which the interface says no more.
+    Unsuccessful,
     /// The guest did something that WebAssembly forbids.
     Trapped {
         error: wasmtime::Error,
@@ -26,7 +28,7 @@ pub(super) enum GuestOutcome {
     NotStarted(String),
 }
 
-/// A failure to instantiate: the module's own start function trapped, or it could not be started.
+/// A failure to instantiate: the program's own start function trapped, or it could not be started.
 pub(super) fn of_instantiation(error: wasmtime::Error) -> GuestOutcome {
     if error.is::<Trap>() {
         GuestOutcome::Trapped {
@@ -44,6 +46,7 @@ impl GuestOutcome {
         let interpreter = &plan.interpreter.path;
         match self {
             Self::Returned => (0, None),
+            Self::Unsuccessful => (1, None),
             Self::NotStarted(reason) => {
                 let mut text =
                     format!("wasm-interp: {interpreter} could not be started: {reason}\n");

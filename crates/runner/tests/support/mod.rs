@@ -38,8 +38,8 @@ use wasm_interp_runner_client::{
 };
 use wasm_interp_test_support::executables;
 use wasm_interp_workload::{
-    FoundBy, Grant, GrantKind, GuestLimits, Interpreter, MountAccess, NativePlan, Network,
-    PLAN_VERSION, Plan, exec_spec,
+    FoundBy, Grant, GrantKind, GuestKind, GuestLimits, Interpreter, MountAccess, NativePlan,
+    Network, PLAN_VERSION, Plan, exec_spec,
 };
 
 use self::{
@@ -552,6 +552,7 @@ fn plan() -> Plan {
             path: "/usr/bin/guest.wasm".into(),
             found: FoundBy::ExactPath,
         },
+        kind: GuestKind::Module,
         argv: vec!["guest".into(), "argument".into()],
         env: vec![("KEY".into(), "value".into())],
         cwd: "/".into(),

@@ -115,16 +115,6 @@ impl TestDir {
         log
     }
 
-    /// Changes a bundle from a sandbox's to that of a container whose program is a WebAssembly
-    /// component.
-    pub(crate) fn make_a_component(&self, id: &str) {
-        fs::write(self.path(id).join("rootfs/app.wasm"), b"\0asm\x0d\0\x01\0").expect("write");
-        self.change_spec(id, |spec| {
-            spec["annotations"] = serde_json::json!({});
-            spec["process"]["args"] = serde_json::json!(["/app.wasm"]);
-        });
-    }
-
     pub(crate) fn change_spec(&self, id: &str, change: impl FnOnce(&mut serde_json::Value)) {
         let config = self.path(id).join("config.json");
         let mut spec = serde_json::from_slice(&fs::read(&config).expect("read")).expect("parse");

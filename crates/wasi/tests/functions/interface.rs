@@ -1,15 +1,50 @@
 //! The interface itself: it is preview 1's, and no argument makes a host function trap.
 
+use std::collections::BTreeSet;
+
 use wasm_interp_network::Network;
 use wasm_interp_wasi::{
     Guest, GuestError, GuestSettings, LateMounts,
     abi::types,
     errno::Errno,
     imports::{CoreType, NAMESPACES},
+    interfaces::{INTERFACES, NEWEST},
     paths,
 };
 
 use crate::support::{BUFFER, MEMORY, OUT, Opening, ROOT, with_guest};
+
+#[test]
+fn list_of_interfaces_is_that_of_the_wit_files() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/wit");
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(folder).expect(folder);
+    let world = resolve
+        .select_world(&[package], Some("command"))
+        .expect("the world");
+    let mut declared = Vec::new();
+    for key in resolve.worlds[world].imports.keys() {
+        let name = resolve.name_world_key(key);
+        let wit_parser::WorldKey::Interface(interface) = key else {
+            panic!("{name} is no interface");
+        };
+        let (name, version) = name.split_once('@').expect("a version");
+        assert_eq!(version, NEWEST.to_string(), "{name}");
+        let functions = resolve.interfaces[*interface].functions.values();
+        let functions: BTreeSet<_> = functions.map(|one| one.name.clone()).collect();
+        declared.push((name.to_owned(), functions));
+    }
+    let mut listed: Vec<_> = INTERFACES
+        .iter()
+        .map(|one| {
+            let functions = one.functions.iter().map(|&name| name.to_owned());
+            (one.name.to_owned(), functions.collect::<BTreeSet<_>>())
+        })
+        .collect();
+    declared.sort();
+    listed.sort();
+    assert_eq!(listed, declared);
+}
 
 #[test]
 fn list_of_imports_is_that_of_the_witx_files() {

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Seek};
 
+use crate::plan::GuestKind;
+
 /// The longest `#!` line that is accepted, in bytes. Linux reads 256.
 const MAX_SHEBANG: usize = 1024;
 
@@ -11,10 +13,8 @@ const ELFOSABI_WASMTIME: u8 = 200;
 /// The format of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileFormat {
-    /// A core Wasm module.
-    Module,
-    /// A Wasm component.
-    Component,
+    /// A core Wasm module, or a component.
+    Wasm(GuestKind),
     /// Native code that Wasmtime compiled.
     Precompiled,
     /// An ELF program.
@@ -54,8 +54,8 @@ pub(crate) fn read<F: Read + Seek>(file: &mut F) -> io::Result<FileFormat> {
 fn identify(head: &[u8]) -> FileFormat {
     match head {
         // Core modules carry version 1 in 32 bits; components version 13 and layer 1 in 16 each.
-        [0, b'a', b's', b'm', _, _, 0, 0, ..] => FileFormat::Module,
-        [0, b'a', b's', b'm', _, _, 1, 0, ..] => FileFormat::Component,
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => FileFormat::Wasm(GuestKind::Module),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => FileFormat::Wasm(GuestKind::Component),
         [0x7f, b'E', b'L', b'F', _, _, _, ELFOSABI_WASMTIME, ..] => FileFormat::Precompiled,
         [0x7f, b'E', b'L', b'F', ..] => FileFormat::Native,
         [b'#', b'!', rest @ ..] => shebang(rest, head.len() < MAX_SHEBANG),
@@ -87,8 +87,10 @@ mod tests {
     fn file_kind_is_detected_by_the_first_bytes() {
         let long = [b"#!".as_slice(), &[b'x'; 4096]].concat();
         for (bytes, head) in [
-            (&b"\0asm\x01\0\0\0"[..], FileFormat::Module),
-            (b"\0asm\x0d\0\x01\0", FileFormat::Component),
+            (&b"\0asm\x01\0\0\0"[..], FileFormat::Wasm(GuestKind::Module)),
+            (b"\0asm\x0d\0\x01\0", FileFormat::Wasm(GuestKind::Component)),
+            // Of a layer that is not known.
+            (b"\0asm\x01\0\x02\0", FileFormat::Other),
             (b"\0asm", FileFormat::Other),
             (b"\x7fELF\x02\x01\x01\x00rest", FileFormat::Native),
             (b"\x7fELF\x02\x01\x01\xc8rest", FileFormat::Precompiled),

@@ -1,6 +1,6 @@
-//! Finds the interpreter and its arguments: the rules by which `process.args` becomes a Wasm module or a
-//! native program of the container. If the container has both, Wasm wins. Called by [`crate::resolve`];
-//! reads files through the view only.
+//! Finds the interpreter and its arguments: the rules by which `process.args` becomes a Wasm program, which is a
+//! module or a component, or a native program of the container. If the container has both, Wasm wins. Called by
+//! [`crate::resolve`]; reads files through the view only.
 
 mod languages;
 pub(crate) mod magic;
@@ -12,7 +12,7 @@ use self::languages::{extension, interpreters};
 use self::magic::FileFormat;
 use self::shebang::Shebang;
 use crate::error::PlanError;
-use crate::plan::FoundBy;
+use crate::plan::{FoundBy, GuestKind};
 use crate::view::{FileKind, View, ViewError};
 
 /// The search path for a bare name if the environment has no `PATH`. `runc` and shells use the same.
@@ -40,9 +40,10 @@ pub(crate) struct NativeProgram {
 
 /// The Wasm program of a container.
 pub(crate) struct WasmProgram<F> {
-    /// Path of the module, without symlinks.
+    /// Path of the program, without symlinks.
     pub(crate) path: PathBuf,
-    /// The module, open at its start.
+    pub(crate) kind: GuestKind,
+    /// The program, open at its start.
     pub(crate) file: F,
     pub(crate) found: FoundBy,
     pub(crate) argv: Vec<String>,
@@ -81,9 +82,10 @@ impl<V: View> ProgramSearch<'_, V> {
         }
         let (candidate, found) = self.command(first)?;
         match &candidate.format {
-            FileFormat::Module => {
+            FileFormat::Wasm(kind) => {
+                let kind = *kind;
                 let argv = self.operand_from_cwd(args)?;
-                Ok(AnyProgram::Wasm(module(candidate, found, argv)))
+                Ok(AnyProgram::Wasm(wasm(candidate, kind, found, argv)))
             }
             FileFormat::Script(_) => self.script(candidate, args),
             FileFormat::Other => self
@@ -111,15 +113,15 @@ impl<V: View> ProgramSearch<'_, V> {
             .ok_or_else(|| PlanError::AnnotatedNotFound {
                 value: value.to_owned(),
             })?;
-        match candidate.format {
-            FileFormat::Module => {}
-            FileFormat::Component | FileFormat::Precompiled => return Err(unfit(&candidate)),
+        let kind = match candidate.format {
+            FileFormat::Wasm(kind) => kind,
+            FileFormat::Precompiled => return Err(unfit(&candidate)),
             _ => {
                 return Err(PlanError::NotWasm {
                     path: candidate.name,
                 });
             }
-        }
+        };
         let script = if first.contains('/') || interpreters(Path::new(first)).is_some() {
             self.at(first)?
         } else {
@@ -135,8 +137,9 @@ impl<V: View> ProgramSearch<'_, V> {
             }
             _ => self.operand_from_cwd(args)?,
         };
-        Ok(module(
+        Ok(wasm(
             candidate,
+            kind,
             FoundBy::Annotation {
                 value: value.to_owned(),
             },
@@ -191,7 +194,7 @@ impl<V: View> ProgramSearch<'_, V> {
                 },
             ));
         }
-        // `CMD ["main.py"]` with a WORKDIR: the extension shows that this is a script or a module of
+        // `CMD ["main.py"]` with a WORKDIR: the extension shows that this is a script or a Wasm program of
         // the working directory, not a name on the PATH.
         let is_file_name = interpreters(Path::new(first)).is_some() || first.ends_with(".wasm");
         let here = is_file_name.then(|| self.at(first)).transpose()?.flatten();
@@ -213,7 +216,7 @@ impl<V: View> ProgramSearch<'_, V> {
     ) -> Result<AnyProgram<V::File>, PlanError> {
         let origin = text(&script.name)?;
         let mut env = Vec::new();
-        // The arguments after the current script, and the line that led to the module.
+        // The arguments after the current script, and the line that led to the interpreter.
         let mut rest = args[1..].to_vec();
         let mut first_line = None;
         let mut current = script;
@@ -255,10 +258,10 @@ impl<V: View> ProgramSearch<'_, V> {
             argv.push(text(&current.name)?);
             argv.append(&mut rest);
             match candidate.format {
-                FileFormat::Module => {
+                FileFormat::Wasm(kind) => {
                     return Ok(AnyProgram::Wasm(WasmProgram {
                         env,
-                        ..module(candidate, found, argv)
+                        ..wasm(candidate, kind, found, argv)
                     }));
                 }
                 FileFormat::Script(_) => {
@@ -310,17 +313,18 @@ impl<V: View> ProgramSearch<'_, V> {
         for name in interpreters.into_iter().flatten() {
             // A native program of that name, for example in an image of a full distribution, is skipped.
             if let Some(candidate) = self.search(name, |head| {
-                matches!(head, FileFormat::Module | FileFormat::Precompiled)
+                matches!(head, FileFormat::Wasm(_) | FileFormat::Precompiled)
             })? {
-                if candidate.format != FileFormat::Module {
+                let FileFormat::Wasm(kind) = candidate.format else {
                     return Err(unfit(&candidate));
-                }
+                };
                 let path = text(&script.name)?;
                 let extension = extension(&script.name).unwrap_or_default();
                 let front = [(*name).to_owned(), path.clone()];
                 let argv = front.into_iter().chain(rest.iter().cloned()).collect();
-                return Ok(module(
+                return Ok(wasm(
                     candidate,
+                    kind,
                     FoundBy::Extension {
                         script: path,
                         extension,
@@ -361,7 +365,7 @@ impl<V: View> ProgramSearch<'_, V> {
         match (named.rsplit('/').next(), native_program) {
             (None | Some(""), native_program) => Ok(native_program),
             (Some(name), None) => self.on_path(name),
-            (Some(name), native_program) => Ok(self.search(name, is_module)?.or(native_program)),
+            (Some(name), native_program) => Ok(self.search(name, is_wasm)?.or(native_program)),
         }
     }
 
@@ -380,7 +384,7 @@ impl<V: View> ProgramSearch<'_, V> {
     fn on_path(&self, name: &str) -> Result<Option<Candidate<V::File>>, PlanError> {
         match self.search(name, |_| true)? {
             Some(candidate) if candidate.format == FileFormat::Native => {
-                Ok(self.search(name, is_module)?.or(Some(candidate)))
+                Ok(self.search(name, is_wasm)?.or(Some(candidate)))
             }
             candidate => Ok(candidate),
         }
@@ -450,9 +454,15 @@ impl<V: View> ProgramSearch<'_, V> {
     }
 }
 
-fn module<F>(candidate: Candidate<F>, found: FoundBy, argv: Vec<String>) -> WasmProgram<F> {
+fn wasm<F>(
+    candidate: Candidate<F>,
+    kind: GuestKind,
+    found: FoundBy,
+    argv: Vec<String>,
+) -> WasmProgram<F> {
     WasmProgram {
         path: candidate.path,
+        kind,
         file: candidate.file,
         found,
         argv,
@@ -479,15 +489,14 @@ fn not_native<F>(candidate: &Candidate<F>) -> bool {
     candidate.format != FileFormat::Native
 }
 
-fn is_module(head: &FileFormat) -> bool {
-    *head == FileFormat::Module
+fn is_wasm(head: &FileFormat) -> bool {
+    matches!(head, FileFormat::Wasm(_))
 }
 
-/// Why a file that is neither a module nor a script does not run.
+/// Why a file that is neither Wasm nor a script does not run.
 fn unfit<F>(candidate: &Candidate<F>) -> PlanError {
     let path = candidate.name.clone();
     match candidate.format {
-        FileFormat::Component => PlanError::Component { path },
         FileFormat::Precompiled => PlanError::Precompiled { path },
         FileFormat::Native
             if path
@@ -500,7 +509,7 @@ fn unfit<F>(candidate: &Candidate<F>) -> PlanError {
             script: path,
             why: bad.why(),
         },
-        FileFormat::Module | FileFormat::Script(_) | FileFormat::Native | FileFormat::Other => {
+        FileFormat::Wasm(_) | FileFormat::Script(_) | FileFormat::Native | FileFormat::Other => {
             PlanError::NotRunnable { path }
         }
     }

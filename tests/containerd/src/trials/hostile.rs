@@ -521,6 +521,7 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
     };
     beside_a_neighbour(world, || {
         for module in [
+            "component-cut-off",
             "cut-off",
             "far-section",
             "endless-number",
@@ -532,7 +533,16 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
                 .expect_failure()?
                 .expect_stderr(&[&path, "not a valid"])?;
         }
-        for module in ["huge-memory", "huge-table"] {
+        run("component-foreign")?
+            .expect_failure()?
+            .expect_stderr(&[
+                "imports what no grant offers",
+                "wasi:http/types@0.2.0 (interface)",
+            ])?;
+        run("component-library")?
+            .expect_failure()?
+            .expect_stderr(&["exports no wasi:cli/run"])?;
+        for module in ["component-huge-memory", "huge-memory", "huge-table"] {
             run(module)?
                 .expect_code(125)?
                 .expect_stderr(&["could not be started", "raise the limit"])?;

@@ -1,0 +1,408 @@
+//! Components as guests, in real containers: what differs from modules, and what must not.
+
+// Other tests use the rest of these.
+#[allow(dead_code)]
+#[path = "support/components.rs"]
+mod components;
+#[allow(dead_code)]
+#[path = "support/guests.rs"]
+mod guests;
+#[allow(dead_code)]
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
+};
+
+use components::container;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use support::{TestContainer, status, wait_until};
+use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+use wasm_interp_runner_client::{EXIT_TRAP, RefusalReader, SharedCeiling};
+use wasm_interp_workload::GuestKind;
+
+/// Errors of `wasi:filesystem`, as the guests exit with them.
+const ACCESS: i32 = 100;
+const IS_DIRECTORY: i32 = 114;
+const LOOP: i32 = 115;
+const NO_ENTRY: i32 = 120;
+const NOT_PERMITTED: i32 = 131;
+const READ_ONLY: i32 = 133;
+
+#[test]
+fn every_exit_code_is_passed_on() {
+    for code in [0, 3, 126, 255] {
+        let guest = components::hello(code);
+        assert_eq!(
+            container(&guest).run(),
+            (i32::from(code), "hello\n".to_owned())
+        );
+    }
+}
+
+#[test]
+fn failure_without_a_code_is_1() {
+    for result in [0, 1] {
+        assert_eq!(container(&components::returns(result)).run().0, result);
+        assert_eq!(container(&components::exits(result)).run().0, result);
+    }
+}
+
+/// The linker takes an older version for a part of the newest.
+#[test]
+fn component_for_an_older_version_runs() {
+    let mut guest = components::hello(5);
+    let (newest, older) = (b"@0.2.12", b"@0.2.10");
+    for at in 0..guest.len() - newest.len() {
+        if guest[at..].starts_with(newest) {
+            guest[at..at + older.len()].copy_from_slice(older);
+        }
+    }
+    assert_eq!(container(&guest).run(), (5, "hello\n".to_owned()));
+}
+
+#[test]
+fn trap_has_its_own_exit_code_and_a_backtrace() {
+    let (code, output) = container(&components::trap()).run();
+    assert_eq!(code, EXIT_TRAP);
+    assert!(output.contains("integer divide by zero"), "{output}");
+    assert!(output.contains("inner"), "{output}");
+    let (code, output) = container(&components::recursion()).run();
+    assert_eq!(code, EXIT_TRAP);
+    assert!(output.contains("its stack of 1024 KiB"), "{output}");
+}
+
+#[test]
+fn component_that_breaks_its_interface_traps_with_the_reason() {
+    for (guest, reason) in [
+        (
+            components::rude(),
+            "8 bytes to a stream where it may write 0",
+        ),
+        (components::hoarder(), "resource table has no free keys"),
+    ] {
+        let (code, output) = container(&guest).run();
+        assert_eq!(code, EXIT_TRAP, "{output}");
+        assert!(output.contains(reason), "{output}");
+    }
+}
+
+#[test]
+fn memory_ceiling_of_a_component_is_that_of_a_module() {
+    let mut small = container(&components::hungry());
+    small.plan.limits.memory_bytes = Some(32 << 20);
+    assert_eq!(small.run().0, 7);
+    let mut shared = container(&components::hungry());
+    shared.ceiling = Some(SharedCeiling::new(Some(16 << 20)).expect("a page"));
+    assert_eq!(shared.run().0, 7);
+    assert_eq!(container(&components::hungry()).run().0, 0);
+}
+
+#[test]
+fn signals_end_a_component_in_a_loop_and_in_a_call() {
+    for (signal, code) in [
+        (Signal::SIGTERM, 143),
+        (Signal::SIGINT, 130),
+        (Signal::SIGKILL, 137),
+    ] {
+        for guest in [
+            components::busy(),
+            components::repeater(false),
+            components::repeater(true),
+        ] {
+            let mut guest = container(&guest);
+            let _open = guest.with_stdin();
+            guest.create().expect("create");
+            guest.start().expect("start");
+            guest.wait_for_output("ready");
+            guest.signal(signal);
+            assert_eq!(guest.wait(), code);
+            guest.delete(false).expect("delete");
+            guest.assert_nothing_left();
+        }
+    }
+}
+
+/// Nothing but its own calls has to run for that.
+#[test]
+fn guest_that_never_waits_sees_its_input() {
+    for spins in [false, true] {
+        let mut guest = container(&components::repeater(spins));
+        let stdin = fs::File::from(guest.with_stdin());
+        guest.create().expect("create");
+        guest.start().expect("start");
+        guest.wait_for_output("ready\n");
+        (&stdin).write_all(b"one ").expect("write");
+        guest.wait_for_output("ready\none ");
+        (&stdin).write_all(b"two").expect("write");
+        guest.wait_for_output("ready\none two");
+        drop(stdin);
+        assert_eq!(guest.wait(), 0, "spins: {spins}");
+        guest.delete(false).expect("delete");
+        guest.assert_nothing_left();
+    }
+}
+
+#[test]
+fn clock_and_input_are_waited_for_together() {
+    let mut silent = container(&components::poller());
+    let _open = silent.with_stdin();
+    assert_eq!(silent.run().0, 10);
+    let mut ended = container(&components::poller());
+    drop(ended.with_stdin());
+    assert_eq!(ended.run().0, 20);
+}
+
+#[test]
+fn arguments_and_the_working_directory_reach_a_component() {
+    let mut guest = container(&components::arguments());
+    guest.plan.argv = ["guest", "an argument", "λ"].map(str::to_owned).into();
+    guest.plan.cwd = "/data".to_owned();
+    assert_eq!(guest.run(), (0, "guest\nan argument\nλ\n/data".to_owned()));
+}
+
+/// What becomes of a component that opens this path to read and write it.
+fn opened(path: &str, prepare: impl FnOnce(&mut TestContainer)) -> i32 {
+    let mut guest = container(&components::opener(path));
+    prepare(&mut guest);
+    let (code, output) = guest.run();
+    assert_eq!(output, "", "{path}");
+    code
+}
+
+#[test]
+fn paths_lead_where_they_lead_in_the_container() {
+    let files = |container: &mut TestContainer| {
+        let root = container.root();
+        fs::write(root.join("data/file"), "content").expect("write");
+        symlink("/data/file", root.join("absolute")).expect("link");
+        symlink("../../../data/file", root.join("etc/above")).expect("link");
+        symlink("/etc/nothing", root.join("dangling")).expect("link");
+        symlink("loop", root.join("loop")).expect("link");
+    };
+    for (path, expected) in [
+        ("data/file", 0),
+        ("absolute", 0),
+        ("etc/above", 0),
+        ("etc/../data/file", 0),
+        ("../../data/file", 0),
+        ("dangling", NO_ENTRY),
+        ("loop", LOOP),
+        ("/data/file", NOT_PERMITTED),
+        ("data", IS_DIRECTORY),
+    ] {
+        assert_eq!(opened(path, files), expected, "{path}");
+    }
+}
+
+#[test]
+fn rights_are_those_of_the_mount() {
+    let file = |container: &mut TestContainer| {
+        fs::write(container.root().join("data/file"), "").expect("write");
+    };
+    assert_eq!(opened("data/file", file), 0);
+    let read_only = |container: &mut TestContainer| {
+        file(container);
+        container.spec["root"]["readonly"] = json!(true);
+    };
+    assert_eq!(opened("data/file", read_only), READ_ONLY);
+    let of_another_user = |container: &mut TestContainer| {
+        file(container);
+        container.spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    };
+    assert_eq!(opened("data/file", of_another_user), ACCESS);
+}
+
+/// As the tools of languages make them of programs for preview 1.
+#[test]
+fn module_in_an_adapter_is_a_component() {
+    let guest = components::adapted(&guests::hello(0));
+    assert_eq!(container(&guest).run(), (0, "hello\n".to_owned()));
+}
+
+#[test]
+fn component_has_one_thread_and_no_descriptor_of_the_host() {
+    for in_memory in [false, true] {
+        let mut guest = container(&components::repeater(false));
+        if in_memory {
+            guest.keep_code_in_memory();
+        }
+        let _open = guest.with_stdin();
+        guest.create().expect("create");
+        guest.start().expect("start");
+        guest.wait_for_output("ready");
+        // Its streams, its code, and its root directory.
+        let descriptors = guest.descriptors();
+        assert_eq!(descriptors[..3], [0, 1, 2]);
+        assert!(descriptors.contains(&5), "{descriptors:?}");
+        assert_eq!(descriptors.len(), 5, "{descriptors:?}");
+        let pid = guest.pid.expect("created");
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        assert_eq!(status(&text, "Threads"), "1");
+        assert_eq!(status(&text, "Seccomp"), "2");
+        guest.signal(Signal::SIGTERM);
+        assert_eq!(guest.wait(), 143);
+        guest.delete(false).expect("delete");
+        guest.assert_nothing_left();
+    }
+}
+
+#[test]
+fn code_of_the_other_kind_is_refused_at_create() {
+    let mut module = TestContainer::of(&guests::hello(0));
+    module.plan.kind = GuestKind::Component;
+    let mut component = container(&components::hello(0));
+    component.plan.kind = GuestKind::Module;
+    for guest in [&mut module, &mut component] {
+        let error = guest.create().expect_err("of the other kind").to_string();
+        assert!(
+            error.contains("cannot load the native code of /usr/bin/guest.wasm"),
+            "{error}"
+        );
+    }
+}
+
+/// What a container is granted of the network.
+fn network(listen: &str, connect: &str) -> Network {
+    let rules = NetworkRules {
+        listen: parse_listen(listen).expect(listen),
+        connect: parse_connect(connect).expect(connect),
+        ..NetworkRules::none()
+    };
+    Network::new(rules.clone(), rules).expect("within itself")
+}
+
+/// On the network of the tests, where there is a loopback.
+fn on_our_network(guest: &[u8], listen: &str, connect: &str) -> TestContainer {
+    let mut guest = container(guest);
+    let namespaces = guest.spec["linux"]["namespaces"].as_array_mut();
+    namespaces
+        .expect("namespaces")
+        .retain(|one| one["type"] != "network");
+    guest.plan.network = network(listen, connect);
+    guest
+}
+
+#[test]
+fn component_connects_where_that_is_granted() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    let rule = format!("tcp:127.0.0.1:{port}");
+    let mut guest = on_our_network(&components::client(port), "", &rule);
+    guest.create().expect("create");
+    guest.start().expect("start");
+    let (mut connection, _) = listener.accept().expect("accept");
+    let mut received = String::new();
+    connection
+        .read_to_string(&mut received)
+        .expect("to its end");
+    assert_eq!(received, "ping");
+    connection.write_all(b"pong").expect("write");
+    assert_eq!(guest.wait(), 0, "{}", guest.output());
+    assert_eq!(guest.output(), "pong");
+    guest.delete(false).expect("delete");
+    guest.assert_nothing_left();
+}
+
+#[test]
+fn component_is_refused_what_is_not_granted_with_the_annotation_that_it_lacks() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    // With no grant at all, no socket is made; with another one, it is.
+    for connect in ["", "tcp:127.0.0.1:1"] {
+        let (log, end) = RefusalReader::new().expect("a pipe");
+        let mut guest = on_our_network(&components::client(port), "", connect);
+        guest.refusals = Some(end);
+        let (code, output) = guest.run();
+        assert_eq!(code, 2, "{output}");
+        let line = format!(
+            "the guest may not connect to tcp:127.0.0.1:{port}; add \"tcp:localhost:{port}\" to \
+             the annotation wasm-interp.io/connect"
+        );
+        assert!(
+            output.starts_with(&format!("wasm-interp: {line}")),
+            "{output}"
+        );
+        let logged = log.read().expect("read").expect("a line");
+        assert!(logged.starts_with(&line), "{logged}");
+    }
+    let (code, output) = on_our_network(&components::server(port), "tcp:1", "").run();
+    assert_eq!(code, 2, "{output}");
+    assert!(
+        output.contains(&format!("may not listen on tcp:0.0.0.0:{port}")),
+        "{output}"
+    );
+}
+
+#[test]
+fn component_listens_where_that_is_granted() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let port = free.local_addr().expect("address").port();
+    drop(free);
+    let rule = format!("tcp:{port}");
+    let mut guest = on_our_network(&components::server(port), &rule, "");
+    guest.create().expect("create");
+    guest.start().expect("start");
+    guest.wait_for_output("ready");
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    connection.write_all(b"hello").expect("write");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("to its end");
+    assert_eq!(answer, "hello");
+    assert_eq!(guest.wait(), 0, "{}", guest.output());
+    guest.delete(false).expect("delete");
+    guest.assert_nothing_left();
+}
+
+#[test]
+fn names_are_looked_up_by_our_resolver_under_the_grants() {
+    const ACCESS_DENIED: i32 = 201;
+    // Without a name server, and without a grant.
+    assert_eq!(container(&components::look_up("localhost")).run().0, 127);
+    assert_eq!(container(&components::look_up("10.1.2.3")).run().0, 10);
+    let mut hosts = container(&components::look_up("db.test"));
+    fs::write(hosts.root().join("etc/hosts"), "10.9.8.7 db.test\n").expect("write");
+    hosts.plan.network = network("", "tcp:db.test:5432");
+    assert_eq!(hosts.run().0, 10);
+    let (code, output) = container(&components::look_up("db.example")).run();
+    assert_eq!(code, ACCESS_DENIED, "{output}");
+    assert!(output.contains("db.example"), "{output}");
+}
+
+#[test]
+fn further_process_may_be_a_component() {
+    let mut guest = container(&components::repeater(false));
+    let _open = guest.with_stdin();
+    fs::create_dir_all(guest.root().join("usr/bin")).expect("make");
+    fs::write(
+        guest.root().join("usr/bin/guest.wasm"),
+        components::repeater(false),
+    )
+    .expect("write");
+    guest.create().expect("create");
+    guest.start().expect("start");
+    guest.wait_for_output("ready");
+    let output = tempfile::NamedTempFile::new().expect("a file");
+    let process = guest.process_of(&["/usr/bin/guest.wasm"]);
+    let (pid, workload) = guest
+        .exec(&process, output.as_file())
+        .expect("a further process");
+    assert!(
+        format!("{workload:?}").contains("Component"),
+        "{workload:?}"
+    );
+    // Its standard input is /dev/null.
+    assert_eq!(support::wait(nix::unistd::Pid::from_raw(pid)), Some(0));
+    wait_until("it has written", || {
+        fs::read_to_string(output.path()).expect("output") == "ready\n"
+    });
+    guest.signal(Signal::SIGKILL);
+    assert_eq!(guest.wait(), 137);
+    guest.delete(false).expect("delete");
+    guest.assert_nothing_left();
+}

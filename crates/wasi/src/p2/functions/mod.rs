@@ -1,0 +1,9 @@
+//! The functions of the interfaces, for [`ComponentGuest`](super::ComponentGuest): a file per interface or group of them.
+
+mod cli;
+mod clocks;
+mod filesystem;
+mod poll;
+mod random;
+mod sockets;
+mod streams;

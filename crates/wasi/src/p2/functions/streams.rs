@@ -1,0 +1,163 @@
+//! The functions of `wasi:io/streams`.
+#![forbid(unsafe_code)]
+
+use wasmtime::component::Resource;
+
+use crate::{
+    limits,
+    p2::{
+        bindings::wasi::io::streams::{self, StreamError},
+        failure::{IoError, StreamFailure, StreamResult},
+        guest::ComponentGuest,
+        handles::{InputStream, OutputHandle, Pollable},
+    },
+};
+
+/// What `blocking-write-and-flush` takes at most, by the interface.
+const BLOCKING: usize = 4096;
+
+impl streams::Host for ComponentGuest {
+    fn convert_stream_error(&mut self, failure: StreamFailure) -> wasmtime::Result<StreamError> {
+        match failure {
+            StreamFailure::Closed => Ok(StreamError::Closed),
+            StreamFailure::Failed(error) => {
+                let error = self.push(IoError(error))?;
+                Ok(StreamError::LastOperationFailed(error))
+            }
+            StreamFailure::Trap(trap) => Err(trap),
+        }
+    }
+}
+
+impl streams::HostInputStream for ComponentGuest {
+    fn read(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<Vec<u8>> {
+        self.table.get_mut(&stream)?.read(most)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<Vec<u8>> {
+        self.table.get_mut(&stream)?.blocking_read(most)
+    }
+
+    fn skip(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<u64> {
+        Ok(self.table.get_mut(&stream)?.read(most)?.len() as u64)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<u64> {
+        Ok(self.table.get_mut(&stream)?.blocking_read(most)?.len() as u64)
+    }
+
+    fn subscribe(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
+        let pollable = self.table.get(&stream)?.pollable();
+        self.push(pollable)
+    }
+
+    fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+impl streams::HostOutputStream for ComponentGuest {
+    fn check_write(&mut self, stream: Resource<OutputHandle>) -> StreamResult<u64> {
+        Ok(self.table.get(&stream)?.check_write()? as u64)
+    }
+
+    fn write(&mut self, stream: Resource<OutputHandle>, bytes: Vec<u8>) -> StreamResult<()> {
+        self.table.get(&stream)?.write(bytes)
+    }
+
+    fn blocking_write_and_flush(
+        &mut self,
+        stream: Resource<OutputHandle>,
+        bytes: Vec<u8>,
+    ) -> StreamResult<()> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        bounded(length)?;
+        self.table.get(&stream)?.blocking_write(bytes)
+    }
+
+    fn flush(&mut self, stream: Resource<OutputHandle>) -> StreamResult<()> {
+        self.table.get(&stream)?.flush()
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<OutputHandle>) -> StreamResult<()> {
+        self.table.get(&stream)?.blocking_flush()
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<OutputHandle>,
+    ) -> wasmtime::Result<Resource<Pollable>> {
+        let stream = OutputHandle::clone(self.table.get(&stream)?);
+        self.push(Pollable::Output(stream))
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<OutputHandle>, length: u64) -> StreamResult<()> {
+        // More than a stream ever permits traps in any case.
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let zeros = vec![0; length.min(limits::TRANSFER + 1)];
+        self.table.get(&stream)?.write(zeros)
+    }
+
+    fn blocking_write_zeroes_and_flush(
+        &mut self,
+        stream: Resource<OutputHandle>,
+        length: u64,
+    ) -> StreamResult<()> {
+        let length = bounded(length)?;
+        self.table.get(&stream)?.blocking_write(vec![0; length])
+    }
+
+    fn splice(
+        &mut self,
+        stream: Resource<OutputHandle>,
+        source: Resource<InputStream>,
+        most: u64,
+    ) -> StreamResult<u64> {
+        let output = OutputHandle::clone(self.table.get(&stream)?);
+        let room = output.check_write()? as u64;
+        let bytes = self.table.get_mut(&source)?.read(most.min(room))?;
+        let length = bytes.len() as u64;
+        output.write(bytes)?;
+        Ok(length)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        stream: Resource<OutputHandle>,
+        source: Resource<InputStream>,
+        most: u64,
+    ) -> StreamResult<u64> {
+        let output = OutputHandle::clone(self.table.get(&stream)?);
+        let mut room = output.check_write()?;
+        while room == 0 {
+            output.wait()?;
+            room = output.check_write()?;
+        }
+        let input = self.table.get_mut(&source)?;
+        let bytes = input.blocking_read(most.min(room as u64))?;
+        let length = bytes.len() as u64;
+        output.write(bytes)?;
+        Ok(length)
+    }
+
+    fn drop(&mut self, stream: Resource<OutputHandle>) -> wasmtime::Result<()> {
+        let stream = self.table.delete(stream)?;
+        if !stream.settle() {
+            if self.lingering.len() == limits::LINGERING {
+                self.lingering.remove(0);
+            }
+            self.lingering.push(stream);
+        }
+        Ok(())
+    }
+}
+
+fn bounded(length: u64) -> StreamResult<usize> {
+    match usize::try_from(length) {
+        Ok(length) if length <= BLOCKING => Ok(length),
+        _ => Err(StreamFailure::Trap(wasmtime::Error::msg(format!(
+            "the guest writes {length} bytes at once where {BLOCKING} are allowed"
+        )))),
+    }
+}

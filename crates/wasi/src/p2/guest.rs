@@ -1,0 +1,97 @@
+//! The context of a component: all that its host functions work on.
+#![forbid(unsafe_code)]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use wasmtime::component::{Resource, ResourceTable};
+
+use super::handles::{OutputHandle, drain};
+use crate::{
+    clocks::Resolutions,
+    guest::{GuestError, GuestSettings, check_streams},
+    limits,
+    paths::Paths,
+    sockets::{NetworkGrants, Resolver},
+};
+
+/// How long the end of a component waits for others to take what it has sent.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// The context of one component.
+#[derive(Debug)]
+pub struct ComponentGuest {
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) directory: String,
+    pub(super) paths: Paths,
+    pub(super) resolutions: Resolutions,
+    pub(super) grants: NetworkGrants,
+    pub(super) resolver: Resolver,
+    /// What its handles stand for.
+    pub(super) table: ResourceTable,
+    /// Streams without a handle that still hold data for the other side.
+    pub(super) lingering: Vec<OutputHandle>,
+}
+
+impl ComponentGuest {
+    /// Makes the context of a component in this process. `directory` is where its relative paths shall begin.
+    ///
+    /// # Errors
+    /// If a stream is a directory.
+    pub fn new(settings: GuestSettings, directory: String) -> Result<Self, GuestError> {
+        let GuestSettings {
+            arguments,
+            environment,
+            root,
+            late_mounts,
+            network,
+            refusals,
+        } = settings;
+        check_streams()?;
+        let paths = Paths::new(Arc::new(root), late_mounts);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::HANDLES);
+        let guest = Self {
+            arguments: arguments.into_iter().map(text).collect(),
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+            directory,
+            resolutions: Resolutions::of_kernel(),
+            grants: NetworkGrants::new(network, refusals),
+            resolver: Resolver::new(paths.clone()),
+            paths,
+            table,
+            lingering: Vec::new(),
+        };
+        // What a rule's name means is not the guest's to say.
+        if guest.grants.needs().dns {
+            guest.resolver.read_files();
+        }
+        Ok(guest)
+    }
+
+    /// Gives a new resource to the guest.
+    pub(super) fn push<R: Send + 'static>(&mut self, resource: R) -> wasmtime::Result<Resource<R>> {
+        Ok(self.table.push(resource)?)
+    }
+
+    /// Waits a while for what was written and not yet taken. Called when the component ends.
+    pub fn finish(&mut self) {
+        let open = self.table.iter_mut();
+        let open = open.filter_map(|entry| entry.downcast_ref::<OutputHandle>().cloned());
+        let mut all: Vec<_> = open.collect();
+        all.append(&mut self.lingering);
+        drain(&all, Instant::now() + LINGER);
+    }
+}
+
+/// Strings of a component are Unicode. The plan's are too.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}

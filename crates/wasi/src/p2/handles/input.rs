@@ -1,0 +1,123 @@
+//! Streams to read from.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd as _;
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{PollFd, PollFlags},
+    io::{Errno as Kernel, pread, read},
+};
+
+use super::{
+    pollable::Pollable,
+    source::{Source, is_ready},
+};
+use crate::{
+    limits,
+    p2::failure::{StreamFailure, StreamResult},
+    sys::Standard,
+    wait::{interruptible, poll_until},
+};
+
+/// Where a stream reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAt {
+    /// From the start of what is left. A call waits if there is nothing, unless the description says otherwise.
+    Next,
+    /// From here on, of a file that never lets a reader wait.
+    Offset(u64),
+}
+
+/// A stream to read from.
+#[derive(Debug)]
+pub struct InputStream {
+    source: Source,
+    at: ReadAt,
+    /// It is at its end, or has failed.
+    closed: bool,
+}
+
+impl InputStream {
+    pub(in crate::p2) fn new(source: Source, at: ReadAt) -> Self {
+        Self {
+            source,
+            at,
+            closed: false,
+        }
+    }
+
+    /// The container's standard input, without a buffer of our own: what the guest does not read, others may.
+    pub(in crate::p2) fn standard() -> Self {
+        Self::new(Source::Standard(Standard::Input), ReadAt::Next)
+    }
+
+    pub(in crate::p2) fn pollable(&self) -> Pollable {
+        match self.at {
+            ReadAt::Offset(_) => Pollable::Ready,
+            ReadAt::Next => Pollable::File(self.source.clone(), PollFlags::IN),
+        }
+    }
+
+    /// Reads what is there, at most so many bytes: none if the guest would have to wait.
+    pub(in crate::p2) fn read(&mut self, most: u64) -> StreamResult<Vec<u8>> {
+        if self.closed {
+            return Err(StreamFailure::Closed);
+        }
+        let bound = match self.at {
+            ReadAt::Next => limits::STREAM,
+            ReadAt::Offset(_) => limits::TRANSFER,
+        };
+        let most = usize::try_from(most).unwrap_or(bound).min(bound);
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::with_capacity(most);
+        let read = self.read_into(&mut bytes);
+        match read {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(0)) => {
+                self.closed = true;
+                Err(StreamFailure::Closed)
+            }
+            Ok(Some(_)) => Ok(bytes),
+            Err(error) => {
+                self.closed = true;
+                Err(StreamFailure::Failed(error))
+            }
+        }
+    }
+
+    /// `None` if there is nothing yet.
+    fn read_into(&mut self, bytes: &mut Vec<u8>) -> rustix::io::Result<Option<usize>> {
+        let read = match self.at {
+            ReadAt::Offset(offset) => {
+                let read = interruptible(|| pread(&self.source, spare_capacity(bytes), offset))?;
+                self.at = ReadAt::Offset(offset.saturating_add(read as u64));
+                return Ok(Some(read));
+            }
+            // The description may let a reader wait.
+            ReadAt::Next if !is_ready(&self.source, PollFlags::IN)? => return Ok(None),
+            ReadAt::Next => interruptible(|| read(&self.source, spare_capacity(bytes))),
+        };
+        match read {
+            // Another process has been faster.
+            Err(Kernel::AGAIN) => Ok(None),
+            // The other side has gone without a word.
+            Err(Kernel::CONNRESET) => Ok(Some(0)),
+            read => read.map(Some),
+        }
+    }
+
+    /// As [`InputStream::read`], but waits until there is something.
+    pub(in crate::p2) fn blocking_read(&mut self, most: u64) -> StreamResult<Vec<u8>> {
+        loop {
+            let bytes = self.read(most)?;
+            if !bytes.is_empty() || most == 0 {
+                return Ok(bytes);
+            }
+            let mut files = [PollFd::from_borrowed_fd(self.source.as_fd(), PollFlags::IN)];
+            poll_until(&mut files, None).map_err(StreamFailure::Failed)?;
+        }
+    }
+}

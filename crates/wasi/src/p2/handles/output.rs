@@ -1,0 +1,280 @@
+//! Streams to write to.
+//!
+//! What the kernel does not take at once is kept, of a socket: the interface says how much may be written, and the
+//! kernel does not. It is written as soon as there is room, before the guest is allowed more.
+#![forbid(unsafe_code)]
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    io::{Errno as Kernel, write},
+    net::{Shutdown, shutdown},
+};
+
+use super::source::{Interest, Source, is_ready};
+use crate::{
+    limits,
+    p2::failure::{StreamFailure, StreamResult},
+    sys::{self, Standard},
+    transfer::PIPE_BUF,
+    wait::{interruptible, poll_until},
+};
+
+/// Shared by its handle and by what waits for it.
+pub type OutputHandle = Arc<OutputStream>;
+
+/// Where a stream writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAt {
+    /// After what was written last.
+    Next,
+    /// From here on, to a file.
+    Offset(u64),
+    /// To the end of a file, wherever that is then.
+    End,
+}
+
+/// A stream to write to.
+#[derive(Debug)]
+pub struct OutputStream {
+    source: Source,
+    /// How much may be written at once when there is room.
+    room: usize,
+    state: Mutex<OutputState>,
+}
+
+#[derive(Debug)]
+struct OutputState {
+    at: WriteAt,
+    /// How much the guest may write without asking.
+    permit: usize,
+    /// What the kernel has not taken yet.
+    kept: Vec<u8>,
+    /// The other side is told of the end once nothing is kept.
+    ends: bool,
+    closed: Option<OutputEnd>,
+}
+
+/// Why nothing more can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutputEnd {
+    /// No reader is left, or the guest has ended it.
+    Ended,
+    /// The kernel refuses, and the guest has to be told once.
+    Failed(Kernel),
+}
+
+impl OutputStream {
+    pub(in crate::p2) fn new(source: Source, at: WriteAt) -> OutputHandle {
+        let room = match at {
+            WriteAt::Next => room(&source),
+            WriteAt::Offset(_) | WriteAt::End => limits::TRANSFER,
+        };
+        Arc::new(Self {
+            source,
+            room,
+            state: Mutex::new(OutputState {
+                at,
+                permit: 0,
+                kept: Vec::new(),
+                ends: false,
+                closed: None,
+            }),
+        })
+    }
+
+    /// The container's standard output or error.
+    pub(in crate::p2) fn standard(stream: Standard) -> OutputHandle {
+        Self::new(Source::Standard(stream), WriteAt::Next)
+    }
+
+    fn state(&self) -> MutexGuard<'_, OutputState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::p2) fn interest(&self) -> Interest<'_> {
+        let state = self.state();
+        if state.closed.is_some() || state.at != WriteAt::Next {
+            Interest::Nothing
+        } else {
+            Interest::File(self.source.as_fd(), PollFlags::OUT)
+        }
+    }
+
+    /// Writes what is kept as far as the kernel takes it. Whether nothing is kept any more.
+    pub(in crate::p2) fn settle(&self) -> bool {
+        let state = &mut *self.state();
+        let kept = std::mem::take(&mut state.kept);
+        // What has failed is told by the next function that is called.
+        state.kept = self.deliver(state, kept);
+        state.kept.is_empty()
+    }
+
+    /// Writes as much of `bytes` as the kernel takes, and returns the rest.
+    fn deliver(&self, state: &mut OutputState, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut written = 0;
+        while written < bytes.len() && state.closed.is_none() {
+            match self.write_once(&mut state.at, &bytes[written..]) {
+                Ok(count) => written += count,
+                Err(Kernel::AGAIN) => break,
+                Err(Kernel::PIPE | Kernel::CONNRESET) => state.closed = Some(OutputEnd::Ended),
+                Err(error) => state.closed = Some(OutputEnd::Failed(error)),
+            }
+        }
+        if state.closed.is_some() {
+            return Vec::new();
+        }
+        if written == bytes.len() && state.ends {
+            state.closed = Some(OutputEnd::Ended);
+            // It is no longer connected: then the other side knows.
+            let _ = shutdown(&self.source, Shutdown::Write);
+        }
+        bytes.drain(..written);
+        bytes
+    }
+
+    fn write_once(&self, at: &mut WriteAt, bytes: &[u8]) -> rustix::io::Result<usize> {
+        match at {
+            WriteAt::Next => interruptible(|| write(&self.source, bytes)),
+            WriteAt::Offset(offset) => {
+                let place = *offset;
+                let count = interruptible(|| sys::write_at(self.source.as_fd(), bytes, place))?;
+                *offset = place.saturating_add(count as u64);
+                Ok(count)
+            }
+            WriteAt::End => self.append(bytes),
+        }
+    }
+
+    /// The description also writes at positions, which the flag would change: it has it for this call alone.
+    fn append(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        let flags = fcntl_getfl(&self.source)?;
+        fcntl_setfl(&self.source, flags | OFlags::APPEND)?;
+        let written = interruptible(|| write(&self.source, bytes));
+        fcntl_setfl(&self.source, flags)?;
+        written
+    }
+
+    /// How much may be written now.
+    pub(in crate::p2) fn check_write(&self) -> StreamResult<usize> {
+        let settled = self.settle();
+        let mut state = self.state();
+        state.open()?;
+        let ready = state.at != WriteAt::Next
+            || is_ready(&self.source, PollFlags::OUT).map_err(StreamFailure::Failed)?;
+        state.permit = if settled && ready { self.room } else { 0 };
+        Ok(state.permit)
+    }
+
+    pub(in crate::p2) fn write(&self, bytes: Vec<u8>) -> StreamResult<()> {
+        let state = &mut *self.state();
+        state.open()?;
+        let Some(permit) = state.permit.checked_sub(bytes.len()) else {
+            return Err(StreamFailure::Trap(wasmtime::Error::msg(format!(
+                "the guest writes {} bytes to a stream where it may write {}",
+                bytes.len(),
+                state.permit
+            ))));
+        };
+        state.permit = permit;
+        let mut all = std::mem::take(&mut state.kept);
+        if all.is_empty() {
+            all = bytes;
+        } else {
+            all.extend_from_slice(&bytes);
+        }
+        state.kept = self.deliver(state, all);
+        state.open()
+    }
+
+    pub(in crate::p2) fn flush(&self) -> StreamResult<()> {
+        self.settle();
+        self.state().open()
+    }
+
+    /// Writes all, however long that takes.
+    pub(in crate::p2) fn blocking_write(&self, bytes: Vec<u8>) -> StreamResult<()> {
+        self.blocking_flush()?;
+        {
+            let state = &mut *self.state();
+            state.kept = self.deliver(state, bytes);
+        }
+        self.blocking_flush()
+    }
+
+    pub(in crate::p2) fn blocking_flush(&self) -> StreamResult<()> {
+        while !self.settle() {
+            self.wait()?;
+        }
+        self.state().open()
+    }
+
+    /// Waits until there is room for at least something.
+    pub(in crate::p2) fn wait(&self) -> StreamResult<()> {
+        let Interest::File(file, events) = self.interest() else {
+            return Ok(());
+        };
+        let mut files = [PollFd::from_borrowed_fd(file, events)];
+        poll_until(&mut files, None).map_err(StreamFailure::Failed)?;
+        Ok(())
+    }
+
+    /// Tells the other side that nothing follows, once it has what was written.
+    pub(in crate::p2) fn end(&self) {
+        self.state().ends = true;
+        self.settle();
+    }
+}
+
+impl AsFd for OutputStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl OutputState {
+    /// Whether it can be written to.
+    fn open(&mut self) -> StreamResult<()> {
+        match self.closed {
+            None if self.ends => Err(StreamFailure::Closed),
+            None => Ok(()),
+            Some(OutputEnd::Ended) => Err(StreamFailure::Closed),
+            Some(OutputEnd::Failed(error)) => {
+                self.closed = Some(OutputEnd::Ended);
+                Err(StreamFailure::Failed(error))
+            }
+        }
+    }
+}
+
+/// How much a file that has room takes without letting the writer wait: of a pipe or terminal, so much surely.
+fn room(source: &Source) -> usize {
+    match fstat(source).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::RegularFile) => limits::TRANSFER,
+        Ok(FileType::Socket) if matches!(source, Source::Own(_)) => limits::STREAM,
+        _ => PIPE_BUF,
+    }
+}
+
+/// Waits until nothing is kept by any of `streams`, or the deadline has come.
+pub(in crate::p2) fn drain(streams: &[OutputHandle], deadline: Instant) {
+    let mut left: Vec<_> = streams.iter().filter(|stream| !stream.settle()).collect();
+    while !left.is_empty() {
+        let mut files: Vec<_> = left
+            .iter()
+            .map(|stream| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT))
+            .collect();
+        // What cannot be waited for is lost, as at the deadline.
+        match poll_until(&mut files, Some(deadline)) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => drop(files),
+        }
+        left.retain(|stream| !stream.settle());
+    }
+}

@@ -1,0 +1,49 @@
+//! The open file of a stream, and what is asked about one.
+#![forbid(unsafe_code)]
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{
+    sys::{self, Standard},
+    wait::uninterrupted,
+};
+
+/// The open file of a stream.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// One of the container's streams. Others share its description, so its flags stay as they are.
+    Standard(Standard),
+    /// A file, FIFO, device or socket of the guest's.
+    Own(Arc<OwnedFd>),
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Standard(stream) => sys::standard(*stream),
+            Self::Own(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// What has to be asked about a what a guest waits for.
+pub(in crate::p2) enum Interest<'a> {
+    Nothing,
+    Deadline(u64),
+    File(BorrowedFd<'a>, PollFlags),
+}
+
+/// Whether a file is ready now.
+pub(in crate::p2) fn is_ready(file: impl AsFd, events: PollFlags) -> rustix::io::Result<bool> {
+    let now = Timespec::default();
+    let ready = uninterrupted(|| {
+        let mut files = [PollFd::from_borrowed_fd(file.as_fd(), events)];
+        poll(&mut files, Some(&now))
+    })?;
+    Ok(ready > 0)
+}

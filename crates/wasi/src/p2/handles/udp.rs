@@ -1,0 +1,102 @@
+//! A UDP socket of a component, and its two streams.
+#![forbid(unsafe_code)]
+
+use std::{
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::io::Errno as Kernel;
+
+use super::{address, source::Source};
+use crate::{
+    p2::failure::SocketResult,
+    sockets::{Socket, address::KernelAddress, inet},
+    sys,
+    wait::uninterrupted,
+};
+
+/// The longest datagram that there is.
+pub(in crate::p2) const DATAGRAM: usize = 64 * 1024;
+
+/// Shared by its handle and its streams.
+pub type UdpHandle = Arc<UdpSocket>;
+
+/// A UDP socket.
+#[derive(Debug)]
+pub struct UdpSocket {
+    pub(in crate::p2) fd: Arc<OwnedFd>,
+    pub(in crate::p2) socket: Socket,
+    state: Mutex<UdpState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::p2) enum UdpState {
+    Unbound,
+    BindStarted,
+    /// With where it is connected, if it is.
+    Bound(Option<SocketAddr>),
+}
+
+/// What a socket receives.
+#[derive(Debug)]
+pub struct IncomingDatagrams(pub(in crate::p2) UdpHandle);
+
+/// What a socket sends.
+#[derive(Debug)]
+pub struct OutgoingDatagrams {
+    pub(in crate::p2) socket: UdpHandle,
+    /// How many the guest may send without asking.
+    pub(in crate::p2) permit: usize,
+}
+
+impl UdpSocket {
+    pub(in crate::p2) fn new(fd: OwnedFd, socket: Socket) -> UdpHandle {
+        Arc::new(Self {
+            fd: Arc::new(fd),
+            socket,
+            state: Mutex::new(UdpState::Unbound),
+        })
+    }
+
+    pub(in crate::p2) fn state(&self) -> MutexGuard<'_, UdpState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::p2) fn source(&self) -> Source {
+        Source::Own(Arc::clone(&self.fd))
+    }
+
+    /// For what asks something of the kernel.
+    pub(in crate::p2) fn made(&self) -> SocketResult<BorrowedFd<'_>> {
+        inet::made(&self.socket)?;
+        Ok(self.fd.as_fd())
+    }
+
+    pub(in crate::p2) fn peer(&self) -> Option<SocketAddr> {
+        match *self.state() {
+            UdpState::Bound(peer) => peer,
+            UdpState::Unbound | UdpState::BindStarted => None,
+        }
+    }
+
+    /// The length and the sender of the next datagram, if there is one.
+    pub(in crate::p2) fn receive(
+        &self,
+        buffer: &mut [u8],
+    ) -> SocketResult<Option<(usize, SocketAddr)>> {
+        let mut from = [0; KernelAddress::ROOM];
+        let whole = [0..buffer.len()];
+        let flags = libc::MSG_DONTWAIT;
+        let fd = self.fd.as_fd();
+        let received = uninterrupted(|| sys::receive(fd, buffer, &whole, flags, &mut from));
+        let received = match received {
+            Err(Kernel::AGAIN) => return Ok(None),
+            received => received?,
+        };
+        let from = KernelAddress::new(from, received.name_length);
+        inet::hear(&self.socket, &from);
+        Ok(Some((received.bytes, address::of_kernel(from.bytes())?)))
+    }
+}
