@@ -1,7 +1,8 @@
 // One poll loop that serves connections of TCP and Unix sockets and answers datagrams, until TERM comes. What is said
 // on a connection is the program's.
 //
-// After TERM nothing new is accepted; connections on which an answer is due get it, and then the loop ends.
+// After TERM nothing new is accepted; connections on which an answer is due get it, and then the loop ends. WASI 0.2 has
+// no signals, no pipes and no Unix sockets: TERM ends a component at once.
 #ifndef SERVE_H
 #define SERVE_H
 
@@ -12,11 +13,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stddef.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+#ifndef __wasip2__
+#include <signal.h>
+#include <sys/un.h>
+#endif
 
 enum { ROOM = 8192, MOST = 2048 };
 
@@ -45,15 +48,6 @@ static struct pollfd polled[MOST];
 static enum role roles[MOST];
 static struct connection *connections[MOST];
 static nfds_t polled_count;
-static int wake_pipe[2];
-
-static void on_term(int signal) {
-    (void)signal;
-    int before = errno;
-    // A full pipe wakes the loop too.
-    if (write(wake_pipe[1], "", 1) < 0 && errno != EAGAIN) abort();
-    errno = before;
-}
 
 static void watch(int fd, enum role role, struct connection *connection) {
     MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
@@ -71,18 +65,45 @@ static void forget(nfds_t at) {
     connections[at] = connections[polled_count];
 }
 
+#ifndef __wasip2__
+static int wake_pipe[2];
+
+static void on_term(int signal) {
+    (void)signal;
+    int before = errno;
+    // A full pipe wakes the loop too.
+    if (write(wake_pipe[1], "", 1) < 0 && errno != EAGAIN) abort();
+    errno = before;
+}
+
+static void wake_on_term(void) {
+    MUST(pipe(wake_pipe));
+    MUST(fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK));
+    watch(wake_pipe[0], WAKE, NULL);
+    struct sigaction action = {.sa_handler = on_term};
+    MUST(sigaction(SIGTERM, &action, NULL));
+}
+
+static void listen_on_unix(const char *path) {
+    int fd;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    MUST(fd = socket(AF_UNIX, SOCK_STREAM, 0));
+    MUST(bind(fd, (struct sockaddr *)&address, sizeof address));
+    MUST(listen(fd, 1024));
+    watch(fd, LISTENER, NULL);
+}
+#endif
+
 // tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:PATH; the port is what is behind the last colon.
 static void listen_on(const char *what) {
     int fd, on = 1;
+#ifndef __wasip2__
     if (strncmp(what, "unix:", 5) == 0) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        snprintf(address.sun_path, sizeof address.sun_path, "%s", what + 5);
-        MUST(fd = socket(AF_UNIX, SOCK_STREAM, 0));
-        MUST(bind(fd, (struct sockaddr *)&address, sizeof address));
-        MUST(listen(fd, 1024));
-        watch(fd, LISTENER, NULL);
+        listen_on_unix(what + 5);
         return;
     }
+#endif
     char host[64];
     const char *colon = strrchr(what, ':');
     int type = strncmp(what, "udp:", 4) == 0 ? SOCK_DGRAM : SOCK_STREAM;
@@ -99,7 +120,7 @@ static void listen_on(const char *what) {
         exit(2);
     }
     MUST(fd = socket(is_v4 ? AF_INET : AF_INET6, type, 0));
-    MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on));
+    if (type == SOCK_STREAM) MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on));
     MUST(is_v4 ? bind(fd, (struct sockaddr *)&v4, sizeof v4) : bind(fd, (struct sockaddr *)&v6, sizeof v6));
     if (type == SOCK_STREAM) MUST(listen(fd, 1024));
     watch(fd, type == SOCK_STREAM ? LISTENER : DATAGRAMS, NULL);
@@ -150,11 +171,9 @@ static _Bool go_on(int fd, struct connection *connection, struct service *servic
 
 static void serve(struct service *service, char **places) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    MUST(pipe(wake_pipe));
-    MUST(fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK));
-    watch(wake_pipe[0], WAKE, NULL);
-    struct sigaction action = {.sa_handler = on_term};
-    MUST(sigaction(SIGTERM, &action, NULL));
+#ifndef __wasip2__
+    wake_on_term();
+#endif
     for (; *places; places++) listen_on(*places);
     puts("ready");
     _Bool ending = 0;

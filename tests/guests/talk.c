@@ -10,8 +10,10 @@
 #include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+#ifndef __wasip2__
+#include <sys/un.h>
+#endif
 
 enum { MOST = 2048, LENGTH = 64 };
 
@@ -48,6 +50,20 @@ static void step(size_t at, int datagrams) {
     if (heard[at] == LENGTH) polled[at].events = 0;
 }
 
+// Where a Unix socket is: WASI 0.2 has none.
+static struct addrinfo *unix_place(const char *name) {
+#ifdef __wasip2__
+    printf("no Unix sockets: %s\n", name);
+    exit(2);
+#else
+    static struct sockaddr_un path = {.sun_family = AF_UNIX};
+    static struct addrinfo place = {
+        .ai_family = AF_UNIX, .ai_socktype = SOCK_STREAM, .ai_addr = (void *)&path, .ai_addrlen = sizeof path};
+    snprintf(path.sun_path, sizeof path.sun_path, "%s", name);
+    return &place;
+#endif
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     int local = argc == 4 && strcmp(argv[1], "unix") == 0;
@@ -57,12 +73,9 @@ int main(int argc, char **argv) {
     }
     int datagrams = strcmp(argv[1], "udp") == 0;
     size_t count = (size_t)atoi(argv[argc - 1]);
-    struct sockaddr_un path = {.sun_family = AF_UNIX};
-    struct addrinfo unix_place = {
-        .ai_family = AF_UNIX, .ai_socktype = SOCK_STREAM, .ai_addr = (void *)&path, .ai_addrlen = sizeof path};
-    struct addrinfo *place = &unix_place;
+    struct addrinfo *place;
     if (local) {
-        snprintf(path.sun_path, sizeof path.sun_path, "%s", argv[2]);
+        place = unix_place(argv[2]);
     } else {
         struct addrinfo hints = {.ai_socktype = datagrams ? SOCK_DGRAM : SOCK_STREAM};
         int error = getaddrinfo(argv[2], argv[3], &hints, &place);
@@ -71,7 +84,9 @@ int main(int argc, char **argv) {
             return 1;
         }
         char address[INET6_ADDRSTRLEN];
-        if (getnameinfo(place->ai_addr, place->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST)) return 1;
+        const void *bytes = &((struct sockaddr_in *)place->ai_addr)->sin_addr;
+        if (place->ai_family == AF_INET6) bytes = &((struct sockaddr_in6 *)place->ai_addr)->sin6_addr;
+        if (!inet_ntop(place->ai_family, bytes, address, sizeof address)) return 1;
         SAY("address", "%s", address);
     }
     for (size_t at = 0; at < count; at++) {
