@@ -54,7 +54,9 @@ impl World {
         fs::create_dir(&images)?;
         let mut archives = guests::write(&images, &settings.dist, &settings.busybox)?;
         archives.push(guests::write_c_programs(&images, &settings.guests)?);
-        archives.push(settings.dist.join("images/posix.tar"));
+        for image in ["posix", "component-python", "component-javascript"] {
+            archives.push(settings.dist.join(format!("images/{image}.tar")));
+        }
         let daemon = Daemon::start(&settings, folder.join("containerd"), folder.join("cache"))?;
         import(&daemon, &archives)?;
         Ok(Self {

@@ -41,8 +41,15 @@ pub const NATIVE: &str = "localhost/test/native:1";
 pub const NATIVE_AS_USER: &str = "localhost/test/native-as-user:1";
 /// The example of a C program.
 pub const POSIX: &str = "localhost/wasm-interp/posix:latest";
-/// The C and Rust programs of `tests/guests`: `/wasm/NAME.wasm` and `/native/NAME`, with users and time zones.
+/// The C and Rust programs of `tests/guests`: `/wasm/NAME.wasm`, `/component/NAME.wasm` and `/native/NAME`, with users
+/// and time zones.
 pub const C_PROGRAMS: &str = "localhost/test/c-programs:1";
+/// An application of Python by componentize-py.
+pub const PYTHON_APP: &str = "localhost/wasm-interp/component-python:latest";
+/// An application of JavaScript by ComponentizeJS, with the same commands.
+pub const JAVASCRIPT_APP: &str = "localhost/wasm-interp/component-javascript:latest";
+/// A component that imports what no one offers.
+pub const COMPONENT_IMPORTS: &str = "localhost/test/component-imports:1";
 /// CPython again, with another digest.
 pub const NEW: &str = "localhost/test/new:1";
 /// CPython of an image with a USER of its own, 1234:4321.
@@ -109,6 +116,16 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
           (import "wasm_interp_posix_v1" "fork" (func))
           (memory (export "memory") 1) (func (export "_start")))"#,
     )?;
+    let component_imports = wat::parse_str(
+        r#"(component
+          (import "wasi:http/types@0.2.4" (instance (export "fields" (type (sub resource)))))
+          (import "wasi:cli/environment@0.2.99" (instance))
+          (import "wasi:clocks/monotonic-clock@0.3.0" (instance))
+          (core module $main (func (export "run") (result i32) (i32.const 0)))
+          (core instance $main (instantiate $main))
+          (func $run (result (result)) (canon lift (core func $main "run")))
+          (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run))))"#,
+    )?;
     let precompiled = b"\x7fELF\x02\x01\x01\xc8and the rest of what a compiler would write";
     let python_archive = dist.join("images/python.tar");
     let mut python = image::read_file(&python_archive, PYTHON_WASM)?;
@@ -131,6 +148,12 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
             IMPORTS,
             Image::new()
                 .program("/bin/guest.wasm", imports)
+                .entrypoint(&["/bin/guest.wasm"]),
+        ),
+        (
+            COMPONENT_IMPORTS,
+            Image::new()
+                .program("/bin/guest.wasm", component_imports)
                 .entrypoint(&["/bin/guest.wasm"]),
         ),
         (
@@ -226,6 +249,13 @@ pub fn write_c_programs(folder: &Path, programs: &Path) -> Outcome<std::path::Pa
             )
             .program(&format!("/native/{name}"), read(&programs.join(name))?);
     }
+    for name in COMPONENT_NAMES {
+        image = image.program(
+            &format!("/component/{name}.wasm"),
+            read(&programs.join(format!("components/{name}.wasm")))?,
+        );
+    }
+    image = image.program("/native/files", read(&programs.join("components/files"))?);
     for zone in ZONES {
         let path = format!("zoneinfo/{zone}");
         image = image.file(&format!("/usr/share/{path}"), read(&programs.join(&path))?);
@@ -255,6 +285,19 @@ const C_PROGRAM_NAMES: &[&str] = &[
     "syslog",
     "talk",
     "zones",
+];
+
+/// Of these only `files` is there as a native program too; others are C programs.
+const COMPONENT_NAMES: &[&str] = &[
+    "clocks",
+    "echo",
+    "ends",
+    "fetch",
+    "files",
+    "hostile",
+    "http",
+    "rust_questions",
+    "talk",
 ];
 
 /// The zone files in [`C_PROGRAMS`]: with rules in the north and in the south, an offset that is no

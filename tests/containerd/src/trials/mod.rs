@@ -4,6 +4,8 @@ mod by_hand;
 mod c_programs;
 mod cgroups;
 mod chaos;
+mod component_apps;
+mod components;
 mod exec;
 mod failures;
 mod faults;
@@ -91,6 +93,28 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared sockets::what_is_not_granted_is_refused_and_said,
     Shared sockets::operator_finds_refusals_in_containerds_log,
     Shared sockets::the_command_line_grants_sockets,
+    Shared components::files_are_those_of_a_native_program,
+    Shared components::clocks_sleep_and_random_bytes_are_right,
+    Shared components::ends_are_success_failure_or_a_trap,
+    Shared components::memory_limit_is_a_failed_allocation,
+    Shared components::term_ends_a_component_at_once,
+    Shared components::input_is_read_to_its_end,
+    Shared components::input_reaches_a_component_that_never_waits,
+    Shared components::interfaces_that_are_not_offered_are_listed,
+    Shared components::one_poll_loop_serves_a_thousand_connections,
+    Shared components::a_client_finds_a_server_by_name,
+    Shared components::what_is_not_granted_is_refused_and_said,
+    Shared components::hostile_components_are_refused_and_others_go_on,
+    Shared components::no_path_of_a_component_leads_out_of_the_container,
+    Shared components::output_waits_for_a_slow_reader,
+    Shared component_apps::arguments_environment_and_directory_are_the_containers,
+    Shared component_apps::standard_input_is_read_to_its_end,
+    Shared component_apps::exit_codes_come_through,
+    Shared component_apps::mounts_have_the_rights_of_their_options,
+    Shared component_apps::a_read_only_root_cannot_be_written,
+    Shared component_apps::memory_limit_is_an_error_of_the_language,
+    Shared component_apps::term_ends_an_application_at_once,
+    Shared component_apps::python_reaches_what_is_granted,
     Shared by_hand::run_does_what_the_shim_does,
     Shared by_hand::inspect_says_what_run_would_do,
     Alone by_hand::an_archive_brings_its_configuration_and_is_unpacked_once,

@@ -108,8 +108,8 @@ pub(super) fn granted<'world>(
         })
 }
 
-/// The two ways to run a program.
-type Way = for<'world> fn(&'world World, &str, &[&str]) -> CtrContainer<'world>;
+/// A way to run a program.
+pub(super) type Way = for<'world> fn(&'world World, &str, &[&str]) -> CtrContainer<'world>;
 const WAYS: [Way; 2] = [guest, native];
 
 pub(super) fn descriptors_are_shared_as_by_the_kernel(world: &World) -> Outcome {
