@@ -24,7 +24,9 @@ pub(crate) fn write(settings: &ClusterSettings, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
     let mut archives = guests::write(folder, &settings.dist, &settings.busybox)?;
     guests::write_c_programs(folder, &settings.guests)?;
-    archives.push(settings.dist.join("images/installer.tar"));
+    for image in ["installer", "component-python"] {
+        archives.push(settings.dist.join(format!("images/{image}.tar")));
+    }
     archives.extend(settings.bench.iter().map(|bench| bench.native.clone()));
     // Those of `make images` are where they are; the node sees only one folder.
     for archive in archives

@@ -57,6 +57,8 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "a Python script of an image runs; its output and exit code come through",
     Shared Api run::a_script_of_a_config_map_runs:
         "a script from a ConfigMap runs on the plain language image",
+    Shared Api run::a_component_runs:
+        "a component of Python has its arguments, its variables, a ConfigMap and its exit code",
     Shared Api run::the_image_config_applies:
         "USER, WORKDIR, ENTRYPOINT, CMD and ENV of an image count, unless the pod says otherwise",
     Shared Api run::exit_codes_come_through:
@@ -137,6 +139,8 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
     Shared Api sockets::a_service_leads_to_a_server_and_term_ends_it:
         "a guest serves HTTP behind a Service and its probes, a client finds it by name, and TERM \
          ends it",
+    Shared Api sockets::a_service_leads_to_a_component:
+        "a component serves HTTP behind a Service and its probes, and a component finds it by name",
     Shared Api sockets::a_port_is_forwarded_to_a_server: "kubectl port-forward reaches a guest",
     Shared Api sockets::a_refusal_is_in_the_log:
         "kubectl logs says what was not granted, and which annotation grants it",

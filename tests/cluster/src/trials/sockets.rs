@@ -32,12 +32,28 @@ fn program(
     Ok(())
 }
 
-fn server(namespace: &PodNamespace<'_>) -> Outcome {
+/// The form of a C program in their image, by its folder there.
+#[derive(Clone, Copy)]
+enum ProgramForm {
+    Module,
+    Component,
+}
+
+impl ProgramForm {
+    fn program(self, name: &str) -> String {
+        match self {
+            Self::Module => format!("/wasm/{name}.wasm"),
+            Self::Component => format!("/component/{name}.wasm"),
+        }
+    }
+}
+
+fn server(namespace: &PodNamespace<'_>, form: ProgramForm) -> Outcome {
     let port = json!({ "port": 8080 });
     let http = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 });
     let annotations = json!({ "wasm-interp.io/listen": "tcp:8080" });
     let container = json!({
-        "name": "main", "command": ["/wasm/http.wasm", "tcp:0.0.0.0:8080"],
+        "name": "main", "command": [form.program("http"), "tcp:0.0.0.0:8080"],
         "startupProbe": { "tcpSocket": port, "periodSeconds": 1, "failureThreshold": 60 },
         "readinessProbe": http, "livenessProbe": { "tcpSocket": port, "periodSeconds": 1 },
     });
@@ -50,9 +66,9 @@ fn server(namespace: &PodNamespace<'_>) -> Outcome {
     namespace.ready("server")
 }
 
-pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) -> Outcome {
-    let namespace = world.namespace(None)?;
-    server(&namespace)?;
+/// A server, a Service in front of it, and a client that reads a page.
+fn serve_and_fetch(namespace: &PodNamespace<'_>, form: ProgramForm) -> Outcome {
+    server(namespace, form)?;
     let service: Service = namespace.create(json!({
         "metadata": { "name": "server" },
         "spec": { "selector": { "app": "server" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
@@ -61,7 +77,7 @@ pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) 
     let address = address.ok_or("the service has no address")?;
     // The test cluster has no nameserver: the name is in the pod's /etc/hosts.
     let client = json!({
-        "containers": [{ "name": "main", "command": ["/wasm/fetch.wasm", "server", "80", "/"] }],
+        "containers": [{ "name": "main", "command": [form.program("fetch"), "server", "80", "/"] }],
         "hostAliases": [{ "ip": address, "hostnames": ["server"] }],
     });
     let annotations = json!({ "wasm-interp.io/connect": "tcp:server:80" });
@@ -70,7 +86,7 @@ pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) 
     let fetched = wait_for("an answer of the service", || {
         number += 1;
         let name = format!("client-{number}");
-        program(&namespace, &name, &annotations, client.clone())?;
+        program(namespace, &name, &annotations, client.clone())?;
         let succeeded = namespace.ended(&name)? == "Succeeded";
         let log = namespace.logs(&name)?;
         if !succeeded && !log.contains("connect: ECONNREFUSED") {
@@ -80,7 +96,12 @@ pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) 
     })?;
     expect(&fetched.contains("read: hello, world\n"), &true)
         .map_err(|_| format!("no page of the service:\n{fetched}"))?;
-    expect(&restarts(&namespace.get("server")?), &0)?;
+    expect(&restarts(&namespace.get("server")?), &0)
+}
+
+pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    serve_and_fetch(&namespace, ProgramForm::Module)?;
     // TERM ends it in its own way, long before its grace.
     let follower = namespace.kubectl_beside(&["logs", "--follow", "server"])?;
     namespace.start_deleting("server")?;
@@ -91,9 +112,16 @@ pub(super) fn a_service_leads_to_a_server_and_term_ends_it(world: &TestCluster) 
     Ok(())
 }
 
+pub(super) fn a_service_leads_to_a_component(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    serve_and_fetch(&namespace, ProgramForm::Component)?;
+    // Its grace is two minutes: a component has no handler of TERM.
+    namespace.delete("server")
+}
+
 pub(super) fn a_port_is_forwarded_to_a_server(world: &TestCluster) -> Outcome {
     let namespace = world.namespace(None)?;
-    server(&namespace)?;
+    server(&namespace, ProgramForm::Module)?;
     let forward = namespace.kubectl_beside(&["port-forward", "pod/server", ":8080"])?;
     let port: u16 = wait_for("the port that is forwarded", || {
         let printed = forward.stdout()?;
