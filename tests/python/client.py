@@ -1,5 +1,10 @@
-"""Asks one of the servers beside this file, at 127.0.0.1:8080, by the library alone: client.py flask|fastapi|django."""
+"""Asks a server by the library alone: client.py NAME [ADDRESS [HOST]].
 
+NAME is flask, flask-again, fastapi or django, of the servers beside this file, or board, of deployments/apps/django. ADDRESS is where it
+listens, 127.0.0.1:8080 by default, and HOST the name under which it is asked.
+"""
+
+import gzip
 import http.client
 import http.cookiejar
 import json
@@ -11,27 +16,33 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-SITE = "http://127.0.0.1:8080"
+ADDRESS, PORT = (sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:8080").split(":")
+SITE = f"http://{ADDRESS}:{PORT}"
+HOST = {"Host": sys.argv[3]} if len(sys.argv) > 3 else {}
 browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
 
 
 def wait_for_server():
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", 8080), timeout=5).close()
+            return socket.create_connection((ADDRESS, PORT), timeout=5).close()
         except ConnectionRefusedError:
             time.sleep(0.1)
 
 
-def ask(path, *, method="GET", body=None, status=200, **headers):
-    request = urllib.request.Request(SITE + path, body, headers, method=method)
+def response(path, *, method="GET", body=None, status=200, **headers):
+    request = urllib.request.Request(SITE + path, body, HOST | headers, method=method)
     try:
         answer = browser.open(request, timeout=60)
     except urllib.error.HTTPError as error:
         answer = error
-    text = answer.read().decode()
-    assert answer.status == status, (path, answer.status, text)
-    return text
+    content = answer.read()
+    assert answer.status == status, (path, answer.status, content)
+    return content, answer.headers
+
+
+def ask(path, **options):
+    return response(path, **options)[0].decode()
 
 
 def ask_json(path, value=None, **options):
@@ -48,6 +59,13 @@ def flask():
     ask("/missing", status=404)
 
 
+def flask_again():
+    """Of another process, on the same volume."""
+    assert ask("/") == "<p>&lt;one&gt;</p><p>two</p>"
+    assert ask_json("/notes", {"text": "three"}, method="POST", status=201) == {"count": 1}
+    assert ask("/").endswith("<p>three</p>")
+
+
 def fastapi():
     assert ask_json("/") == {"began": True}
     item = {"name": "box", "price": 1.5, "tags": ["a"]}
@@ -59,7 +77,7 @@ def fastapi():
     assert ask("/stream") == "line 0\nline 1\nline 2\n"
     assert "Item" in ask_json("/openapi.json")["components"]["schemas"]
     # Several requests at once, each on a connection of its own and with another one after it.
-    connections = [http.client.HTTPConnection("127.0.0.1", 8080, timeout=60) for _ in range(20)]
+    connections = [http.client.HTTPConnection(ADDRESS, PORT, timeout=60) for _ in range(20)]
     for _ in range(2):
         for connection in connections:
             connection.request("GET", "/")
@@ -87,6 +105,33 @@ def django():
     assert "--primary" in ask("/static/admin/css/base.css")
 
 
+def board():
+    """With the superuser admin, whose password is `the board 1`, and the token `change-this-token`."""
+    assert ask("/healthz") == "alive\n" and ask("/readyz") == "ready\n"
+    # Static files have a hash in their name, a type, and a compressed form.
+    style = re.search(r'href="(/static/notes/board\.\w{12}\.css)"', ask("/"))[1]
+    content, headers = response(style)
+    assert b"article" in content and headers.get_content_type() == "text/css", (content, headers)
+    assert "immutable" in headers["Cache-Control"], headers
+    packed, headers = response(style, **{"Accept-Encoding": "gzip"})
+    assert headers["Content-Encoding"] == "gzip" and gzip.decompress(packed) == content, headers
+    # The admin: its form has a token, and the session a cookie.
+    assert "Please enter the correct username and password" in post("/admin/login/", username="admin", password="wrong")
+    assert "Site administration" in post("/admin/login/?next=/admin/", username="admin", password="the board 1")
+    added = post("/admin/notes/note/add/", title="From the admin", text="<b>one</b>", pinned="on")
+    assert "was added successfully" in added, added
+    assert "From the admin" in ask("/admin/notes/note/?q=admin")
+    # A client without a session.
+    ask("/api/notes", method="POST", body=b"{}", status=401)
+    token = {"Authorization": "Bearer change-this-token"}
+    ask_json("/api/notes", {"text": "no title"}, method="POST", status=400, **token)
+    note = ask_json("/api/notes", {"title": "From the API"}, method="POST", status=201, **token)
+    assert note["title"] == "From the API" and not note["pinned"], note
+    titles = [note["title"] for note in ask_json("/api/notes")["notes"]]
+    assert titles[0] == "From the admin" and "From the API" in titles, titles
+    assert "&lt;b&gt;one&lt;/b&gt;" in ask("/")
+
+
 wait_for_server()
-{"flask": flask, "fastapi": fastapi, "django": django}[sys.argv[1]]()
+{"flask": flask, "flask-again": flask_again, "fastapi": fastapi, "django": django, "board": board}[sys.argv[1]]()
 print("all answered")

@@ -1,13 +1,14 @@
 """A web server by Flask, with SQLite, templates, sessions and streams."""
 
+import os
 import sqlite3
 
 from flask import Flask, jsonify, render_template_string, request, session
 
 app = Flask(__name__)
 app.secret_key = "of the tests"
-database = sqlite3.connect(":memory:", check_same_thread=False)
-database.execute("create table note (text)")
+database = sqlite3.connect(os.environ["NOTES"], check_same_thread=False, autocommit=True)
+database.execute("create table if not exists note (text)")
 
 
 @app.get("/")

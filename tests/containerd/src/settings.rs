@@ -17,6 +17,9 @@ pub(crate) struct Settings {
     pub(crate) guests: PathBuf,
     /// What pip installed of `tests/python/requirements.txt`, for the trials of languages.
     pub(crate) python_packages: PathBuf,
+    /// Images of `deployments/apps`, and the root of its database, for the same.
+    pub(crate) apps: PathBuf,
+    pub(crate) database: PathBuf,
     /// Which trials run.
     pub(crate) suite: Suite,
     /// How many rounds the trial of many rounds makes.
@@ -61,6 +64,8 @@ impl Settings {
             busybox: path("WASM_INTERP_TEST_BUSYBOX", "/bin/busybox".into()),
             guests: path("WASM_INTERP_TEST_GUESTS", "guests".into()),
             python_packages: path("WASM_INTERP_TEST_PYTHON_PACKAGES", "packages".into()),
+            apps: path("WASM_INTERP_TEST_APPS", "apps".into()),
+            database: path("WASM_INTERP_TEST_DATABASE", "database".into()),
             suite: Suite::from_env(),
             rounds: number("WASM_INTERP_TEST_ROUNDS", 32)?,
             chaos_tries: number("WASM_INTERP_TEST_CHAOS_TRIES", 2)?,

@@ -6,6 +6,7 @@ mod cgroups;
 mod chaos;
 mod component_apps;
 mod components;
+mod django;
 mod exec;
 mod failures;
 mod faults;
@@ -249,6 +250,7 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python_packages::flask_serves,
     Shared python_packages::fastapi_and_uvicorn_serve,
     Shared python_packages::django_serves_its_admin,
+    Shared django::django_runs_on_postgresql,
     Shared python::bill_of_materials_and_licences_are_in_the_image,
     Shared python_start::two_starts_have_other_hashes_and_random_numbers,
     Shared python_start::hash_seed_is_obeyed,

@@ -27,22 +27,21 @@ fn guest<'world>(world: &'world World, network: &LoopbackNetwork) -> CtrContaine
         .mount(&programs(), "/app", "rbind:ro")
 }
 
-/// Runs a server, asks it by a native client, and ends it with TERM.
-fn serves(
+/// Runs a server that listens on a port, asks it by a native client, and ends it with TERM.
+pub(super) fn serves(
     world: &World,
     network: &LoopbackNetwork,
     server: CtrContainer<'_>,
-    name: &str,
-    arguments: &[&str],
+    port: u16,
+    client_arguments: &[&str],
 ) -> Outcome {
-    let server = server
-        .options(&["--annotation", "wasm-interp.io/listen=tcp:8080"])
-        .arguments(arguments);
+    let listen = format!("wasm-interp.io/listen=tcp:{port}");
+    let server = server.options(&["--annotation", &listen]);
     server.detach()?;
     let mut client = network.command(world, Path::new("python3"));
     client
         .arg(programs().join("client.py"))
-        .arg(name)
+        .args(client_arguments)
         // So that it is known as the run's, should it be left behind.
         .env("WASM_INTERP_TEST_RUN", world.name());
     let asked = command::run(client, None)?;
@@ -54,28 +53,24 @@ fn serves(
     server.remove()
 }
 
+/// Its notes are in a volume: another container has them.
 pub(super) fn flask_serves(world: &World) -> Outcome {
     let network = LoopbackNetwork::new(world)?;
-    let server = guest(world, &network);
-    serves(
-        world,
-        &network,
-        server,
-        "flask",
-        &["python", "/app/flask_app.py"],
-    )
+    let data = world.folder("data")?;
+    for questions in ["flask", "flask-again"] {
+        let server = guest(world, &network)
+            .mount(&data, "/data", "rbind:rw")
+            .options(&["--env", "NOTES=/data/notes.sqlite"])
+            .arguments(&["python", "/app/flask_app.py"]);
+        serves(world, &network, server, 8080, &[questions])?;
+    }
+    Ok(())
 }
 
 pub(super) fn fastapi_and_uvicorn_serve(world: &World) -> Outcome {
     let network = LoopbackNetwork::new(world)?;
-    let server = guest(world, &network);
-    serves(
-        world,
-        &network,
-        server,
-        "fastapi",
-        &["python", "/app/fastapi_app.py"],
-    )
+    let server = guest(world, &network).arguments(&["python", "/app/fastapi_app.py"]);
+    serves(world, &network, server, 8080, &["fastapi"])
 }
 
 pub(super) fn django_serves_its_admin(world: &World) -> Outcome {
@@ -102,7 +97,8 @@ pub(super) fn django_serves_its_admin(world: &World) -> Outcome {
         "--port=8080",
         "asgi:application",
     ];
-    serves(world, &network, server, "django", &uvicorn)
+    let server = server.arguments(&uvicorn);
+    serves(world, &network, server, 8080, &["django"])
 }
 
 pub(super) fn packages_that_are_built_in_do_their_work(world: &World) -> Outcome {
