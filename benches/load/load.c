@@ -1,8 +1,9 @@
-// Load for benches/net: load KIND PORT CONNECTIONS SECONDS. KIND is echo or http.
+// Load for benches/net and benches/apps: load KIND PORT CONNECTIONS SECONDS [PATH HOST]. KIND is echo or http.
 //
 // Opens the connections to 127.0.0.1 and keeps one request under way on each. After a tenth of the time it counts and
 // measures. Prints one line: requests a second, and the median and the 99th percentile of microseconds per request.
 // A connection that fails or ends is an error of the whole run.
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -15,14 +16,14 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char http_request[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+static char http_request[512];
 static const char echo_request[] = "................................................................";
 
 struct connection {
     int fd;
     size_t heard;
     int64_t began;
-    char answer[1024];
+    char answer[32768];
 };
 
 static const char *request;
@@ -53,12 +54,12 @@ static size_t answer_size(struct connection *connection) {
     connection->answer[connection->heard] = 0;
     const char *end = strstr(connection->answer, "\r\n\r\n");
     if (end == NULL) return 0;
-    const char *length = strstr(connection->answer, "Content-Length: ");
+    const char *length = strcasestr(connection->answer, "\r\nContent-Length: ");
     if (length == NULL || strncmp(connection->answer, "HTTP/1.1 200 ", 13) != 0) {
         errno = EBADMSG;
         fail("answer");
     }
-    return (size_t)(end + 4 - connection->answer) + strtoul(length + 16, NULL, 10);
+    return (size_t)(end + 4 - connection->answer) + strtoul(length + 18, NULL, 10);
 }
 
 static int compare(const void *one, const void *other) {
@@ -67,10 +68,12 @@ static int compare(const void *one, const void *other) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "say load echo|http PORT CONNECTIONS SECONDS\n");
+    if (argc != 5 && argc != 7) {
+        fprintf(stderr, "say load echo|http PORT CONNECTIONS SECONDS [PATH HOST]\n");
         return 2;
     }
+    const char *path = argc == 7 ? argv[5] : "/", *host = argc == 7 ? argv[6] : "localhost";
+    snprintf(http_request, sizeof http_request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host);
     is_http = strcmp(argv[1], "http") == 0;
     request = is_http ? http_request : echo_request;
     request_size = strlen(request);
