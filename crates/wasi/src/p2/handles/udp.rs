@@ -4,6 +4,7 @@
 use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -87,10 +88,11 @@ impl UdpSocket {
         buffer: &mut [u8],
     ) -> SocketResult<Option<(usize, SocketAddr)>> {
         let mut from = [0; KernelAddress::ROOM];
-        let whole = [0..buffer.len()];
+        let whole = 0..buffer.len();
         let flags = libc::MSG_DONTWAIT;
         let fd = self.fd.as_fd();
-        let received = uninterrupted(|| sys::receive(fd, buffer, &whole, flags, &mut from));
+        let received =
+            uninterrupted(|| sys::receive(fd, buffer, slice::from_ref(&whole), flags, &mut from));
         let received = match received {
             Err(Kernel::AGAIN) => return Ok(None),
             received => received?,

@@ -1,7 +1,7 @@
 //! `wasi:sockets/udp`: sockets of datagrams, and the two streams of each.
 #![forbid(unsafe_code)]
 
-use std::{os::fd::AsFd as _, sync::Arc};
+use std::{os::fd::AsFd as _, slice, sync::Arc};
 
 use rustix::{
     event::PollFlags,
@@ -64,8 +64,10 @@ impl ComponentGuest {
         if peer.is_some() {
             uninterrupted(|| sys::send_connected(fd, bytes, flags))?;
         } else {
-            let whole = [0..bytes.len()];
-            uninterrupted(|| sys::send(fd, bytes, &whole, flags, address.bytes()))?;
+            let whole = 0..bytes.len();
+            uninterrupted(|| {
+                sys::send(fd, bytes, slice::from_ref(&whole), flags, address.bytes())
+            })?;
         }
         Ok(())
     }
