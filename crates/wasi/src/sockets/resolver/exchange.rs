@@ -260,3 +260,20 @@ fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> rustix::io:
     let mut fds = [PollFd::from_borrowed_fd(fd, events)];
     poll_until(&mut fds, Some(deadline)).map(|ready| ready > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn socket_that_always_has_more_to_read_is_done_at_the_deadline() {
+        let (socket, other) = UnixDatagram::pair().expect("a pair");
+        other.send(b"no reply").expect("send");
+        let wait = |deadline| wait(socket.as_fd(), PollFlags::IN, deadline);
+        assert_eq!(wait(Instant::now()), Ok(false));
+        let later = Instant::now() + std::time::Duration::from_secs(3600);
+        assert_eq!(wait(later), Ok(true));
+    }
+}
