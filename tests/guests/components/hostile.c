@@ -2,7 +2,6 @@
 //
 //     files        opens files without an end           pollables    makes timers and drops none
 //     sockets      makes sockets without an end         streams      opens streams of a file and drops none
-//     output       writes without an end
 //     outside      looks for files outside of the container's root: files of the host must not be there
 //
 // The first four end by themselves if they are refused: they say so, and end with 3.
@@ -46,13 +45,6 @@ static int streams(void) {
     }
 }
 
-static int output(void) {
-    static char line[4096];
-    memset(line, 'x', sizeof line);
-    while (write(STDOUT_FILENO, line, sizeof line) > 0) continue;
-    return 3;
-}
-
 static int outside(const char *secret) {
     char path[4096];
     const char *const ways[] = {"", "/..", "/../../../../../../../..", "/proc/self/root", "/proc/1/root", "/dev/fd/3/.."};
@@ -73,8 +65,7 @@ int main(int argc, char **argv) {
     if (strcmp(how, "sockets") == 0) return sockets();
     if (strcmp(how, "pollables") == 0) return pollables();
     if (strcmp(how, "streams") == 0) return streams();
-    if (strcmp(how, "output") == 0) return output();
     if (strcmp(how, "outside") == 0 && argc > 2) return outside(argv[2]);
-    puts("say hostile files|sockets|pollables|streams|output|outside");
+    puts("say hostile files|sockets|pollables|streams|outside");
     return 2;
 }

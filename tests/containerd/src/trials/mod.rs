@@ -107,7 +107,6 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared components::what_is_not_granted_is_refused_and_said,
     Shared components::hostile_components_are_refused_and_others_go_on,
     Shared components::no_path_of_a_component_leads_out_of_the_container,
-    Shared components::output_waits_for_a_slow_reader,
     Shared component_apps::arguments_environment_and_directory_are_the_containers,
     Shared component_apps::standard_input_is_read_to_its_end,
     Shared component_apps::exit_codes_come_through,
