@@ -122,7 +122,8 @@ class Task:
 
     def exec(self, exec_id, process, terminal=False, stdin="", stdout="", stderr=""):
         """Makes a process and starts it."""
-        self.call("Exec", (2, exec_id), (3, terminal), (4, stdin), (5, stdout), (6, stderr), (7, any_of("Process", process)))
+        streams = (4, stdin), (5, stdout), (6, stderr)
+        self.call("Exec", (2, exec_id), (3, terminal), *streams, (7, any_of("Process", process)))
         self.call("Start", (2, exec_id))
 
     def wait(self, exec_id):

@@ -24,8 +24,8 @@ class Container:
     def __init__(self, daemon, side, name, group=None):
         self.daemon, self.side, self.name = daemon, side, name
         annotations = ["--annotation", f"{GROUP}={group}"] if group else []
-        daemon.ctr("run", "--detach", "--runtime", side.runtime, *annotations, side.image, name, side.python, "/app/idle.py",
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        daemon.ctr("run", "--detach", "--runtime", side.runtime, *annotations, side.image, name,
+                   side.python, "/app/idle.py", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def bundle(self):
         return next(pathlib.Path(self.daemon.work, "state").glob(f"io.containerd.runtime.v2.task/*/{self.name}"))

@@ -23,11 +23,12 @@ INSIDE = pathlib.Path("/run/c")
 # Stands before containerd on the PATH: the suite writes the configurations of its daemons, and has no word in it for this.
 # It refuses a daemon of which any plugin fails; a distribution's containerd 1.6 has one that fails without configuration.
 WITHOUT_DEVMAPPER = f"""#!/bin/sh
+line='disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]'
 for argument; do
     case $previous in
         -c | --config)
             # A daemon that starts again has the line.
-            grep -q ^disabled_plugins "$argument" || sed -i '1i disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]' "$argument" ;;
+            grep -qxF "$line" "$argument" || sed -i "1i $line" "$argument" ;;
     esac
     previous=$argument
 done
@@ -68,18 +69,19 @@ class Cgroups:
                     with contextlib.suppress(OSError):
                         os.rmdir(folder)
                 if place.exists() and time.monotonic() > until:
-                    raise RuntimeError(f"cannot remove the cgroup {place}: processes are in it, or cgroups with processes")
+                    raise RuntimeError(f"cannot remove the cgroup {place}: it holds processes; end them")
 
 
 def run(work, settings, output):
-    """Runs `settings["command"]` with `settings["environment"]` in a place of its own; its output goes into the file `output`."""
+    """Runs `settings["command"]` with `settings["environment"]` in a place of its own, with `output` for its output."""
     name = f"wasm-interp-conformance-{os.getpid()}"
     (work / "settings.json").write_text(json.dumps({**settings, "cgroup": name}))
     cgroups = Cgroups(name)
     try:
         inner = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",
-             "--propagation", "private", sys.executable, "-B", __file__, str(work)],
+            ["setpriv", "--pdeathsig", "KILL",
+             "unshare", "--mount", "--net", "--pid", "--cgroup", "--ipc", "--uts", "--propagation", "private",
+             "--fork", "--kill-child", "--mount-proc", sys.executable, "-B", __file__, str(work)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=cgroups.enter)
         try:
             return inner.wait()

@@ -20,8 +20,9 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 PLATFORMS = (("linux", "amd64", None), ("linux", "arm64", "v8"), ("linux", "s390x", None), ("linux", "ppc64le", None))
 
 # The names that the suite uses, as numbers that it expects.
-USERS = "root:x:0:0:root:/root:/bin/sh\nsys:x:3:3:sys:/dev:/bin/false\nwww-data:x:33:33:www-data:/var/www:/bin/false\nbackup:x:34:34:backup:/:/bin/false\n"
-GROUPS = "root:x:0:\nsys:x:3:\nwww-data:x:33:\nbackup:x:34:\n"
+NAMES = {"root": 0, "sys": 3, "www-data": 33, "backup": 34}
+USERS = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in NAMES.items())
+GROUPS = "".join(f"{name}:x:{number}:\n" for name, number in NAMES.items())
 # The suite ends a listener, the first process of its namespace, by TERM. Debian's nc does not handle that signal.
 LISTENER = "#!/bin/sh\ntrap 'exit 143' TERM\n/bin/busybox nc \"$@\" &\nwait $!\n"
 
@@ -80,9 +81,10 @@ def add_image(store, platform, layers, config):
     """The descriptor of an image for one platform; `layers` are lists of entries."""
     system, architecture, variant = platform
     archives = [layer(entries) for entries in layers]
+    diff_ids = [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives]
     document = {
         "architecture": architecture, "os": system, "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [{"created_by": "tests/conformance"} for _ in archives],
     }
     if variant:
@@ -125,13 +127,14 @@ def all_images(busybox, applets):
         return [[Entry("pause", f"pause for {architecture}".encode())]]
 
     def volumes(architecture):
-        return [root(architecture), [Entry("test_dir"), Entry("test_dir/test_file", b"test_content\n", 0o644)],
-                [Entry("C:"), Entry("C:/weird_test_dir"), Entry("C:/weird_test_dir/weird_test_file", b"test_content\n", 0o644)],
-                [Entry(":colon_prefixed"), Entry(":colon_prefixed/colon_prefixed_file", b"test_content\n", 0o644)]]
+        folders = ("test_dir", "C:", "C:/weird_test_dir", ":colon_prefixed")
+        return [root(architecture), *([Entry(folder), Entry(f"{folder}/file", b"content\n", 0o644)] for folder in folders)]
 
     # The suite calls bash there, looks at the mode of passwd, and mounts file systems although the root is read-only.
     def ownership(architecture):
-        return [[*root(architecture), Entry("proc"), Entry("sys"), Entry("run"), Entry("bin/bash", b'#!/bin/sh\nexec /bin/sh "$@"\n'), Entry("usr/bin/passwd", b"", 0o4755)]]
+        bash = Entry("bin/bash", b'#!/bin/sh\nexec /bin/sh "$@"\n')
+        mount_points = [Entry(folder) for folder in ("proc", "sys", "run")]
+        return [[*root(architecture), *mount_points, bash, Entry("usr/bin/passwd", b"", 0o4755)]]
 
     add_index(store, "ghcr.io/containerd/busybox:1.36", lambda architecture: [root(architecture)])
     add_index(store, "registry.k8s.io/e2e-test-images/busybox:1.29-2", lambda architecture: [root(architecture)])

@@ -44,7 +44,8 @@ class Explanations:
 
     def explain(self, test, series):
         """Whether anything is said of a result of this test or of a part of it."""
-        return any(item.test.partition("/")[0] == test and item.holds(series) for item in [*self.differences, *self.shared])
+        items = [*self.differences, *self.shared]
+        return any(item.test.partition("/")[0] == test and item.holds(series) for item in items)
 
     @staticmethod
     def find(items, test, series):
@@ -88,7 +89,7 @@ class Comparison:
                 yield from sorted({name for name in words if name.startswith(f"{test}/")})
 
     def pairs(self, series, differing):
-        """(test, runc's word, ours): results that differ, or equal ones that are no pass. Of a test with such parts only these."""
+        """(test, runc's word, ours): results that differ, or equal ones that are no pass. A test with such parts is left out."""
         found = []
         for name in self.names(series):
             runc, ours = self.word(name, series, RUNC), self.word(name, series, OURS)
@@ -106,7 +107,8 @@ class Comparison:
                     if explanation := Explanations.find(items, name, series):
                         used.append(explanation)
                     else:
-                        faults.append(f"containerd {series}: {name}: {runc} under runc, {ours} under wasm-interp: explanations.toml does not say why")
+                        faults.append(f"containerd {series}: {name}: {runc} under runc, {ours} under wasm-interp: "
+                                      "explanations.toml does not say why")
         if complete:
             faults += [f"explanations.toml explains {item.test}, which has no such result" for item in
                        [*self.explanations.differences, *self.explanations.shared]
@@ -124,7 +126,7 @@ class Comparison:
 
     def summary(self):
         return table(["containerd", "runtime", "passed", "failed", "skipped", "left out, or hung"],
-                     [[series, runtime, *self.counts(series, runtime)] for series in self.series for runtime in (RUNC, OURS)])
+                     [[series, runtime, *self.counts(series, runtime)] for series, runtime in self.outcome])
 
     def explained(self, items, differing):
         """One row per explanation and result, with the daemons that have it."""
@@ -137,10 +139,11 @@ class Comparison:
             yield [f"`{name}`", ", ".join(dict.fromkeys(series)), *([runc, ours] if differing else [runc]), why]
 
     def page(self, surroundings):
-        every = [(series, runtime) for series in self.series for runtime in (RUNC, OURS)]
+        every = list(self.outcome)
         return "\n".join([
             "# Conformance\n",
-            "containerd's own client suite (its folder `integration/client`) against `io.containerd.wasm-interp.v1`, beside `io.containerd.runc.v2`.",
+            "containerd's own client suite (its folder `integration/client`) against `io.containerd.wasm-interp.v1`, beside",
+            "`io.containerd.runc.v2`.",
             "Its containers are plain Linux programs: busybox. `make test-conformance` writes this page; do not edit it.\n",
             *surroundings, "", self.summary(),
             "## Where the results differ\n",
@@ -149,7 +152,7 @@ class Comparison:
             table(["test", "containerd", "result", "why"], self.explained(self.explanations.shared, False)),
             "## Every test\n",
             table(["test", *(f"{series}, {runtime}" for series, runtime in every)],
-                  [[f"`{test}`", *(self.shown(test, series, runtime) for series, runtime in every)] for test in self.tests]),
+                  [[f"`{test}`", *(self.shown(test, *column) for column in every)] for test in self.tests]),
         ])
 
 
@@ -164,9 +167,10 @@ def surroundings(daemons):
         said = version(f"{folder}/containerd", "--version")
         versions.append(re.search(r"\bv?(\d+\.\d+\.\d+)", said).group(1))
     tested = re.search(r"containerd/v2 (v\S+)", (HERE.parent / "modules/conformance/go.mod").read_text()).group(1)
+    runc, linux = version("runc", "--version").split()[2], os.uname().release.split("-")[0]
+    cgroups = 2 if pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
     return [
-        f"- the suite of containerd {tested}, daemons {' and '.join(versions)}, runc {version('runc', '--version').split()[2]},",
-        f"  Linux {os.uname().release.split('-')[0]}, cgroups of version {2 if pathlib.Path('/sys/fs/cgroup/cgroup.controllers').exists() else 1}",
+        f"- the suite of containerd {tested}, daemons {' and '.join(versions)}, runc {runc}, Linux {linux}, cgroups of version {cgroups}",
         "- the images that the suite asks for are made here, and served over TLS on loopback under the names that it uses;",
         "  [`tests/conformance`](../../tests/conformance) has what makes them, and the reasons below",
         "- tests that start a daemon of their own (`TestRestartMonitor`) or name runc's shim (`TestDaemonRuntimeRoot`,",

@@ -6,7 +6,8 @@ import re
 PASSED, FAILED, SKIPPED, HUNG = "passed", "failed", "skipped", "hung"
 WORDS = {"PASS": PASSED, "FAIL": FAILED, "SKIP": SKIPPED}
 
-# A container's output may stand before it on its line: some tests pass theirs through. The marker is Go's (-test.v=test2json).
+# A container's output may stand before it on its line: some tests pass theirs through. The marker is Go's, by
+# -test.v=test2json.
 RESULT = re.compile(r"\x16 *--- (PASS|FAIL|SKIP): (\S+) \([0-9.]+s\)")
 TIMED_OUT = re.compile(r"^panic: test timed out after .*?\n(?P<tests>(?:.*\n)*?)\n", re.MULTILINE)
 RUNNING = re.compile(r"^\t\t(\S+) \(", re.MULTILINE)
@@ -40,4 +41,5 @@ class Results:
 
 def arguments(tests, minutes):
     """Those of the test binary, for exactly these tests."""
-    return ["-test.root", f"-test.run=^({'|'.join(map(re.escape, tests))})$", "-test.v=test2json", f"-test.timeout={minutes}m"]
+    exactly = f"^({'|'.join(map(re.escape, tests))})$"
+    return ["-test.root", f"-test.run={exactly}", "-test.v=test2json", f"-test.timeout={minutes}m"]
