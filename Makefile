@@ -167,6 +167,10 @@ e2e: build images ## Run the tests on a real Kubernetes cluster of two nodes (or
 e2e-full: export E2E_COMPLETIONS ?= 500
 e2e-full: e2e ## The same with a Job of 500 completions instead of 100 (or of E2E_COMPLETIONS)
 
+.PHONY: e2e-apps
+e2e-apps: build images ## Run a real application on the cluster: Django on PostgreSQL, with a browser and under load
+	@scripts/e2e --apps
+
 .PHONY: cluster
 cluster: build images ## Bring up the cluster of the tests and keep it until Ctrl-C
 	@scripts/e2e --keep
@@ -274,6 +278,12 @@ bench-net: build ## Measure servers of C as guests beside their native builds, a
 .PHONY: bench-cpu
 bench-cpu: build images ## Measure programs that only compute as guests and natively; SIDES='--side before=DIR/dist …' adds builds
 	@benches/cpu $(SIDES) --out docs/internals/benchmarks.md
+
+.PHONY: bench-apps
+bench-apps: build images ## Measure Django on PostgreSQL beside native CPython; writes a section of docs/internals/benchmarks.md
+	@images=$$(scripts/apps images); native=$$(scripts/apps native); database=$$(scripts/apps database); \
+	benches/apps --containerd "$$(scripts/go-tools containerd/2.4)" --images "$$images" --native "$$native" \
+		--database "$$database/root" --out docs/internals/benchmarks.md
 
 .PHONY: bench-cluster
 bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/internals/benchmarks.md

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::Outcome;
 use crate::guests;
 use crate::image::Image;
+use crate::node::ClusterNode;
 use crate::settings::ClusterSettings;
 
 /// CPython with a USER, WORKDIR, ENTRYPOINT, CMD and ENV of its own.
@@ -16,6 +17,11 @@ const PAUSE: &str = "localhost/test/pause:1";
 
 /// What the examples of `deployments/` call their native programs' image.
 const BUSYBOX: &str = "docker.io/library/busybox:stable";
+/// What `deployments/apps` calls its images, and their archives.
+const APPS: [(&str, &str); 2] = [
+    ("localhost/wasm-interp-apps/django:1", "django.tar"),
+    ("localhost/wasm-interp-apps/postgresql:15", "postgresql.tar"),
+];
 /// The tag of [`another_release`].
 pub(crate) const ANOTHER: &str = "another";
 
@@ -54,6 +60,25 @@ pub(crate) fn write(settings: &ClusterSettings, folder: &Path) -> Outcome {
     busybox
         .entrypoint(&["/bin/busybox", "sleep", "2147483647"])
         .write(PAUSE, &folder.join("pause.tar"))
+}
+
+/// Imports the images of `deployments/apps`, as `scripts/apps` made them, unless the node has them.
+pub(crate) fn import_apps(settings: &ClusterSettings, node: &ClusterNode) -> Outcome {
+    let known = node.must(&["ctr", "--namespace=k8s.io", "image", "ls", "--quiet"])?;
+    for (name, archive) in APPS {
+        if known.lines().any(|line| line == name) {
+            continue;
+        }
+        // Not left in the folder, whose archives another node imports when it boots.
+        let seen = settings.run.folder().join("images").join(archive);
+        let from = settings.apps.join(archive);
+        fs::copy(&from, &seen)
+            .map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
+        let imported = node.import_image(archive);
+        fs::remove_file(&seen)?;
+        imported?;
+    }
+    Ok(())
 }
 
 /// Writes an installer's image with another build of the same version among the others; returns the archive's

@@ -4,10 +4,12 @@
 //! a cluster there ([`cluster`], [`node`]), puts this project onto its nodes ([`provision`]), runs every trial
 //! of [`trials`], takes everything away again and fails if anything is left. `make cluster` does the same
 //! without the trials, for people, and `make bench-cluster` measures there ([`bench`]).
+//! `make e2e-apps` runs the trials of real applications ([`board`]).
 #![forbid(unsafe_code)]
 
 mod addresses;
 mod bench;
+mod board;
 mod cluster;
 mod images;
 mod keep;
@@ -71,6 +73,8 @@ fn run(arguments: &Arguments, world: Outcome<TestCluster>) -> ExitCode {
     };
     let all = if world.measures() {
         bench::ALL
+    } else if world.tests_apps() {
+        trials::APPS
     } else {
         trials::ALL
     };

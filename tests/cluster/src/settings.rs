@@ -71,6 +71,10 @@ pub(crate) struct ClusterSettings {
     pub(crate) busybox: PathBuf,
     /// The C programs of the tests, as `scripts/guests` leaves them.
     pub(crate) guests: PathBuf,
+    /// The images of `deployments/apps`, as `scripts/apps` leaves them.
+    pub(crate) apps: PathBuf,
+    /// Run the trials of `deployments/apps` instead of the others: the root of a Debian with Chromium.
+    pub(crate) browser: Option<PathBuf>,
     /// What failed trials leave for people to read.
     pub(crate) logs: PathBuf,
     /// Keep the cluster for someone to play with instead of running trials.
@@ -137,6 +141,8 @@ impl ClusterSettings {
             dist: path("WASM_INTERP_E2E_DIST")?,
             busybox: path("WASM_INTERP_E2E_BUSYBOX")?,
             guests: path("WASM_INTERP_E2E_GUESTS")?,
+            apps: path("WASM_INTERP_E2E_APPS")?,
+            browser: path("WASM_INTERP_E2E_BROWSER"),
             logs: path("WASM_INTERP_E2E_LOGS")?.join(&name),
             keep: env::var_os("WASM_INTERP_E2E_KEEP").is_some(),
             bench,

@@ -152,6 +152,12 @@ impl TestCluster {
         settings.is_some_and(|settings| settings.bench.is_some())
     }
 
+    /// Whether it is there for the trials of applications.
+    pub(crate) fn tests_apps(&self) -> bool {
+        let settings = self.cluster.as_ref().map(|cluster| &cluster.settings);
+        settings.is_some_and(|settings| settings.browser.is_some())
+    }
+
     /// Whether trials may reach the nodes.
     pub(crate) fn has_nodes(&self) -> bool {
         self.cluster.is_some()

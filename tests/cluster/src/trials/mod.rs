@@ -1,5 +1,6 @@
-//! The trials, by what they are about. Each is a function; [`ALL`] lists them.
+//! The trials, by what they are about. Each is a function; [`ALL`] and [`APPS`] list them.
 
+mod apps;
 mod chart;
 mod ends;
 mod examples;
@@ -150,6 +151,9 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "a tag with Always is what it means now, a digest what it meant",
     Shared Nodes examples::every_example_works_unchanged:
         "kubectl apply -f deployments/: everything completes or gets ready, and goes again",
+    Shared Nodes apps::django_migrates_serves_and_answers_its_probes:
+        "deployments/apps/django: Django on PostgreSQL migrates, serves its admin, and is \
+         probed",
     Alone Nodes metrics::kubectl_top_and_the_kubelet_know_what_a_pod_uses:
         "kubectl top and the kubelet's metrics know what a pod uses",
     Shared Api given::a_cluster_must_be_named_by_file_and_context:
@@ -182,4 +186,17 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "helm uninstall leaves nodes as they were, and a second installation works",
     Alone Api run::a_job_of_many_completes:
         "a Job of a hundred completions (E2E_COMPLETIONS) completes",
+];
+
+/// Those of the applications, in a run of their own.
+pub(crate) const APPS: &[ClusterTrial] = trials![
+    Alone Nodes apps::django_migrates_serves_and_answers_its_probes:
+        "deployments/apps/django: Django on PostgreSQL migrates, serves its admin, and is \
+         probed",
+    Alone Nodes apps::the_admin_is_used_by_a_browser:
+        "Chromium logs in to the admin and makes an object",
+    Alone Nodes apps::a_rolling_update_fails_no_request:
+        "kubectl rollout restart under load: every request is answered",
+    Alone Nodes apps::term_drains_a_request_in_flight:
+        "a pod that is deleted answers what it has begun",
 ];
