@@ -11,9 +11,11 @@
 //! What a guest has ([`descriptors`], [`paths`], `sockets`, [`signals`]) knows no guest. [`Guest`] holds it, and the
 //! host functions are methods of [`Guest`]: those of `preview1` and `posix`, in the files that these name.
 //!
-//! The runner makes a [`Guest`] from its plan and calls [`add_to_linker`]. The compiler's check and
-//! `inspect` use [`imports`] alone, without the feature `host`. This crate knows neither plans nor
-//! specs nor containers.
+//! A component has another interface, WASI 0.2, in `p2`: functions of its own over the same paths, sockets and bounds.
+//!
+//! The runner makes a [`Guest`] from its plan and calls [`add_to_linker`], or a `p2::ComponentGuest`. The compiler's
+//! check and `inspect` use [`imports`] and [`interfaces`] alone, without the feature `host`. This crate knows neither
+//! plans nor specs nor containers.
 //!
 //! # Rules for host functions
 //! - Synchronous, on the caller's thread. There is no other thread, and no lock is held while a call
@@ -24,7 +26,7 @@
 //! - `unsafe` only in `sys.rs`, `sockets/sys.rs` and `signals/handler.rs`.
 //!
 //! # To add a function
-//! Preview 1 is complete. A function of our own namespace goes into its witx file, its macro in
+//! Preview 1 is complete, and so is WASI 0.2. A function of our own namespace goes into its witx file, its macro in
 //! [`imports`] (name and core types), and its trait's `impl` for [`Guest`]. The compiler refuses a
 //! function that is missing or has other types; a test compares list and witx.
 #![deny(unsafe_code)]

@@ -121,3 +121,48 @@ impl InputStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Write as _, pipe},
+        os::fd::OwnedFd,
+        sync::Arc,
+    };
+
+    use super::*;
+
+    #[test]
+    fn read_takes_what_is_there_and_does_not_wait() {
+        let (reader, mut writer) = pipe().expect("a pipe");
+        let source = Source::Own(Arc::new(OwnedFd::from(reader)));
+        let mut stream = InputStream::new(source, ReadAt::Next);
+        assert_eq!(stream.read(10).expect("read"), b"");
+        writer.write_all(b"some text").expect("write");
+        assert_eq!(stream.read(0).expect("read"), b"");
+        assert_eq!(stream.read(4).expect("read"), b"some");
+        assert_eq!(stream.blocking_read(u64::MAX).expect("read"), b" text");
+        assert_eq!(stream.read(u64::MAX).expect("read"), b"");
+        drop(writer);
+        for _ in 0..2 {
+            assert!(matches!(stream.read(1), Err(StreamFailure::Closed)));
+        }
+    }
+
+    #[test]
+    fn file_is_read_from_a_place_on() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"0123456789").expect("write");
+        let source = Source::Own(Arc::new(OwnedFd::from(file)));
+        let mut stream = InputStream::new(source.clone(), ReadAt::Offset(7));
+        assert!(matches!(stream.pollable(), Pollable::Ready));
+        assert_eq!(stream.read(2).expect("read"), b"78");
+        assert_eq!(stream.read(2).expect("read"), b"9");
+        assert!(matches!(stream.read(2), Err(StreamFailure::Closed)));
+        let mut beyond = InputStream::new(source, ReadAt::Offset(u64::MAX));
+        assert!(matches!(
+            beyond.read(1),
+            Err(StreamFailure::Failed(Kernel::INVAL))
+        ));
+    }
+}

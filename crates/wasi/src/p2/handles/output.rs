@@ -278,3 +278,124 @@ pub(in crate::p2) fn drain(streams: &[OutputHandle], deadline: Instant) {
         left.retain(|stream| !stream.settle());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read as _, Write as _},
+        os::{fd::OwnedFd, unix::net::UnixStream},
+        time::Duration,
+    };
+
+    use rustix::net::sockopt::set_socket_send_buffer_size;
+
+    use super::*;
+
+    /// A stream to a socket of the guest's, and the other side.
+    fn socket() -> (OutputHandle, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("not to wait");
+        // Less than a stream may write at once.
+        set_socket_send_buffer_size(&ours, limits::STREAM / 8).expect("a small buffer");
+        let source = Source::Own(Arc::new(OwnedFd::from(ours)));
+        (OutputStream::new(source, WriteAt::Next), theirs)
+    }
+
+    /// Writes until there is no room.
+    fn fill(stream: &OutputStream) -> usize {
+        let mut written = 0;
+        loop {
+            match stream.check_write().expect("open") {
+                0 => return written,
+                room => stream.write(vec![7; room]).expect("write"),
+            }
+            written += limits::STREAM;
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_kept_and_sent_before_the_end() {
+        let (stream, mut peer) = socket();
+        let written = fill(&stream);
+        assert!(!stream.settle(), "the kernel has taken all");
+        stream.end();
+        assert!(matches!(stream.write(vec![1]), Err(StreamFailure::Closed)));
+        let mut received = 0;
+        let mut buffer = vec![0; limits::STREAM];
+        loop {
+            stream.settle();
+            match peer.read(&mut buffer).expect("read") {
+                0 => break,
+                count => received += count,
+            }
+        }
+        assert_eq!(received, written);
+    }
+
+    #[test]
+    fn end_waits_for_a_slow_reader_and_not_for_ever() {
+        let (stream, mut peer) = socket();
+        let written = fill(&stream);
+        drain(&[Arc::clone(&stream)], Instant::now());
+        assert!(!stream.settle());
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; written];
+            peer.read_exact(&mut all).expect("read");
+        });
+        drain(
+            &[Arc::clone(&stream)],
+            Instant::now() + Duration::from_secs(600),
+        );
+        assert!(stream.settle());
+        reader.join().expect("the reader");
+    }
+
+    #[test]
+    fn more_than_was_permitted_is_a_trap() {
+        let (stream, _peer) = socket();
+        let permit = stream.check_write().expect("open");
+        stream.write(vec![0; permit - 1]).expect("write");
+        stream.write(vec![0]).expect("write");
+        assert!(matches!(stream.write(vec![0]), Err(StreamFailure::Trap(_))));
+    }
+
+    #[test]
+    fn stream_without_a_reader_is_closed() {
+        let (stream, peer) = socket();
+        drop(peer);
+        assert!(matches!(
+            stream.blocking_write(vec![0]),
+            Err(StreamFailure::Closed)
+        ));
+        assert!(matches!(stream.check_write(), Err(StreamFailure::Closed)));
+    }
+
+    #[test]
+    fn failure_is_told_once() {
+        let full = File::options().write(true).open("/dev/full").expect("open");
+        let source = Source::Own(Arc::new(OwnedFd::from(full)));
+        let stream = OutputStream::new(source, WriteAt::Next);
+        assert!(matches!(
+            stream.blocking_write(vec![0]),
+            Err(StreamFailure::Failed(Kernel::NOSPC))
+        ));
+        assert!(matches!(stream.flush(), Err(StreamFailure::Closed)));
+    }
+
+    /// By one description, whose flags stay as they are.
+    #[test]
+    fn file_is_written_at_a_place_and_at_its_end() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(b"0123456789").expect("write");
+        let opened = File::options().write(true).open(file.path()).expect("open");
+        let source = Source::Own(Arc::new(OwnedFd::from(opened)));
+        let end = OutputStream::new(source.clone(), WriteAt::End);
+        let place = OutputStream::new(source, WriteAt::Offset(2));
+        for (stream, text) in [(&end, "e"), (&place, "ab"), (&end, "f"), (&place, "c")] {
+            stream.blocking_write(text.into()).expect("write");
+        }
+        let text = std::fs::read_to_string(file.path()).expect("read");
+        assert_eq!(text, "01abc56789ef");
+    }
+}

@@ -91,7 +91,7 @@ pub(in crate::p2) fn wait(
             }
         }
         if patience == Patience::None || !happened.is_empty() {
-            if files.is_empty() {
+            if files.is_empty() && lingering.is_empty() {
                 return Ok(happened);
             }
             left = Some(0);
@@ -115,5 +115,64 @@ pub(in crate::p2) fn wait(
             happened.sort_unstable();
             return Ok(happened);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _, pipe},
+        os::{fd::OwnedFd, unix::net::UnixStream},
+        sync::Arc,
+    };
+
+    use super::*;
+    use crate::p2::handles::output::{OutputStream, WriteAt};
+
+    fn waited(pollables: &[&Pollable], patience: Patience) -> Vec<u32> {
+        wait(pollables, &mut Vec::new(), patience).expect("a time")
+    }
+
+    #[test]
+    fn all_that_has_happened_is_told_in_order() {
+        let (reader, mut writer) = pipe().expect("a pipe");
+        let source = Source::Own(Arc::new(OwnedFd::from(reader)));
+        let file = Pollable::File(source, PollFlags::IN);
+        let (past, never) = (Pollable::Deadline(0), Pollable::Deadline(u64::MAX));
+        assert_eq!(waited(&[&never, &file], Patience::None), []);
+        assert_eq!(waited(&[&never, &file, &past], Patience::Endless), [2]);
+        writer.write_all(b"x").expect("write");
+        assert_eq!(waited(&[&never, &file], Patience::Endless), [1]);
+        let all = [&file, &never, &Pollable::Ready, &past];
+        assert_eq!(waited(&all, Patience::Endless), [0, 2, 3]);
+        let soon = Pollable::Deadline(monotonic().expect("a time") + 1_000_000);
+        assert_eq!(waited(&[&never, &soon], Patience::Endless), [1]);
+    }
+
+    #[test]
+    fn stream_without_a_handle_gets_on_while_others_are_waited_for() {
+        let (ours, mut peer) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("not to wait");
+        // Less than a stream may write at once.
+        let small = crate::limits::STREAM / 8;
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, small).expect("set");
+        let source = Source::Own(Arc::new(OwnedFd::from(ours)));
+        let stream = OutputStream::new(source, WriteAt::Next);
+        let mut written = 0;
+        while let room @ 1.. = stream.check_write().expect("open") {
+            stream.write(vec![0; room]).expect("write");
+            written += room;
+        }
+        assert!(!stream.settle(), "the kernel has taken all");
+        let mut lingering = vec![stream];
+        let mut received = 0;
+        let mut buffer = [0; 4096];
+        while received < written {
+            received += peer.read(&mut buffer).expect("read");
+            wait(&[&Pollable::Ready], &mut lingering, Patience::None).expect("a time");
+            let soon = Pollable::Deadline(0);
+            wait(&[&soon], &mut lingering, Patience::Endless).expect("a time");
+        }
+        assert!(lingering.is_empty());
     }
 }
