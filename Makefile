@@ -126,6 +126,18 @@ test-matrix: ## Run the tests against every containerd from 1.6 to 2.4
 test-languages: build images ## Run the tests of the interpreters, and of programs in them, on containerd 2.4
 	@scripts/test-containerd 2.4 --languages
 
+.PHONY: test-packages
+test-packages: build images ## Install and import 100 packages of PyPI in Python's image, run some packages' own tests; writes a page of docs
+	@scripts/test-python packages
+
+.PHONY: test-python
+test-python: build images ## Run CPython's own tests in its image; writes docs/internals/python-tests.md (an hour)
+	@scripts/test-python library
+
+.PHONY: test-django
+test-django: build images ## Run Django's own tests on SQLite in Python's image; writes docs/internals/django-tests.md (an hour)
+	@scripts/test-python django
+
 .PHONY: test-rounds
 test-rounds: build images ## Make 1,000 rounds of a container's life, 16 at once, and count what is left (ROUNDS=N)
 	@WASM_INTERP_TEST_ROUNDS=$(ROUNDS) scripts/test-containerd 2.4 --robustness rounds::
@@ -217,7 +229,7 @@ lint: bootstrap ## Check format, clippy's advice, shell scripts, links, and the 
 	$(call say,shellcheck)
 	@grep -lE '^#!/usr/bin/env bash|^#!/bin/sh|^# shellcheck shell=bash' -r scripts images sdk tests/machine .ci | xargs shellcheck --external-sources --severity=info
 	$(call say,links and words)
-	@for tests in tests/text tests/language tests/conformance; do \
+	@for tests in tests/text tests/language tests/conformance tests/python/suites; do \
 		PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory "$$tests"; \
 	done
 	@scripts/check-text
