@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     /// Images of `deployments/apps`, and the root of its database, for the same.
     pub(crate) apps: PathBuf,
     pub(crate) database: PathBuf,
+    /// CPython's own tests, from the source of the image.
+    pub(crate) python_tests: PathBuf,
     /// Which trials run.
     pub(crate) suite: Suite,
     /// How many rounds the trial of many rounds makes.
@@ -66,6 +68,7 @@ impl Settings {
             python_packages: path("WASM_INTERP_TEST_PYTHON_PACKAGES", "packages".into()),
             apps: path("WASM_INTERP_TEST_APPS", "apps".into()),
             database: path("WASM_INTERP_TEST_DATABASE", "database".into()),
+            python_tests: path("WASM_INTERP_TEST_PYTHON_TESTS", "tests".into()),
             suite: Suite::from_env(),
             rounds: number("WASM_INTERP_TEST_ROUNDS", 32)?,
             chaos_tries: number("WASM_INTERP_TEST_CHAOS_TRIES", 2)?,

@@ -104,6 +104,11 @@ impl World {
         &self.settings.python_packages
     }
 
+    /// CPython's own tests, from the source of its image.
+    pub(crate) fn python_tests(&self) -> &Path {
+        &self.settings.python_tests
+    }
+
     /// The OCI archive of one of the project's images.
     pub(crate) fn archive(&self, image: &str) -> PathBuf {
         self.settings.dist.join(format!("images/{image}.tar"))

@@ -20,6 +20,7 @@ mod prewarm;
 mod python;
 mod python_packages;
 mod python_start;
+mod python_suites;
 mod python_tls;
 mod rounds;
 mod run;
@@ -250,6 +251,7 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python_packages::fastapi_and_uvicorn_serve,
     Shared python_packages::django_serves_its_admin,
     Shared django::django_runs_on_postgresql,
+    Shared python_suites::own_tests_of_the_library_pass,
     Shared python::bill_of_materials_and_licences_are_in_the_image,
     Shared python_start::two_starts_have_other_hashes_and_random_numbers,
     Shared python_start::hash_seed_is_obeyed,
