@@ -11,7 +11,7 @@ pub(crate) enum ClusterChoice {
     /// None was asked for.
     None,
     /// One of our own, made for this run.
-    Own(ClusterSettings),
+    Own(Box<ClusterSettings>),
     /// One that someone named twice, by file and by context.
     Given {
         kubeconfig: PathBuf,
@@ -38,7 +38,9 @@ impl ClusterChoice {
             (None, Some(_)) => {
                 Err("E2E_CONTEXT names a cluster, E2E_KUBECONFIG does not: set both".to_owned())
             }
-            (None, None) => Ok(ClusterSettings::from_env()?.map_or(Self::None, Self::Own)),
+            (None, None) => {
+                Ok(ClusterSettings::from_env()?.map_or(Self::None, |own| Self::Own(Box::new(own))))
+            }
         }
     }
 }
