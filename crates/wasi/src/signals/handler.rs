@@ -337,18 +337,82 @@ pub(crate) fn is_prepared() -> bool {
     KICK_TIMER.load(SeqCst) != NO_TIMER
 }
 
+/// A guest that handles SIGUSR1, for tests: its words, and the handler of this process.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use super::*;
+
+    /// A process has the words of one guest.
+    static ONE: Mutex<()> = Mutex::new(());
+
+    #[repr(align(8))]
+    struct Words([u8; 8]);
+
+    pub(crate) struct HandlingGuest {
+        // Dropped after `forget`, and the last: until then the words are this guest's alone.
+        words: Box<Words>,
+        _alone: MutexGuard<'static, ()>,
+    }
+
+    impl HandlingGuest {
+        /// One that has masked the signals of a set.
+        pub(crate) fn that_masks(set: SignalSet) -> Self {
+            let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut guest = Self {
+                words: Box::new(Words([0; 8])),
+                _alone: alone,
+            };
+            register(&mut guest.words.0, 0, 4).expect("aligned");
+            let (_, mask) = words().expect("words");
+            mask.store(set, SeqCst);
+            set_action(libc::SIGUSR1, SignalDisposition::Catch);
+            // SAFETY: zeroed is a valid sigaction, with an empty mask; the handler takes a signal's number and is
+            // async-signal-safe.
+            let set = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = handle as extern "C" fn(libc::c_int) as usize;
+                libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut())
+            };
+            assert_eq!(set, 0);
+            guest
+        }
+    }
+
+    impl Drop for HandlingGuest {
+        fn drop(&mut self) {
+            forget();
+            // What still comes is nothing to the tests' process.
+            set_action(libc::SIGUSR1, SignalDisposition::Ignore);
+        }
+    }
+
+    pub(crate) const USR1: SignalSet = 1 << (libc::SIGUSR1 - 1);
+
+    /// The number of this thread.
+    pub(crate) fn this_thread() -> i32 {
+        rustix::thread::gettid().as_raw_nonzero().get()
+    }
+
+    /// Sends SIGUSR1 to a thread that lives.
+    pub(crate) fn interrupt(thread: i32) {
+        let process = rustix::process::getpid().as_raw_nonzero().get();
+        // SAFETY: the call takes numbers alone.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+        assert_eq!(sent, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{testing::HandlingGuest, *};
 
     /// It may come between the look for it and the look for others, which then must not end the wait.
     #[test]
     fn signal_that_is_waited_for_is_none_of_the_others() {
-        let mut memory = [0; 16];
-        let start = memory.as_ptr().align_offset(8);
-        register(&mut memory, start, start + 4).expect("aligned");
-        let (pending, mask) = words().expect("words");
-        mask.store(bit(libc::SIGUSR1), SeqCst);
+        let _guest = HandlingGuest::that_masks(bit(libc::SIGUSR1));
+        let (pending, _) = words().expect("words");
         {
             let _awaiting = Awaiting::set(bit(libc::SIGUSR1) | bit(libc::SIGUSR2));
             for signal in [libc::SIGUSR1, libc::SIGUSR2] {
@@ -359,6 +423,5 @@ mod tests {
             pending.store(bit(libc::SIGTERM), SeqCst);
             assert!(pending_besides(AWAITED.load(SeqCst)));
         }
-        forget();
     }
 }
