@@ -26,6 +26,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     limits,
+    wait::OnSignal,
 };
 
 /// Makes a socket, or what stands for one that no grant asks for.
@@ -98,16 +99,18 @@ pub(crate) fn listen(
     Ok(listen_on(fd, backlog)?)
 }
 
-/// Where to connect or send to, if that is granted.
+/// Where to connect or send to, if that is granted. `on_signal` says what a signal of the guest's does to a look-up of a
+/// rule's name.
 pub(crate) fn reach(
     grants: &NetworkGrants,
     resolver: &Resolver,
     socket: &Socket,
     address: SocketAddr,
+    on_signal: OnSignal,
 ) -> Result<KernelAddress> {
     internet(socket)?;
     let address = destination(address);
-    grants.reach(socket, address, &RuleNames::of(resolver))?;
+    grants.reach(socket, address, &RuleNames::of(resolver, on_signal))?;
     made(socket)?;
     Ok(address.into())
 }

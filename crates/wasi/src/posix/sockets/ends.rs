@@ -20,7 +20,7 @@ use crate::{
         inet::{self, made},
         sys,
     },
-    wait::{once, poll_until, uninterrupted},
+    wait::{OnSignal, once, poll_until, uninterrupted},
 };
 
 impl Guest {
@@ -76,7 +76,10 @@ impl Guest {
         let fd = file.as_ref().as_fd();
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
-                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
+                // EINTR of a connection says that it goes on. It has not begun before the rules' names are known.
+                let on_signal = OnSignal::GoOn;
+                let address =
+                    inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
                 Ok(connected(fd, || sys::connect(fd, &address))?)
             }
             SocketAddress::Unix(path) if !path.is_empty() => {

@@ -25,6 +25,7 @@ use crate::{
     },
     sys,
     transfer::{Direction, transfer, write_whole},
+    wait::OnSignal,
 };
 
 const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -60,7 +61,9 @@ impl Guest {
         let bytes = memory::bytes(memory)?;
         match to {
             SocketAddress::Inet(address) => {
-                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
+                let on_signal = OnSignal::End;
+                let address =
+                    inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
                 send(file, bytes, vectors, flags, address.bytes())
             }
             SocketAddress::Unix(path) if !path.is_empty() => {

@@ -2,7 +2,7 @@
 //! to the next server.
 //!
 //! Its sockets are the kernel's and no descriptors of the guest's. A signal of the guest's ends the
-//! waiting with EINTR.
+//! waiting with EINTR, unless the caller wants to have the reply all the same.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -29,7 +29,7 @@ use crate::{
         sys as socket_calls,
     },
     sys,
-    wait::{poll_until, uninterrupted},
+    wait::{OnSignal, poll_for, uninterrupted},
 };
 
 /// The longest message by UDP that is read, and by TCP.
@@ -43,11 +43,12 @@ struct OpenQuestion<'a> {
 }
 
 /// Asks each question of one nameserver after the other, until it is answered. `first` says with which
-/// one to begin. A question that no nameserver answered has no reply.
+/// one to begin, `on_signal` whether a signal of the guest's ends it. A question that no nameserver answered has no reply.
 pub(super) fn ask(
     config: &ResolverConfig,
     first: usize,
     questions: &[NameQuestion],
+    on_signal: OnSignal,
 ) -> Result<Vec<Option<Reply>>> {
     let mut open: Vec<_> = questions
         .iter()
@@ -61,7 +62,7 @@ pub(super) fn ask(
             let server = config.nameservers[(first + index) % config.nameservers.len()];
             let at_once = if config.single_request { 1 } else { open.len() };
             for group in open.chunks_mut(at_once.max(1)) {
-                match ask_server(config, server, group) {
+                match ask_server(config, server, group, on_signal) {
                     // This server cannot be reached, or not now.
                     Ok(()) => {}
                     Err(Kernel::INTR) => return Err(Errno::Intr),
@@ -99,14 +100,15 @@ fn ask_server(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
+    on_signal: OnSignal,
 ) -> rustix::io::Result<()> {
     if !config.use_tcp {
-        ask_by_udp(config, server, open)?;
+        ask_by_udp(config, server, open, on_signal)?;
     }
     for one in open.iter_mut() {
         let truncated = one.reply == Some(Reply::Truncated);
         if truncated || (config.use_tcp && is_open(one)) {
-            ask_by_tcp(config, server, one)?;
+            ask_by_tcp(config, server, one, on_signal)?;
         }
     }
     Ok(())
@@ -116,6 +118,7 @@ fn ask_by_udp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
+    on_signal: OnSignal,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     // Connected: the kernel drops what comes from elsewhere, and tells of a port without a server.
@@ -135,7 +138,7 @@ fn ask_by_udp(
     }
     let mut buffer = vec![0; UDP];
     while !sent.is_empty() {
-        if !wait(socket.as_fd(), PollFlags::IN, deadline)? {
+        if !wait(socket.as_fd(), PollFlags::IN, deadline, on_signal)? {
             return Ok(());
         }
         let length = match receive(socket.as_fd(), &mut buffer) {
@@ -160,6 +163,7 @@ fn ask_by_tcp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut OpenQuestion<'_>,
+    on_signal: OnSignal,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     let socket = socket(server, SocketType::STREAM)?;
@@ -167,7 +171,7 @@ fn ask_by_tcp(
     let address = KernelAddress::from(server);
     match socket_calls::connect(fd, &address) {
         Err(Kernel::INPROGRESS | Kernel::INTR) => {
-            if !wait(fd, PollFlags::OUT, deadline)? {
+            if !wait(fd, PollFlags::OUT, deadline, on_signal)? {
                 return Err(Kernel::TIMEDOUT);
             }
             socket_error(fd)??;
@@ -184,15 +188,15 @@ fn ask_by_tcp(
     while !rest.is_empty() {
         match send(fd, rest) {
             Ok(sent) => rest = &rest[sent..],
-            Err(Kernel::AGAIN) if wait(fd, PollFlags::OUT, deadline)? => {}
+            Err(Kernel::AGAIN) if wait(fd, PollFlags::OUT, deadline, on_signal)? => {}
             Err(Kernel::AGAIN) => return Err(Kernel::TIMEDOUT),
             Err(error) => return Err(error),
         }
     }
     let mut head = [0; 2];
-    receive_all(fd, &mut head, deadline)?;
+    receive_all(fd, &mut head, deadline, on_signal)?;
     let mut reply = vec![0; usize::from(u16::from_be_bytes(head)).min(TCP)];
-    receive_all(fd, &mut reply, deadline)?;
+    receive_all(fd, &mut reply, deadline, on_signal)?;
     // A reply by TCP that is truncated is no reply.
     open.reply = match open.question.reply(id, &reply) {
         Some(Reply::Truncated) | None => Some(Reply::Failed),
@@ -237,13 +241,18 @@ fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     Ok(received.bytes)
 }
 
-fn receive_all(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Instant) -> rustix::io::Result<()> {
+fn receive_all(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    deadline: Instant,
+    on_signal: OnSignal,
+) -> rustix::io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
         match receive(fd, &mut buffer[filled..]) {
             Ok(0) => return Err(Kernel::CONNRESET),
             Ok(received) => filled += received,
-            Err(Kernel::AGAIN) if wait(fd, PollFlags::IN, deadline)? => {}
+            Err(Kernel::AGAIN) if wait(fd, PollFlags::IN, deadline, on_signal)? => {}
             Err(Kernel::AGAIN) => return Err(Kernel::TIMEDOUT),
             Err(error) => return Err(error),
         }
@@ -253,12 +262,17 @@ fn receive_all(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Instant) -> rust
 
 /// Waits until the socket is ready, or the deadline has come (`false`): also where more than can be read arrives all
 /// the time.
-fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> rustix::io::Result<bool> {
+fn wait(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    deadline: Instant,
+    on_signal: OnSignal,
+) -> rustix::io::Result<bool> {
     if Instant::now() >= deadline {
         return Ok(false);
     }
     let mut fds = [PollFd::from_borrowed_fd(fd, events)];
-    poll_until(&mut fds, Some(deadline)).map(|ready| ready > 0)
+    poll_for(&mut fds, Some(deadline), on_signal).map(|ready| ready > 0)
 }
 
 #[cfg(test)]

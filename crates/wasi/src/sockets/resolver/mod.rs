@@ -44,6 +44,7 @@ use crate::{
     errno::{Errno, Result},
     limits,
     paths::Paths,
+    wait::OnSignal,
 };
 
 /// Records are kept at least so long: a program looks a name up, and then connects.
@@ -85,14 +86,16 @@ pub(crate) struct NamedHost {
 /// The addresses of the names in rules, as the resolver has them now.
 pub(crate) struct RuleNames<'a> {
     resolver: &'a Resolver,
+    on_signal: OnSignal,
     interrupted: Cell<bool>,
 }
 
 impl<'a> RuleNames<'a> {
-    pub(crate) fn of(resolver: &'a Resolver) -> Self {
+    pub(crate) fn of(resolver: &'a Resolver, on_signal: OnSignal) -> Self {
         let interrupted = Cell::new(false);
         Self {
             resolver,
+            on_signal,
             interrupted,
         }
     }
@@ -105,7 +108,7 @@ impl<'a> RuleNames<'a> {
 
 impl NamedAddresses for RuleNames<'_> {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        match self.resolver.kept(name) {
+        match self.resolver.kept(name, self.on_signal) {
             Ok(host) => host.addresses,
             Err(error) => {
                 self.interrupted
@@ -159,19 +162,21 @@ impl Resolver {
     }
 
     /// For the name of a rule, which is looked up again only when its records are no longer valid.
-    fn kept(&self, name: &str) -> LookUpOutcome {
+    fn kept(&self, name: &str, on_signal: OnSignal) -> LookUpOutcome {
         if let Some(host) = self.without_asking(name) {
             return Ok(host);
         }
-        let kept = self.get(name);
-        kept.map_or_else(|| self.ask_and_keep(name), |kept| kept.outcome)
+        match self.get(name) {
+            Some(kept) => kept.outcome,
+            None => self.ask_and_keep(name, on_signal),
+        }
     }
 
     /// For a name that a guest passes: failures are not kept.
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => self.ask_and_keep(&key(name)),
+            _ => self.ask_and_keep(&key(name), OnSignal::End),
         }
     }
 
@@ -192,8 +197,8 @@ impl Resolver {
         })
     }
 
-    fn ask_and_keep(&self, name: &str) -> LookUpOutcome {
-        let (outcome, valid) = match self.ask_in_domains(name) {
+    fn ask_and_keep(&self, name: &str, on_signal: OnSignal) -> LookUpOutcome {
+        let (outcome, valid) = match self.ask_in_domains(name, on_signal) {
             Ok((host, ttl)) => (Ok(host), Duration::from_secs(ttl.into())),
             // It is asked again.
             Err(Errno::Intr) => return Err(Errno::Intr),
@@ -209,7 +214,7 @@ impl Resolver {
     }
 
     /// Asks for a name in the domains of the search list, and for how many seconds that is valid.
-    fn ask_in_domains(&self, name: &str) -> Result<(NamedHost, u32)> {
+    fn ask_in_domains(&self, name: &str, on_signal: OnSignal) -> Result<(NamedHost, u32)> {
         if !can_be_asked(name) {
             return Err(Errno::Noent);
         }
@@ -219,7 +224,7 @@ impl Resolver {
         }
         let (mut failed, mut exists) = (false, false);
         for candidate in candidates(config, name) {
-            match self.ask_for_host(config, &candidate)? {
+            match self.ask_for_host(config, &candidate, on_signal)? {
                 Some(Reply::Found(records)) => {
                     let canonical = if is_host(&records.canonical) {
                         records.canonical
@@ -247,7 +252,12 @@ impl Resolver {
     }
 
     /// Both kinds of addresses of a complete name.
-    fn ask_for_host(&self, config: &ResolverConfig, name: &str) -> Result<Option<Reply>> {
+    fn ask_for_host(
+        &self,
+        config: &ResolverConfig,
+        name: &str,
+        on_signal: OnSignal,
+    ) -> Result<Option<Reply>> {
         let question = |kind| NameQuestion {
             name: name.to_owned(),
             kind,
@@ -256,7 +266,7 @@ impl Resolver {
         if !config.no_aaaa {
             questions.push(question(RecordKind::Ipv6));
         }
-        let replies = exchange::ask(config, self.first(config), &questions)?;
+        let replies = exchange::ask(config, self.first(config), &questions, on_signal)?;
         Ok(replies.into_iter().reduce(merge).flatten())
     }
 
@@ -276,7 +286,8 @@ impl Resolver {
             return Err(Errno::Io);
         }
         let first = self.first(config);
-        let replies = exchange::ask(config, first, std::slice::from_ref(&question))?;
+        let questions = std::slice::from_ref(&question);
+        let replies = exchange::ask(config, first, questions, OnSignal::End)?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
                 let name = records.names.into_iter().find(|name| is_host(name));
@@ -358,10 +369,18 @@ fn merge(one: Option<Reply>, other: Option<Reply>) -> Option<Reply> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        net::UdpSocket,
+        sync::{Arc, atomic::AtomicBool},
+    };
+
+    use simple_dns::{CLASS, Packet, ResourceRecord, rdata::RData};
 
     use super::*;
-    use crate::paths::{self, LateMounts};
+    use crate::{
+        paths::{self, LateMounts},
+        signals::handler::testing::{HandlingGuest, interrupt, this_thread},
+    };
 
     fn config(ndots: usize) -> ResolverConfig {
         ResolverConfig {
@@ -414,10 +433,69 @@ mod tests {
         );
     }
 
+    fn resolver() -> Resolver {
+        let root = Arc::new(paths::root().expect("the root directory"));
+        Resolver::new(Paths::new(root, LateMounts::Impossible))
+    }
+
+    /// The address 10.0.0.1 for what is asked.
+    fn reply(question: &[u8]) -> Vec<u8> {
+        let question = Packet::parse(question).expect("a question");
+        let name = question.questions[0].qname.clone();
+        let mut reply = question.clone().into_reply();
+        let data = RData::A(Ipv4Addr::new(10, 0, 0, 1).into());
+        reply.answers = vec![ResourceRecord::new(name, CLASS::IN, 60, data)];
+        reply.build_bytes_vec().expect("a reply")
+    }
+
+    /// EINTR of connect(2) says that the connection is being made, so it must not come from a look-up before that.
+    #[test]
+    fn signal_ends_the_look_up_of_a_rule_for_a_message_and_not_for_a_connection() {
+        let nameserver = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let resolver = resolver();
+        let config = ResolverConfig {
+            nameservers: vec![nameserver.local_addr().expect("an address")],
+            timeout: Duration::from_secs(60),
+            attempts: 1,
+            no_aaaa: true,
+            ..ResolverConfig::default()
+        };
+        let hosts = Hosts::parse("");
+        assert!(resolver.files.set(Files { config, hosts }).is_ok());
+        let _guest = HandlingGuest::that_masks(0);
+        let asking = this_thread();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut question = [0; 512];
+                nameserver.recv_from(&mut question).expect("a question");
+                // Again and again: one that comes before it waits is of no use.
+                while !ended.load(Ordering::SeqCst) {
+                    interrupt(asking);
+                    std::thread::yield_now();
+                }
+                let (length, from) = nameserver.recv_from(&mut question).expect("a question");
+                for _ in 0..100 {
+                    interrupt(asking);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let reply = reply(&question[..length]);
+                nameserver.send_to(&reply, from).expect("send");
+            });
+            let message = RuleNames::of(&resolver, OnSignal::End);
+            assert!(message.addresses("a.example").is_empty());
+            assert!(message.interrupted());
+            ended.store(true, Ordering::SeqCst);
+            let connection = RuleNames::of(&resolver, OnSignal::GoOn);
+            let expected: IpAddr = [10, 0, 0, 1].into();
+            assert_eq!(connection.addresses("a.example"), [expected]);
+            assert!(!connection.interrupted());
+        });
+    }
+
     #[test]
     fn names_are_kept_for_a_while_and_not_without_bound() {
-        let root = Arc::new(paths::root().expect("the root directory"));
-        let resolver = Resolver::new(Paths::new(root, LateMounts::Impossible));
+        let resolver = resolver();
         let kept = |valid: Duration| Kept {
             outcome: Err(Errno::Noent),
             until: Instant::now() + valid,

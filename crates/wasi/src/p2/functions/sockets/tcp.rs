@@ -29,7 +29,7 @@ use crate::{
         },
     },
     sockets::{Family, Socket, SocketKind, SocketOrigin, inet, sys},
-    wait::uninterrupted,
+    wait::{OnSignal, uninterrupted},
 };
 
 type TcpStreams = (Resource<InputStream>, Resource<OutputHandle>);
@@ -105,7 +105,13 @@ impl HostTcpSocket for ComponentGuest {
             return Err(SocketFailure::WrongState);
         }
         let address = address::remote(tcp.socket.family, address.into())?;
-        let address = inet::reach(&self.grants, &self.resolver, &tcp.socket, address)?;
+        let address = inet::reach(
+            &self.grants,
+            &self.resolver,
+            &tcp.socket,
+            address,
+            OnSignal::GoOn,
+        )?;
         match uninterrupted(|| sys::connect(tcp.fd.as_fd(), &address)) {
             Ok(()) | Err(Kernel::INPROGRESS) => {
                 tcp.enter(TcpState::Connecting);

@@ -34,7 +34,7 @@ use crate::{
     },
     sockets::{Family, SocketKind, SocketOrigin, inet, sys as socket_calls},
     sys,
-    wait::uninterrupted,
+    wait::{OnSignal, uninterrupted},
 };
 
 impl ComponentGuest {
@@ -57,7 +57,13 @@ impl ComponentGuest {
             // Also where it is connected: a name of a rule may mean another address by now.
             (Some(to), _) | (None, Some(to)) => to,
         };
-        let address = inet::reach(&self.grants, &self.resolver, &socket.socket, address)?;
+        let address = inet::reach(
+            &self.grants,
+            &self.resolver,
+            &socket.socket,
+            address,
+            OnSignal::GoOn,
+        )?;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let fd = socket.fd.as_fd();
         let bytes = &datagram.data;
@@ -127,7 +133,13 @@ impl HostUdpSocket for ComponentGuest {
         match remote {
             Some(remote) => {
                 let remote = address::remote(udp.socket.family, remote.into())?;
-                let address = inet::reach(&self.grants, &self.resolver, &udp.socket, remote)?;
+                let address = inet::reach(
+                    &self.grants,
+                    &self.resolver,
+                    &udp.socket,
+                    remote,
+                    OnSignal::GoOn,
+                )?;
                 uninterrupted(|| socket_calls::connect(udp.fd.as_fd(), &address))?;
                 *udp.state() = UdpState::Bound(Some(remote));
             }
