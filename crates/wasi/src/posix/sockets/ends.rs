@@ -1,10 +1,14 @@
 //! The ends of a socket: where it is bound, listens and is connected to.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Instant,
+};
 
 use rustix::{
     event::{PollFd, PollFlags},
+    io::Errno as Kernel,
     net::{connect_unspec, listen, sockopt::socket_error},
 };
 use wasm_interp_network::NetworkAttempt;
@@ -20,6 +24,7 @@ use crate::{
         inet::{self, made},
         sys,
     },
+    transfer::timeout,
     wait::{OnSignal, once, poll_until, uninterrupted},
 };
 
@@ -133,7 +138,8 @@ pub(super) fn unix(socket: &Socket) -> Result<()> {
     }
 }
 
-/// Makes a connection of the Internet by `connect`, and waits for it unless the guest does not want to.
+/// Makes a connection of the Internet by `connect`, and waits for it unless the guest does not want to, or for as long as
+/// SO_SNDTIMEO says.
 ///
 /// An interrupted connect(2) goes on and must not be made a second time: what becomes of it is the
 /// socket's error, once it can be written to.
@@ -141,11 +147,16 @@ fn connected(
     fd: BorrowedFd<'_>,
     connect: impl FnMut() -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
-    match once(connect)? {
-        Some(()) => Ok(()),
-        None => {
-            poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
-            uninterrupted(|| socket_error(fd))?
-        }
+    let started = Instant::now();
+    if once(connect)?.is_some() {
+        return Ok(());
     }
+    let time = timeout(fd, libc::SO_SNDTIMEO)?;
+    let deadline = time.and_then(|time| started.checked_add(time));
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    if poll_until(&mut fds, deadline)? == 0 {
+        // What connect(2) says of one that goes on.
+        return Err(Kernel::INPROGRESS);
+    }
+    uninterrupted(|| socket_error(fd))?
 }

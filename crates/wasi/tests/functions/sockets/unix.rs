@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::unix::{
         fs::{FileExt as _, symlink},
         net::{UnixDatagram, UnixListener, UnixStream},
@@ -25,7 +26,9 @@ use wasm_interp_wasi::{
     errno::{Errno, Result},
 };
 
-use super::{AF_UNIX, DATAGRAM, NONBLOCK, STREAM, SYS_PPOLL, bytes, network, with_network};
+use super::{
+    AF_INET, AF_UNIX, DATAGRAM, NONBLOCK, STREAM, SYS_PPOLL, bytes, network, with_network,
+};
 use crate::support::{Caller, enter, in_tree};
 
 #[test]
@@ -205,42 +208,67 @@ fn interrupted_connection_to_a_unix_socket_is_made_all_the_same() {
     });
 }
 
-/// By signals that are none of the guest's, as those that it masks: each would begin the time again.
-#[test]
-fn interruptions_do_not_prolong_the_time_of_a_socket() {
+/// Makes `call` while signals come to this thread that are none of the guest's, as those that it masks. Each would begin
+/// the time of a socket again: the call must not outlast them.
+fn while_interrupted<T>(call: impl FnOnce() -> T) -> T {
     /// Many more than come within the time.
     const INTERRUPTIONS: u32 = 2000;
+    let this_thread = gettid();
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ended);
+    let neighbour = std::thread::spawn(move || {
+        for _ in 0..INTERRUPTIONS {
+            if seen.load(Ordering::SeqCst) {
+                return true;
+            }
+            interrupt(this_thread);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    });
+    let outcome = call();
+    ended.store(true, Ordering::SeqCst);
+    assert!(
+        neighbour.join().expect("the neighbour"),
+        "it outlasted them"
+    );
+    outcome
+}
+
+fn half_a_second() -> Vec<u8> {
+    [&0_u64.to_ne_bytes()[..], &500_000_u64.to_ne_bytes()].concat()
+}
+
+#[test]
+fn interruptions_do_not_prolong_the_time_of_a_socket() {
     in_tree(|tree| {
-        let this_thread = gettid();
         interrupt_by_signal();
         enter(tree);
         let mut guest = Caller::new(LateMounts::Impossible);
         let (end, _other) = guest
             .pair("socketpair", &[AF_UNIX, STREAM, 0, 0])
             .expect("a pair");
-        let half_a_second = [&0_u64.to_ne_bytes()[..], &500_000_u64.to_ne_bytes()].concat();
         guest
-            .set_option(end, 1, 20, &half_a_second)
+            .set_option(end, 1, 20, &half_a_second())
             .expect("SO_RCVTIMEO");
-        let ended = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ended);
-        let neighbour = std::thread::spawn(move || {
-            for _ in 0..INTERRUPTIONS {
-                if seen.load(Ordering::SeqCst) {
-                    return true;
-                }
-                interrupt(this_thread);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            false
-        });
-        let received = guest.receive(end, 8, 0);
-        ended.store(true, Ordering::SeqCst);
-        assert!(
-            neighbour.join().expect("the neighbour"),
-            "it outlasted them"
-        );
+        let received = while_interrupted(|| guest.receive(end, 8, 0));
         assert_eq!(received, Err(Errno::Again));
+    });
+}
+
+#[test]
+fn interruptions_do_not_prolong_the_time_of_a_connection() {
+    with_network(network("", "tcp:127.0.0.1:80"), |guest| {
+        interrupt_by_signal();
+        let listener = TcpListener::bind("127.0.0.1:80").expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let _first = TcpStream::connect("127.0.0.1:80").expect("the one that there is room for");
+        let fd = guest.socket(AF_INET, STREAM, 0).expect("a socket");
+        guest
+            .set_option(fd, 1, 21, &half_a_second())
+            .expect("SO_SNDTIMEO");
+        let connected = while_interrupted(|| guest.connect(fd, "127.0.0.1:80"));
+        assert_eq!(connected, Err(Errno::Inprogress));
     });
 }
 
