@@ -17,6 +17,7 @@ use crate::{
     memory::Vectors,
     signals,
     sockets::sys as sockets,
+    sys::Received,
     wait::{interruptible, once, poll_until, uninterrupted},
 };
 
@@ -94,6 +95,38 @@ pub(crate) fn write_whole<E>(
     }
 }
 
+/// Receives into `vectors` by `receive` until they are full, or no more comes, as MSG_WAITALL wants it of a stream. `peeks`:
+/// what has come stays there, and the next call finds it too.
+///
+/// As in [`write_whole`], a signal that the guest masks or ignores must not cut it short.
+pub(crate) fn receive_whole<E>(
+    vectors: Vectors,
+    peeks: bool,
+    mut receive: impl FnMut(&Vectors) -> Result<Received, E>,
+) -> Result<Received, E> {
+    let mut rest = vectors;
+    let mut before = signals::interruptions();
+    let mut all = receive(&rest)?;
+    let mut last = all.bytes;
+    loop {
+        let may_be_cut = before != signals::interruptions() && !signals::pending();
+        if last == 0 || !may_be_cut || last >= rest.length() {
+            return Ok(all);
+        }
+        if !peeks {
+            rest = rest.after(last);
+        }
+        before = signals::interruptions();
+        // The next call gets an error as well.
+        let Ok(more) = receive(&rest) else {
+            return Ok(all);
+        };
+        last = more.bytes;
+        all.bytes = if peeks { last } else { all.bytes + last };
+        all.flags |= more.flags;
+    }
+}
+
 /// Makes a call on a socket, which SO_RCVTIMEO or SO_SNDTIMEO may bound. That time would begin from its start with each try: what
 /// is left of it after an interruption that is none of the guest's is waited here.
 fn within_time<T>(
@@ -152,4 +185,63 @@ fn ready_now(file: &Description, direction: Direction) -> rustix::io::Result<boo
 fn wait(file: &Description, direction: Direction) -> rustix::io::Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), direction.event())];
     poll_until(&mut fds, None).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::net::UnixStream, time::Duration};
+
+    use super::*;
+    use crate::{
+        signals::handler::testing::{HandlingGuest, USR1, interrupt, this_thread},
+        sys,
+    };
+
+    /// Half of the bytes come before it, and half after it.
+    #[test]
+    fn masked_signal_does_not_cut_short_what_waits_for_all_bytes() {
+        let _guest = HandlingGuest::that_masks(USR1);
+        for flags in [libc::MSG_WAITALL, libc::MSG_WAITALL | libc::MSG_PEEK] {
+            let (socket, mut other) = UnixStream::pair().expect("a pair");
+            let receiver = this_thread();
+            let mut bytes = [0; 9];
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    other.write_all(b"half").expect("write");
+                    for _ in 0..100 {
+                        interrupt(receiver);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    other.write_all(b"whole").expect("write");
+                });
+                let all = Vectors::Many(vec![0..3, 3..9]);
+                let peeks = flags & libc::MSG_PEEK != 0;
+                let received = receive_whole(all, peeks, |rest| {
+                    interruptible(|| {
+                        let ranges = rest.ranges();
+                        sys::receive(socket.as_fd(), &mut bytes, ranges, flags, &mut [])
+                    })
+                });
+                assert_eq!(received.expect("received").bytes, 9, "{flags:#x}");
+            });
+            assert_eq!(&bytes, b"halfwhole");
+        }
+    }
+
+    #[test]
+    fn end_of_a_stream_ends_what_waits_for_all_bytes() {
+        let _guest = HandlingGuest::that_masks(USR1);
+        let mut calls = 0;
+        let received = receive_whole(Vectors::One(0..9), false, |_| {
+            interrupt(this_thread());
+            calls += 1;
+            let bytes = if calls == 1 { 4 } else { 0 };
+            Ok::<_, Errno>(Received {
+                bytes,
+                flags: 0,
+                name_length: 0,
+            })
+        });
+        assert_eq!((received.expect("received").bytes, calls), (4, 2));
+    }
 }

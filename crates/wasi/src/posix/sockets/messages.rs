@@ -19,12 +19,12 @@ use crate::{
     limits,
     memory::{self, Vectors},
     sockets::{
-        SocketKind, SocketOrigin,
+        Socket, SocketKind, SocketOrigin,
         address::{self, KernelAddress, SocketAddress},
         inet,
     },
     sys,
-    transfer::{Direction, transfer, write_whole},
+    transfer::{Direction, receive_whole, transfer, write_whole},
     wait::OnSignal,
 };
 
@@ -210,9 +210,17 @@ fn receive(
     let vectors = Vectors::read(memory, data)?;
     let bytes = memory::bytes(memory)?;
     let mut from = [0; KernelAddress::ROOM];
-    let received = transfer(file, Direction::Read, || {
-        sys::receive(file.as_fd(), bytes, vectors.ranges(), flags, &mut from)
-    })?;
+    let mut receive = |vectors: &Vectors| {
+        transfer(file, Direction::Read, || {
+            sys::receive(file.as_fd(), bytes, vectors.ranges(), flags, &mut from)
+        })
+    };
+    let stream = |socket: &Socket| socket.kind == SocketKind::Stream;
+    let received = if flags & libc::MSG_WAITALL != 0 && file.as_socket().is_some_and(stream) {
+        receive_whole(vectors, flags & libc::MSG_PEEK != 0, receive)?
+    } else {
+        receive(&vectors)?
+    };
     let from = KernelAddress::new(from, received.name_length);
     if let Some(socket) = file.as_socket() {
         inet::hear(socket, &from);
