@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -160,10 +160,26 @@ impl NetworkGrants {
             "the guest may not {attempt}; {}",
             self.network.annotation_for(attempt)
         );
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.log(&line);
-        refusals.tell(line);
+        // Both may block, and other threads must not wait for them.
+        let (log, is_new) = {
+            let mut refusals = self.refusals();
+            (refusals.log_that_is_due(), refusals.is_new(&line))
+        };
+        if let Some(log) = log
+            && to_log(&log, &line) == Err(Kernel::PIPE)
+        {
+            // Each further one would send the guest a SIGPIPE.
+            self.refusals().log = None;
+        }
+        if is_new {
+            let told = format!("wasm-interp: {line}\n");
+            write_all(sys::standard(Standard::Error), told.as_bytes());
+        }
         Err(Errno::Acces)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn decide(&self, granted: bool, attempt: &NetworkAttempt<'_>) -> Result<()> {
@@ -176,32 +192,27 @@ impl NetworkGrants {
 }
 
 impl Refusals {
-    /// To the operator's log.
-    fn log(&mut self, line: &str) {
-        let Some(log) = &self.log else {
-            return;
-        };
+    /// The operator's log, if it may have a line now.
+    fn log_that_is_due(&mut self) -> Option<Arc<OwnedFd>> {
+        let log = self.log.clone()?;
         let now = Instant::now();
         if self.logged.is_some_and(|last| now - last < PAUSE) {
-            return;
+            return None;
         }
         self.logged = Some(now);
-        // One write, and so one packet of the pipe: a reader that is slow loses lines and not parts of them.
-        let packet = &line.as_bytes()[..line.len().min(PIPE_BUF)];
-        if uninterrupted(|| write(log, packet)) == Err(Kernel::PIPE) {
-            // Each further one would send the guest a SIGPIPE.
-            self.log = None;
-        }
+        Some(log)
     }
 
-    /// To the container's standard error.
-    fn tell(&mut self, line: String) {
-        if self.told.len() < limits::REFUSALS && !self.told.contains(&line) {
-            let told = format!("wasm-interp: {line}\n");
-            write_all(sys::standard(Standard::Error), told.as_bytes());
-            self.told.insert(line);
-        }
+    /// Whether the container's standard error has to be told of it.
+    fn is_new(&mut self, line: &str) -> bool {
+        self.told.len() < limits::REFUSALS && self.told.insert(line.to_owned())
     }
+}
+
+/// One write, and so one packet of the pipe: a reader that is slow loses lines and not parts of them.
+fn to_log(log: &OwnedFd, line: &str) -> rustix::io::Result<usize> {
+    let packet = &line.as_bytes()[..line.len().min(PIPE_BUF)];
+    uninterrupted(|| write(log, packet))
 }
 
 /// A stream of the container that takes nothing leaves nothing else to do. A full one is waited for, unless
@@ -213,5 +224,52 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
             Ok(Some(0)) | Err(_) => return,
             Ok(Some(written)) => bytes = &bytes[written..],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read as _, sync::TryLockError};
+
+    use rustix::{
+        fs::{OFlags, fcntl_getfl, fcntl_setfl},
+        pipe::pipe,
+    };
+
+    use super::*;
+
+    /// A pipe whose writer waits for its reader.
+    fn full_pipe() -> (File, OwnedFd) {
+        let (reader, writer) = pipe().expect("a pipe");
+        let flags = fcntl_getfl(&writer).expect("flags");
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("nonblocking");
+        while write(&writer, &[0; PIPE_BUF]).is_ok() {}
+        fcntl_setfl(&writer, flags).expect("blocking");
+        (reader.into(), writer)
+    }
+
+    #[test]
+    fn refusal_that_waits_for_a_reader_keeps_no_other_thread_waiting() {
+        let (mut reader, log) = full_pipe();
+        let grants = NetworkGrants::new(Network::none(), Some(Arc::new(log)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| grants.refuse::<()>(&NetworkAttempt::ConnectUnix(b"/a")));
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                match grants.refusals.try_lock() {
+                    // Decided, and so it writes.
+                    Ok(refusals) if !refusals.told.is_empty() => break,
+                    Ok(_) | Err(TryLockError::WouldBlock) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                if Instant::now() > deadline {
+                    // Lets the other thread end.
+                    reader.read_exact(&mut [0; PIPE_BUF]).expect("read");
+                    panic!("the lock is held while it waits");
+                }
+                std::thread::yield_now();
+            }
+            reader.read_exact(&mut [0; PIPE_BUF]).expect("read");
+        });
     }
 }
