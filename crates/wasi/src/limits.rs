@@ -35,6 +35,9 @@ pub const RESOLVER_FILE: u64 = 1 << 20;
 /// The addresses that a look-up gives at most.
 pub const ADDRESSES: usize = 64;
 
+/// The names of rules that are asked for in vain before one connection is refused, if no nameserver replies.
+pub const UNANSWERED: usize = 3;
+
 /// The names whose addresses are kept, for as long as they are valid.
 pub const NAMES: usize = 256;
 

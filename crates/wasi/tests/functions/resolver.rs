@@ -431,6 +431,31 @@ fn forged_reply_is_not_believed() {
     });
 }
 
+/// Each look-up that no nameserver replies to takes its time.
+#[test]
+fn rules_whose_names_get_no_reply_do_not_hold_up_a_connection_for_long() {
+    const NAMES: [&str; 6] = ["a.b", "b.b", "c.b", "d.b", "e.b", "f.b"];
+    let config = "nameserver 10.0.0.53\noptions timeout:1 attempts:1 no-aaaa\n";
+    let rules = NAMES.map(|name| format!("tcp:{name}:80")).join(", ");
+    with_names(network("", &rules), config, |guest| {
+        let server = Nameserver::start("10.0.0.53", &NAMES.map(|name| (name, Say::Nothing)));
+        assert!(!guest.may_reach("10.0.0.1:80"));
+        assert_eq!(server.asked(), &NAMES[..3]);
+    });
+    // One that gets none keeps no other from being asked for.
+    with_names(network("", &rules), config, |guest| {
+        let server = Nameserver::start(
+            "10.0.0.53",
+            &[
+                ("a.b", Say::Nothing),
+                ("b.b", Say::Addresses(&["10.0.0.1"])),
+            ],
+        );
+        assert!(guest.may_reach("10.0.0.1:80"));
+        assert_eq!(server.asked(), &NAMES[..2]);
+    });
+}
+
 #[test]
 fn container_without_nameservers_says_so() {
     with_names(network("", "dns"), "search a\n", |guest| {

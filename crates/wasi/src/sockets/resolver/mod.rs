@@ -51,6 +51,9 @@ use crate::{
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// Of a look-up that no nameserver has replied to; a guest is told EAGAIN.
+const NO_REPLY: Errno = Errno::Timedout;
+
 /// The resolver of one guest.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -88,16 +91,23 @@ pub(crate) struct RuleNames<'a> {
     resolver: &'a Resolver,
     on_signal: OnSignal,
     interrupted: Cell<bool>,
+    /// How many look-ups no nameserver has replied to.
+    unanswered: Cell<usize>,
 }
 
 impl<'a> RuleNames<'a> {
     pub(crate) fn of(resolver: &'a Resolver, on_signal: OnSignal) -> Self {
-        let interrupted = Cell::new(false);
         Self {
             resolver,
             on_signal,
-            interrupted,
+            interrupted: Cell::new(false),
+            unanswered: Cell::new(0),
         }
+    }
+
+    /// Whether no further name is asked for: each would take as long as resolv.conf says.
+    fn is_given_up(&self) -> bool {
+        self.interrupted() || self.unanswered.get() >= limits::UNANSWERED
     }
 
     /// Whether a look-up has ended for a signal of the guest's: then what was decided by it is not.
@@ -108,14 +118,19 @@ impl<'a> RuleNames<'a> {
 
 impl NamedAddresses for RuleNames<'_> {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        match self.resolver.kept(name, self.on_signal) {
-            Ok(host) => host.addresses,
-            Err(error) => {
-                self.interrupted
-                    .set(self.interrupted.get() || error == Errno::Intr);
-                Vec::new()
-            }
+        let outcome = match self.resolver.known(name) {
+            // Also that it was not answered a moment ago, which has taken no time now.
+            Some(outcome) => return outcome.map_or_else(|_| Vec::new(), |host| host.addresses),
+            None if self.is_given_up() => return Vec::new(),
+            None => self.resolver.ask_and_keep(name, self.on_signal),
+        };
+        match outcome {
+            Ok(host) => return host.addresses,
+            Err(Errno::Intr) => self.interrupted.set(true),
+            Err(NO_REPLY) => self.unanswered.update(|count| count + 1),
+            Err(_) => {}
         }
+        Vec::new()
     }
 }
 
@@ -162,13 +177,10 @@ impl Resolver {
     }
 
     /// For the name of a rule, which is looked up again only when its records are no longer valid.
-    fn kept(&self, name: &str, on_signal: OnSignal) -> LookUpOutcome {
-        if let Some(host) = self.without_asking(name) {
-            return Ok(host);
-        }
-        match self.get(name) {
-            Some(kept) => kept.outcome,
-            None => self.ask_and_keep(name, on_signal),
+    fn known(&self, name: &str) -> Option<LookUpOutcome> {
+        match self.without_asking(name) {
+            Some(host) => Some(Ok(host)),
+            None => self.get(name).map(|kept| kept.outcome),
         }
     }
 
@@ -176,7 +188,10 @@ impl Resolver {
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => self.ask_and_keep(&key(name), OnSignal::End),
+            _ => match self.ask_and_keep(&key(name), OnSignal::End) {
+                Err(NO_REPLY) => Err(Errno::Again),
+                outcome => outcome,
+            },
         }
     }
 
@@ -241,7 +256,7 @@ impl Resolver {
                 Some(Reply::NoName) => {}
                 Some(Reply::Failed | Reply::Truncated) => failed = true,
                 // No nameserver can be reached: nor for the next name.
-                None => return Err(Errno::Again),
+                None => return Err(NO_REPLY),
             }
         }
         Err(match (failed, exists) {
