@@ -21,7 +21,11 @@ static int wait_with_mask(struct pollfd *fds, size_t count, int64_t nanoseconds,
     size_t ready;
     __wasm_interp_signals.mask = (uint32_t)mask->__bits[0] & ~never;
     uint16_t error = __posix_v1_poll(fds, count, nanoseconds, &ready);
-    if (wasm_interp_signal_is_pending()) __posix_run_handlers();
+    if (wasm_interp_signal_is_pending()) {
+        // Nothing waits for no time: but the signal was there, and the caller has to learn that its handler has run.
+        if (error == 0 && ready == 0) error = EINTR;
+        __posix_run_handlers();
+    }
     __wasm_interp_signals.mask = before;
     if (wasm_interp_signal_is_pending()) __posix_run_handlers();
     return posix_result(error) ? -1 : (int)ready;

@@ -181,6 +181,28 @@ static void waiting(void) {
     SAY("unset", "%ld %ld", (long)timer.it_value.tv_sec, (long)timer.it_value.tv_usec);
 }
 
+// A signal that is pending under the mask of the wait ends it, also one that takes no time.
+static void masks_of_waits(void) {
+    sigset_t set, none;
+    sigemptyset(&none);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    handle(SIGUSR1, count, 0);
+    counts[SIGUSR1] = 0;
+    MUST(sigprocmask(SIG_BLOCK, &set, NULL));
+    struct timespec no_time = {0, 0};
+    TRY(ppoll(NULL, 0, &no_time, &none));
+    MUST(raise(SIGUSR1));
+    TRY(ppoll(NULL, 0, &no_time, &set));
+    TRY(ppoll(NULL, 0, &no_time, &none));
+    SAY("ppoll", "count %d", (int)counts[SIGUSR1]);
+    MUST(raise(SIGUSR1));
+    TRY(pselect(0, NULL, NULL, NULL, &no_time, &none));
+    SAY("pselect", "count %d", (int)counts[SIGUSR1]);
+    TRY(ppoll(NULL, 0, &no_time, &none));
+    MUST(sigprocmask(SIG_UNBLOCK, &set, NULL));
+}
+
 // A FIFO with both ends open, so that it neither ends nor blocks when it is opened.
 static int fifo(const char *name) {
     MUST(mkfifo(name, 0600));
@@ -378,6 +400,7 @@ int main(int count_of_words, char **words) {
     handlers();
     masks();
     waiting();
+    masks_of_waits();
     interrupted(0);
     interrupted(SA_RESTART);
     stdio();
