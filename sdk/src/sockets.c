@@ -134,7 +134,14 @@ int shutdown(int fd, int how) {
     case SHUT_RD: flags = __WASI_SDFLAGS_RD; break;
     case SHUT_WR: flags = __WASI_SDFLAGS_WR; break;
     case SHUT_RDWR: flags = __WASI_SDFLAGS_RD | __WASI_SDFLAGS_WR; break;
-    default: errno = EINVAL; return -1;
+    default: {
+        // What is no socket is so whatever is wanted of it.
+        int type;
+        socklen_t len = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len)) return -1;
+        errno = EINVAL;
+        return -1;
+    }
     }
     return posix_result(__wasi_sock_shutdown(fd, flags));
 }

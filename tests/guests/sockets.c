@@ -363,6 +363,8 @@ static void errors(void) {
     TRY(listen(file, 1));
     TRY(accept(file, NULL, NULL));
     TRY(shutdown(file, SHUT_RD));
+    TRY(shutdown(file, 9));
+    TRY(shutdown(99, 9));
     char byte;
     TRY(recv(file, &byte, 1, 0));
     TRY(send(99, "x", 1, 0));
