@@ -27,15 +27,26 @@ extern _Bool (*__posix_run_handlers)(void);
 
 // RESTARTED(CALL): the error of a call of an import, with the handlers run before and after it. If they have interrupted
 // it and all of them have SA_RESTART, the call is made again.
-#define RESTARTED(call)                                                                         \
-    __extension__({                                                                             \
-        uint16_t error_;                                                                        \
-        do {                                                                                    \
-            if (wasm_interp_signal_is_pending()) __posix_run_handlers();                        \
-            error_ = (call);                                                                    \
-        } while (wasm_interp_signal_is_pending() && __posix_run_handlers() && error_ == EINTR); \
-        error_;                                                                                 \
+#define RESTARTED(call) RESTARTED_UNLESS(0, call)
+
+#define RESTARTED_UNLESS(not, call)                                                                         \
+    __extension__({                                                                                         \
+        uint16_t error_;                                                                                    \
+        do {                                                                                                \
+            if (wasm_interp_signal_is_pending()) __posix_run_handlers();                                    \
+            error_ = (call);                                                                                \
+        } while (wasm_interp_signal_is_pending() && __posix_run_handlers() && error_ == EINTR && !(not));   \
+        error_;                                                                                             \
     })
+
+// Whether a socket has SO_RCVTIMEO or SO_SNDTIMEO set. Set with the first such option: other programs have no code for it.
+extern _Bool (*__posix_has_timeout)(int fd, int option);
+
+// The same for calls that read from FD, or write to it, which may be a socket: with a time-out, Linux does not make them
+// again (signal(7)).
+#define RESTARTED_READ(call) RESTARTED_UNLESS(HAS_TIMEOUT(V1_RCVTIMEO), call)
+#define RESTARTED_WRITE(call) RESTARTED_UNLESS(HAS_TIMEOUT(V1_SNDTIMEO), call)
+#define HAS_TIMEOUT(option) (__posix_has_timeout && __posix_has_timeout((int)fd, option))
 
 // INTERRUPTIBLE(CALL): the same for calls that POSIX never makes again by itself: poll, select, sleep.
 #define INTERRUPTIBLE(call)                                          \
@@ -147,6 +158,8 @@ enum { V1_FOUND_SIZE = 32, V1_FOUND_MOST = 64 };
 enum { V1_ADDRCONFIG = 1, V1_NUMERICHOST = 2 };
 // Preview 1's flag of a descriptor.
 enum { V1_FD_NONBLOCK = 4 };
+// Options of sockets.
+enum { V1_RCVTIMEO = 20, V1_SNDTIMEO = 21 };
 
 enum { V1_READ_ONLY, V1_WRITE_ONLY, V1_READ_WRITE, V1_SEARCH };
 enum { V1_SYMLINK_FOLLOW = 1 };

@@ -7,7 +7,7 @@
 
 static ssize_t send_parts(int fd, const struct iovec *parts, size_t count, int flags, const void *address, size_t len) {
     size_t sent;
-    uint16_t error = RESTARTED(__posix_v1_sendmsg(fd, parts, count, (uint32_t)flags, address, len, &sent));
+    uint16_t error = RESTARTED_WRITE(__posix_v1_sendmsg(fd, parts, count, (uint32_t)flags, address, len, &sent));
     return posix_result(error) ? -1 : (ssize_t)sent;
 }
 
@@ -45,7 +45,7 @@ static ssize_t receive_parts(int fd, const struct iovec *parts, size_t count, in
                              uint32_t *received_flags) {
     size_t received;
     uint16_t error =
-        RESTARTED(__posix_v1_recvmsg(fd, parts, count, (uint32_t)flags, address, *len, &received, received_flags, len));
+        RESTARTED_READ(__posix_v1_recvmsg(fd, parts, count, (uint32_t)flags, address, *len, &received, received_flags, len));
     return posix_result(error) ? -1 : (ssize_t)received;
 }
 

@@ -82,7 +82,7 @@ DEFINE(RESTARTED, fd_pwrite, (__wasi_fd_t fd, const __wasi_ciovec_t *iovs, size_
        __wasi_size_t *result), (fd, iovs, iovs_len, offset, result))
 
 IMPORT(fd_read, __wasi_fd_t fd, const __wasi_iovec_t *iovs, size_t iovs_len, __wasi_size_t *result);
-DEFINE(RESTARTED, fd_read, (__wasi_fd_t fd, const __wasi_iovec_t *iovs, size_t iovs_len, __wasi_size_t *result), (fd,
+DEFINE(RESTARTED_READ, fd_read, (__wasi_fd_t fd, const __wasi_iovec_t *iovs, size_t iovs_len, __wasi_size_t *result), (fd,
        iovs, iovs_len, result))
 
 IMPORT(fd_readdir, __wasi_fd_t fd, uint8_t *buf, __wasi_size_t buf_len, __wasi_dircookie_t cookie,
@@ -104,7 +104,7 @@ IMPORT(fd_tell, __wasi_fd_t fd, __wasi_filesize_t *result);
 DEFINE(RESTARTED, fd_tell, (__wasi_fd_t fd, __wasi_filesize_t *result), (fd, result))
 
 IMPORT(fd_write, __wasi_fd_t fd, const __wasi_ciovec_t *iovs, size_t iovs_len, __wasi_size_t *result);
-DEFINE(RESTARTED, fd_write, (__wasi_fd_t fd, const __wasi_ciovec_t *iovs, size_t iovs_len, __wasi_size_t *result),
+DEFINE(RESTARTED_WRITE, fd_write, (__wasi_fd_t fd, const __wasi_ciovec_t *iovs, size_t iovs_len, __wasi_size_t *result),
        (fd, iovs, iovs_len, result))
 
 IMPORT(path_create_directory, __wasi_fd_t fd, const char *path, size_t path_len);
@@ -168,17 +168,17 @@ IMPORT(random_get, uint8_t *buf, __wasi_size_t buf_len);
 DEFINE(RESTARTED, random_get, (uint8_t *buf, __wasi_size_t buf_len), (buf, buf_len))
 
 IMPORT(sock_accept, __wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *result);
-DEFINE(RESTARTED, sock_accept, (__wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *result), (fd, flags, result))
+DEFINE(RESTARTED_READ, sock_accept, (__wasi_fd_t fd, __wasi_fdflags_t flags, __wasi_fd_t *result), (fd, flags, result))
 
 IMPORT(sock_recv, __wasi_fd_t fd, const __wasi_iovec_t *ri_data, size_t ri_data_len, __wasi_riflags_t ri_flags,
        __wasi_size_t *result, __wasi_roflags_t *second);
-DEFINE(RESTARTED, sock_recv, (__wasi_fd_t fd, const __wasi_iovec_t *ri_data, size_t ri_data_len,
+DEFINE(RESTARTED_READ, sock_recv, (__wasi_fd_t fd, const __wasi_iovec_t *ri_data, size_t ri_data_len,
        __wasi_riflags_t ri_flags, __wasi_size_t *result, __wasi_roflags_t *second), (fd, ri_data, ri_data_len,
        ri_flags, result, second))
 
 IMPORT(sock_send, __wasi_fd_t fd, const __wasi_ciovec_t *si_data, size_t si_data_len, __wasi_siflags_t si_flags,
        __wasi_size_t *result);
-DEFINE(RESTARTED, sock_send, (__wasi_fd_t fd, const __wasi_ciovec_t *si_data, size_t si_data_len,
+DEFINE(RESTARTED_WRITE, sock_send, (__wasi_fd_t fd, const __wasi_ciovec_t *si_data, size_t si_data_len,
        __wasi_siflags_t si_flags, __wasi_size_t *result), (fd, si_data, si_data_len, si_flags, result))
 
 IMPORT(sock_shutdown, __wasi_fd_t fd, __wasi_sdflags_t how);

@@ -3,3 +3,4 @@
 
 struct wasm_interp_signals __wasm_interp_signals;
 _Bool (*__posix_run_handlers)(void);
+_Bool (*__posix_has_timeout)(int fd, int option);

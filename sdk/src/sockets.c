@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <wasi/api.h>
 
@@ -83,7 +84,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t len) {
     struct v1_address to;
     if (!__posix_address(&to, address, len)) return -1;
     // Made again, it goes on with the connection that it has begun.
-    return posix_result(RESTARTED(__posix_v1_connect(fd, to.bytes, to.len)));
+    return posix_result(RESTARTED_WRITE(__posix_v1_connect(fd, to.bytes, to.len)));
 }
 
 int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict len, int flags) {
@@ -94,7 +95,7 @@ int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict len, 
     uint32_t fdflags = flags & SOCK_NONBLOCK ? V1_FD_NONBLOCK : 0;
     size_t room = address ? *len : 0, whole;
     int accepted;
-    if (posix_result(RESTARTED(__posix_v1_accept4(fd, fdflags, address, room, &accepted, &whole)))) return -1;
+    if (posix_result(RESTARTED_READ(__posix_v1_accept4(fd, fdflags, address, room, &accepted, &whole)))) return -1;
     if (address) *len = whole;
     return accepted;
 }
@@ -124,7 +125,18 @@ int getsockopt(int fd, int level, int option, void *restrict value, socklen_t *r
     return 0;
 }
 
+_Static_assert(V1_RCVTIMEO == SO_RCVTIMEO && V1_SNDTIMEO == SO_SNDTIMEO, "as in <sys/socket.h>");
+
+static _Bool has_timeout(int fd, int option) {
+    struct timeval time;
+    size_t len;
+    // What is no socket has none.
+    if (__posix_v1_getsockopt(fd, SOL_SOCKET, (uint32_t)option, &time, sizeof time, &len)) return 0;
+    return time.tv_sec || time.tv_usec;
+}
+
 int setsockopt(int fd, int level, int option, const void *value, socklen_t len) {
+    if (level == SOL_SOCKET && (option == SO_RCVTIMEO || option == SO_SNDTIMEO)) __posix_has_timeout = has_timeout;
     return posix_result(__posix_v1_setsockopt(fd, (uint32_t)level, (uint32_t)option, value, len));
 }
 

@@ -306,6 +306,36 @@ static void broken_pipe(void) {
     }
 }
 
+static int silent = -1;
+
+static void give_in(int signal) {
+    count(signal);
+    // For a call that is made again and again.
+    if (counts[SIGALRM] % 100 == 0 && write(silent, "x", 1) != 1) counts[0]++;
+}
+
+// A socket with a time-out: with a handler that has SA_RESTART too, its calls are not made again.
+static void timed(void) {
+    int pair[2];
+    char byte;
+    struct timeval minute = {60, 0};
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    silent = pair[1];
+    MUST(setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute));
+    handle(SIGALRM, give_in, SA_RESTART);
+    counts[SIGALRM] = 0;
+    milliseconds(20, 20);
+    TRY(recv(pair[0], &byte, 1, 0));
+    TRY(read(pair[0], &byte, 1));
+    // Without one, they are.
+    struct timeval for_ever = {0, 0};
+    MUST(setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever));
+    TRY(recv(pair[0], &byte, 1, 0));
+    milliseconds(0, 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static int crowded = -1;
 
 static void make_room(int signal) {
@@ -405,6 +435,7 @@ int main(int count_of_words, char **words) {
     interrupted(SA_RESTART);
     stdio();
     broken_pipe();
+    timed();
     connection(verb, 0);
     connection(verb, SA_RESTART);
     return 0;
