@@ -29,13 +29,13 @@ extern _Bool (*__posix_run_handlers)(void);
 // it and all of them have SA_RESTART, the call is made again.
 #define RESTARTED(call) RESTARTED_UNLESS(0, call)
 
-#define RESTARTED_UNLESS(not, call)                                                                         \
+#define RESTARTED_UNLESS(timed, call)                                                                       \
     __extension__({                                                                                         \
         uint16_t error_;                                                                                    \
         do {                                                                                                \
             if (wasm_interp_signal_is_pending()) __posix_run_handlers();                                    \
             error_ = (call);                                                                                \
-        } while (wasm_interp_signal_is_pending() && __posix_run_handlers() && error_ == EINTR && !(not));   \
+        } while (wasm_interp_signal_is_pending() && __posix_run_handlers() && error_ == EINTR && !(timed)); \
         error_;                                                                                             \
     })
 
