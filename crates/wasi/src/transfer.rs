@@ -189,7 +189,10 @@ fn wait(file: &Description, direction: Direction) -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, os::unix::net::UnixStream, time::Duration};
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
     use crate::{
@@ -202,7 +205,11 @@ mod tests {
     fn masked_signal_does_not_cut_short_what_waits_for_all_bytes() {
         let _guest = HandlingGuest::that_masks(USR1);
         for flags in [libc::MSG_WAITALL, libc::MSG_WAITALL | libc::MSG_PEEK] {
-            let (socket, mut other) = UnixStream::pair().expect("a pair");
+            // Of a Unix socket, MSG_PEEK waits for no more than the first bytes.
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let address = listener.local_addr().expect("an address");
+            let socket = TcpStream::connect(address).expect("connect");
+            let (mut other, _) = listener.accept().expect("accept");
             let receiver = this_thread();
             let mut bytes = [0; 9];
             std::thread::scope(|scope| {
