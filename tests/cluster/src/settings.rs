@@ -39,7 +39,8 @@ impl ClusterChoice {
                 Err("E2E_CONTEXT names a cluster, E2E_KUBECONFIG does not: set both".to_owned())
             }
             (None, None) => {
-                Ok(ClusterSettings::from_env()?.map_or(Self::None, |own| Self::Own(Box::new(own))))
+                let own = ClusterSettings::from_env()?;
+                Ok(own.map_or(Self::None, |settings| Self::Own(Box::new(settings))))
             }
         }
     }
