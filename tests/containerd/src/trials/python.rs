@@ -131,6 +131,9 @@ with tempfile.TemporaryDirectory() as folder:
         assert "locked" in str(error), error
     else:
         raise AssertionError("two writers at once")
+    # A reader goes on beside a writer, and nothing but the database and its journal is on disk.
+    assert second.execute("select text from note").fetchall() == []
+    assert {*os.listdir(folder)} == {"file.db", "file.db-journal"}, os.listdir(folder)
     first.commit()
     assert second.execute("select text from note").fetchall() == [("kept",)]
 "#;
@@ -142,7 +145,7 @@ pub(super) fn files_have_modes_owners_and_locks(world: &World) -> Outcome {
     let folder = world.folder("data")?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
     let text = r#"
-import errno, fcntl, grp, os, pwd, stat, tempfile
+import errno, fcntl, grp, os, pwd, shutil, stat, tempfile
 os.umask(0o027)
 os.mkdir("/data/folder", 0o777)
 descriptor = os.open("/data/file", os.O_CREAT | os.O_RDWR, 0o666)
@@ -168,6 +171,10 @@ assert stat.S_ISFIFO(os.stat("/data/fifo").st_mode)
 assert pwd.getpwuid(os.getuid()).pw_name == "root" and grp.getgrgid(0).gr_name == "root"
 os.chdir("/data")
 assert os.getcwd() == "/data" and os.path.samefile("file", "/data/file")
+# A link is copied without its mode, which it does not have on Linux.
+os.symlink("file", "link")
+shutil.copy2("link", "copy", follow_symlinks=False)
+assert os.readlink("copy") == "file" and os.chmod not in os.supports_follow_symlinks
 # 5 GiB, with a hole.
 with open("/data/large", "wb") as large:
     large.seek(5 << 30)
@@ -184,7 +191,7 @@ assert os.path.getsize("/data/large") == (5 << 30) + 3
 
 pub(super) fn clocks_and_local_time_are_right(world: &World) -> Outcome {
     let text = r#"
-import time
+import os, time
 def busy(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -198,9 +205,12 @@ end = time.process_time()
 assert 0.02 < middle - start < 0.7, middle - start
 assert end - middle < 0.3, end - middle
 print(time.strftime("%H %Z", time.localtime(0)))
+os.environ["TZ"] = "Europe/Berlin"
+time.tzset()
+print(time.strftime("%H %Z", time.localtime(0)), time.tzname)
 "#;
     let finished = holds(script(world, text).options(&["--env", "TZ=JST-9"]))?;
-    finished.expect_stdout("09 JST\n")?;
+    finished.expect_stdout("09 JST\n01 CET ('CET', 'CEST')\n")?;
     Ok(())
 }
 
@@ -369,7 +379,7 @@ fn native(world: &World, arguments: &[&str]) -> Command {
 
 pub(super) fn waits_end_without_threads(world: &World) -> Outcome {
     let text = r#"
-import asyncio, concurrent.futures, queue, threading, time
+import asyncio, concurrent.futures, faulthandler, queue, threading, time
 def raises(kind, text, call):
     try:
         call()
@@ -384,6 +394,9 @@ raises(RuntimeError, "deadlock", lock.acquire)
 raises(RuntimeError, "deadlock", threading.Event().wait)
 raises(RuntimeError, "deadlock", queue.Queue().get)
 raises(RuntimeError, "deadlock", queue.SimpleQueue().get)
+# As pytest does. What it handles ends no wait.
+faulthandler.enable()
+raises(RuntimeError, "deadlock", threading.Event().wait)
 began = time.monotonic()
 assert not threading.Event().wait(0.2) and not lock.acquire(timeout=0.2)
 raises(queue.Empty, "", lambda: queue.SimpleQueue().get(timeout=0.2))
@@ -456,6 +469,7 @@ pub(super) fn pipes_and_sockets_are_the_kernels(world: &World) -> Outcome {
     let folder = world.folder("data")?;
     let text = r#"
 import asyncio, os, select, socket, socketserver
+assert socket.getservbyname("postgresql", "tcp") == 5432 and socket.getservbyport(443) == "https"
 reader, writer = os.pipe()
 copy = os.dup(writer)
 os.close(writer)

@@ -32,9 +32,13 @@ const FILES: &[&str] = &[
     "test_list",
     "test_lzma",
     "test_pwd",
+    "test_pydoc",
     "test_re",
+    "test_shutil",
+    "test_sqlite3",
     "test_struct",
     "test_syntax",
+    "test_tempfile",
     "test_typing",
 ];
 
