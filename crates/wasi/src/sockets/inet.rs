@@ -26,7 +26,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     limits,
-    wait::OnSignal,
+    wait::AtSignal,
 };
 
 /// Makes a socket, or what stands for one that no grant asks for.
@@ -106,7 +106,7 @@ pub(crate) fn reach(
     resolver: &Resolver,
     socket: &Socket,
     address: SocketAddr,
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> Result<KernelAddress> {
     internet(socket)?;
     let address = destination(address);

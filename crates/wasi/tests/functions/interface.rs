@@ -17,9 +17,11 @@ use crate::support::{BUFFER, MEMORY, OUT, Opening, ROOT, with_guest};
 #[test]
 fn list_of_interfaces_is_that_of_the_wit_files() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/wit");
-    let mut resolve = wit_parser::Resolve::default();
     // One function of the world is behind a feature, which the host functions have on.
-    resolve.all_features = true;
+    let mut resolve = wit_parser::Resolve {
+        all_features: true,
+        ..Default::default()
+    };
     let (package, _) = resolve.push_dir(folder).expect(folder);
     let world = resolve
         .select_world(&[package], Some("command"))

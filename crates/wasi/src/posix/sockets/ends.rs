@@ -25,7 +25,7 @@ use crate::{
         sys,
     },
     transfer::timeout,
-    wait::{OnSignal, once, poll_until, uninterrupted},
+    wait::{AtSignal, once, poll_until, uninterrupted},
 };
 
 impl Guest {
@@ -82,7 +82,7 @@ impl Guest {
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
                 // EINTR of a connection says that it goes on. It has not begun before the rules' names are known.
-                let on_signal = OnSignal::GoOn;
+                let on_signal = AtSignal::GoOn;
                 let address =
                     inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
                 Ok(connected(fd, || sys::connect(fd, &address))?)

@@ -25,7 +25,7 @@ use crate::{
     },
     sys,
     transfer::{Direction, receive_whole, transfer, write_whole},
-    wait::OnSignal,
+    wait::AtSignal,
 };
 
 const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -61,7 +61,7 @@ impl Guest {
         let bytes = memory::bytes(memory)?;
         match to {
             SocketAddress::Inet(address) => {
-                let on_signal = OnSignal::End;
+                let on_signal = AtSignal::End;
                 let address =
                     inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
                 send(file, bytes, vectors, flags, address.bytes())

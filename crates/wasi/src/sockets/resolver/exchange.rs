@@ -29,7 +29,7 @@ use crate::{
         sys as socket_calls,
     },
     sys,
-    wait::{OnSignal, poll_for, uninterrupted},
+    wait::{AtSignal, poll_for, uninterrupted},
 };
 
 /// The longest message by UDP that is read, and by TCP.
@@ -48,7 +48,7 @@ pub(super) fn ask(
     config: &ResolverConfig,
     first: usize,
     questions: &[NameQuestion],
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> Result<Vec<Option<Reply>>> {
     let mut open: Vec<_> = questions
         .iter()
@@ -100,7 +100,7 @@ fn ask_server(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> rustix::io::Result<()> {
     if !config.use_tcp {
         ask_by_udp(config, server, open, on_signal)?;
@@ -118,7 +118,7 @@ fn ask_by_udp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     // Connected: the kernel drops what comes from elsewhere, and tells of a port without a server.
@@ -163,7 +163,7 @@ fn ask_by_tcp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut OpenQuestion<'_>,
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     let socket = socket(server, SocketType::STREAM)?;
@@ -245,7 +245,7 @@ fn receive_all(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     deadline: Instant,
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> rustix::io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -266,7 +266,7 @@ fn wait(
     fd: BorrowedFd<'_>,
     events: PollFlags,
     deadline: Instant,
-    on_signal: OnSignal,
+    on_signal: AtSignal,
 ) -> rustix::io::Result<bool> {
     if Instant::now() >= deadline {
         return Ok(false);
@@ -285,7 +285,7 @@ mod tests {
     fn socket_that_always_has_more_to_read_is_done_at_the_deadline() {
         let (socket, other) = UnixDatagram::pair().expect("a pair");
         other.send(b"no reply").expect("send");
-        let wait = |deadline| wait(socket.as_fd(), PollFlags::IN, deadline);
+        let wait = |deadline| wait(socket.as_fd(), PollFlags::IN, deadline, AtSignal::End);
         assert_eq!(wait(Instant::now()), Ok(false));
         let later = Instant::now() + std::time::Duration::from_secs(3600);
         assert_eq!(wait(later), Ok(true));

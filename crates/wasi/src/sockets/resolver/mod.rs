@@ -44,7 +44,7 @@ use crate::{
     errno::{Errno, Result},
     limits,
     paths::Paths,
-    wait::OnSignal,
+    wait::AtSignal,
 };
 
 /// Records are kept at least so long: a program looks a name up, and then connects.
@@ -89,14 +89,14 @@ pub(crate) struct NamedHost {
 /// The addresses of the names in rules, as the resolver has them now.
 pub(crate) struct RuleNames<'a> {
     resolver: &'a Resolver,
-    on_signal: OnSignal,
+    on_signal: AtSignal,
     interrupted: Cell<bool>,
     /// How many look-ups no nameserver has replied to.
     unanswered: Cell<usize>,
 }
 
 impl<'a> RuleNames<'a> {
-    pub(crate) fn of(resolver: &'a Resolver, on_signal: OnSignal) -> Self {
+    pub(crate) fn of(resolver: &'a Resolver, on_signal: AtSignal) -> Self {
         Self {
             resolver,
             on_signal,
@@ -188,7 +188,7 @@ impl Resolver {
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => match self.ask_and_keep(&key(name), OnSignal::End) {
+            _ => match self.ask_and_keep(&key(name), AtSignal::End) {
                 Err(NO_REPLY) => Err(Errno::Again),
                 outcome => outcome,
             },
@@ -212,7 +212,7 @@ impl Resolver {
         })
     }
 
-    fn ask_and_keep(&self, name: &str, on_signal: OnSignal) -> LookUpOutcome {
+    fn ask_and_keep(&self, name: &str, on_signal: AtSignal) -> LookUpOutcome {
         let (outcome, valid) = match self.ask_in_domains(name, on_signal) {
             Ok((host, ttl)) => (Ok(host), Duration::from_secs(ttl.into())),
             // It is asked again.
@@ -229,7 +229,7 @@ impl Resolver {
     }
 
     /// Asks for a name in the domains of the search list, and for how many seconds that is valid.
-    fn ask_in_domains(&self, name: &str, on_signal: OnSignal) -> Result<(NamedHost, u32)> {
+    fn ask_in_domains(&self, name: &str, on_signal: AtSignal) -> Result<(NamedHost, u32)> {
         if !can_be_asked(name) {
             return Err(Errno::Noent);
         }
@@ -271,7 +271,7 @@ impl Resolver {
         &self,
         config: &ResolverConfig,
         name: &str,
-        on_signal: OnSignal,
+        on_signal: AtSignal,
     ) -> Result<Option<Reply>> {
         let question = |kind| NameQuestion {
             name: name.to_owned(),
@@ -302,7 +302,7 @@ impl Resolver {
         }
         let first = self.first(config);
         let questions = std::slice::from_ref(&question);
-        let replies = exchange::ask(config, first, questions, OnSignal::End)?;
+        let replies = exchange::ask(config, first, questions, AtSignal::End)?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
                 let name = records.names.into_iter().find(|name| is_host(name));
@@ -497,11 +497,11 @@ mod tests {
                 let reply = reply(&question[..length]);
                 nameserver.send_to(&reply, from).expect("send");
             });
-            let message = RuleNames::of(&resolver, OnSignal::End);
+            let message = RuleNames::of(&resolver, AtSignal::End);
             assert!(message.addresses("a.example").is_empty());
             assert!(message.interrupted());
             ended.store(true, Ordering::SeqCst);
-            let connection = RuleNames::of(&resolver, OnSignal::GoOn);
+            let connection = RuleNames::of(&resolver, AtSignal::GoOn);
             let expected: IpAddr = [10, 0, 0, 1].into();
             assert_eq!(connection.addresses("a.example"), [expected]);
             assert!(!connection.interrupted());

@@ -29,7 +29,7 @@ use crate::{
         },
     },
     sockets::{Family, Socket, SocketKind, SocketOrigin, inet, sys},
-    wait::{OnSignal, uninterrupted},
+    wait::{AtSignal, uninterrupted},
 };
 
 type TcpStreams = (Resource<InputStream>, Resource<OutputHandle>);
@@ -110,7 +110,7 @@ impl HostTcpSocket for ComponentGuest {
             &self.resolver,
             &tcp.socket,
             address,
-            OnSignal::GoOn,
+            AtSignal::GoOn,
         )?;
         match uninterrupted(|| sys::connect(tcp.fd.as_fd(), &address)) {
             Ok(()) | Err(Kernel::INPROGRESS) => {

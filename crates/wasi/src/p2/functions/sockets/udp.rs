@@ -34,7 +34,7 @@ use crate::{
     },
     sockets::{Family, SocketKind, SocketOrigin, inet, sys as socket_calls},
     sys,
-    wait::{OnSignal, uninterrupted},
+    wait::{AtSignal, uninterrupted},
 };
 
 impl ComponentGuest {
@@ -62,7 +62,7 @@ impl ComponentGuest {
             &self.resolver,
             &socket.socket,
             address,
-            OnSignal::GoOn,
+            AtSignal::GoOn,
         )?;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let fd = socket.fd.as_fd();
@@ -138,7 +138,7 @@ impl HostUdpSocket for ComponentGuest {
                     &self.resolver,
                     &udp.socket,
                     remote,
-                    OnSignal::GoOn,
+                    AtSignal::GoOn,
                 )?;
                 uninterrupted(|| socket_calls::connect(udp.fd.as_fd(), &address))?;
                 *udp.state() = UdpState::Bound(Some(remote));
