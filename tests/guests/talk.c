@@ -31,7 +31,9 @@ static void step(size_t at, int datagrams) {
     char text[LENGTH], bytes[LENGTH];
     message(at, text);
     if (sent[at] < LENGTH) {
-        ssize_t count = send(polled[at].fd, text + sent[at], LENGTH - sent[at], MSG_NOSIGNAL);
+        // No datagram makes a SIGPIPE, and wasi-libc for WASI 0.2 sends none with flags.
+        int flags = datagrams ? 0 : MSG_NOSIGNAL;
+        ssize_t count = send(polled[at].fd, text + sent[at], LENGTH - sent[at], flags);
         if (count < 0 && errno == EAGAIN) return;
         MUST(count);
         sent[at] += (size_t)count;
@@ -90,7 +92,8 @@ int main(int argc, char **argv) {
         SAY("address", "%s", address);
     }
     for (size_t at = 0; at < count; at++) {
-        int fd = socket(place->ai_family, place->ai_socktype, 0);
+        // Not what the look-up says: wasi-libc for WASI 0.2 names streams alone.
+        int fd = socket(place->ai_family, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
         MUST(fd);
         // A Unix socket's connection is made at once or not at all.
         if (!local) MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
