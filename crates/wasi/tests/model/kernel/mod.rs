@@ -34,9 +34,6 @@ use words::{
 /// The number of the first descriptor that is no standard stream: the root directory.
 pub(crate) const ROOT: u32 = 3;
 
-/// What a write to a FIFO takes at once, or not at all.
-const PIPE_BUF: u64 = 4096;
-
 /// The longest path of Linux, with its final zero.
 const PATH_MAX: usize = 4096;
 

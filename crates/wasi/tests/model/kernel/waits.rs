@@ -7,7 +7,8 @@ use rustix::{
     fs::{self, AtFlags, FileType, OFlags},
 };
 
-use super::PIPE_BUF;
+/// What a write to a FIFO takes at once, or not at all.
+const PIPE_BUF: u64 = 4096;
 
 /// A FIFO that is opened for one direction waits for the other.
 pub(super) fn opening_waits(directory: &OwnedFd, path: &[u8], flags: OFlags) -> bool {

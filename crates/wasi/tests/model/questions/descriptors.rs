@@ -8,7 +8,9 @@ use super::{
         outcome::{Outcome, Status},
         trampoline::Value,
     },
-    answers, directory, done, errno, fails, file, kind, missing, opened, opening, path, stat,
+    asking::{
+        answers, directory, done, errno, fails, file, kind, missing, opened, opening, path, stat,
+    },
 };
 
 pub(super) fn closed_root(guest: &mut GuestSide) {

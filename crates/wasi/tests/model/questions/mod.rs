@@ -7,6 +7,7 @@
 //! are in [`CONFINEMENT`], one by one.
 #![forbid(unsafe_code)]
 
+mod asking;
 mod descriptors;
 mod paths;
 mod process;
@@ -26,32 +27,7 @@ use process::{
     yield_processor,
 };
 
-use super::{
-    guest::GuestSide,
-    kernel::ROOT,
-    operation::{Access, Name, Operation, open},
-    outcome::{Outcome, Stat},
-};
-
-mod errno {
-    pub(super) const BADF: u16 = 8;
-    pub(super) const EXIST: u16 = 20;
-    pub(super) const FAULT: u16 = 21;
-    pub(super) const INVAL: u16 = 28;
-    pub(super) const ISDIR: u16 = 31;
-    pub(super) const LOOP: u16 = 32;
-    pub(super) const NOENT: u16 = 44;
-    pub(super) const NOTDIR: u16 = 54;
-    pub(super) const NOTEMPTY: u16 = 55;
-    pub(super) const NOTSOCK: u16 = 57;
-    pub(super) const PERM: u16 = 63;
-}
-
-mod kind {
-    pub(super) const DIRECTORY: u8 = 3;
-    pub(super) const FILE: u8 = 4;
-    pub(super) const LINK: u8 = 7;
-}
+use super::guest::GuestSide;
 
 /// A question of the suite: the names of its tests, and what asks it.
 pub(crate) type Question = (&'static str, fn(&mut GuestSide));
@@ -133,90 +109,3 @@ pub(crate) const CONFINEMENT: &[Question] = &[
         rights_are_not_kept,
     ),
 ];
-
-fn path(text: &str) -> Name {
-    Name(text.as_bytes().to_vec())
-}
-
-fn opening(at: u32, name: &str, flags: u16, access: Access) -> Operation {
-    Operation::Open {
-        at,
-        follow: true,
-        path: path(name),
-        flags,
-        access,
-        status: 0,
-    }
-}
-
-fn opened(guest: &mut GuestSide, operation: &Operation) -> u32 {
-    match guest.run(operation) {
-        Outcome::Number(fd) => u32::try_from(fd).expect("a descriptor"),
-        outcome => panic!("{operation:?}: {outcome:?}"),
-    }
-}
-
-/// A new file with content, open for both.
-fn file(guest: &mut GuestSide, name: &str, sizes: &[u32]) -> u32 {
-    let create = opening(ROOT, name, open::CREATE | open::TRUNCATE, Access::ReadWrite);
-    let fd = opened(guest, &create);
-    let sizes = sizes.to_vec();
-    guest.run(&Operation::Write { fd, sizes, fill: 1 });
-    fd
-}
-
-fn directory(guest: &mut GuestSide, name: &str) -> u32 {
-    done(
-        guest,
-        &Operation::MakeDirectory {
-            at: ROOT,
-            path: path(name),
-        },
-    );
-    opened(guest, &opening(ROOT, name, open::DIRECTORY, Access::Read))
-}
-
-#[track_caller]
-fn answers(guest: &mut GuestSide, operation: &Operation, expected: &Outcome) {
-    let outcome = guest.run(operation);
-    assert_eq!(&outcome, expected, "{operation:?}");
-}
-
-#[track_caller]
-fn done(guest: &mut GuestSide, operation: &Operation) {
-    answers(guest, operation, &Outcome::Done);
-}
-
-#[track_caller]
-fn fails(guest: &mut GuestSide, operation: &Operation, errno: u16) {
-    answers(guest, operation, &Outcome::Failed(errno));
-}
-
-#[track_caller]
-fn stat(guest: &mut GuestSide, name: &str, follow: bool) -> Stat {
-    let operation = Operation::StatAt {
-        at: ROOT,
-        follow,
-        path: path(name),
-    };
-    match guest.run(&operation) {
-        Outcome::Stat(stat) => stat,
-        outcome => panic!("{operation:?}: {outcome:?}"),
-    }
-}
-
-fn link(guest: &mut GuestSide, target: &str, name: &str) {
-    let (target, path) = (path(target), path(name));
-    done(
-        guest,
-        &Operation::Symlink {
-            target,
-            at: ROOT,
-            path,
-        },
-    );
-}
-
-fn missing(guest: &mut GuestSide, name: &str) {
-    fails(guest, &opening(ROOT, name, 0, Access::Read), errno::NOENT);
-}

@@ -7,7 +7,10 @@ use super::{
         operation::{Access, Cookie, Operation, open, times},
         outcome::{Outcome, Status, Time},
     },
-    answers, directory, done, errno, fails, file, kind, link, missing, opened, opening, path, stat,
+    asking::{
+        answers, directory, done, errno, fails, file, kind, link, missing, opened, opening, path,
+        stat,
+    },
 };
 
 pub(super) fn links(guest: &mut GuestSide) {

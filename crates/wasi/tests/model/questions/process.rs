@@ -2,7 +2,7 @@
 
 use super::{
     super::{guest::GuestSide, kernel::ROOT, operation::Operation, outcome::Outcome},
-    answers, errno, file,
+    asking::{answers, errno, file},
 };
 
 pub(super) fn random_bytes(guest: &mut GuestSide) {
