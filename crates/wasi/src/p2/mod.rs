@@ -1,11 +1,11 @@
 //! The system interface of a component: WASI 0.2, thin over the kernel as preview 1 is here.
 //!
-//! The functions are those of the WIT files in `wit/`, from which Wasmtime's macro makes [`bindings`]: the traits that
-//! [`functions`] implements for [`ComponentGuest`], a file per interface. What a guest's handles stand for is in
-//! [`handles`], which knows neither guest nor interface. `crate::interfaces` lists the functions for callers that only
+//! The functions are those of the WIT files in `wit/`, from which Wasmtime's macro makes `bindings`: the traits that
+//! `functions` implements for [`ComponentGuest`], a file per interface. What a guest's handles stand for is in
+//! `handles`, which knows neither guest nor interface. `crate::interfaces` lists the functions for callers that only
 //! check a component.
 //!
-//! There is no event loop and no other thread. What waits is a [`handles::Pollable`], and waiting is one ppoll(2) over
+//! There is no event loop and no other thread. What waits is a `handles::Pollable`, and waiting is one ppoll(2) over
 //! all of them. A call that must not block asks the kernel whether it would. So a guest that spins on
 //! `would-block` sees each change at once: nothing else has to run for it.
 //!
