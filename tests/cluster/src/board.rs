@@ -220,13 +220,14 @@ impl Board<'_> {
 
     /// Names and addresses of the pods that are ready.
     pub(crate) fn ready_pods(&self) -> Outcome<Vec<(String, String)>> {
-        let each = "-o=jsonpath={range .items[?(@.status.conditions[?(@.type=='Ready')]\
-                    .status=='True')]}{.metadata.name} {.status.podIP}{'\\n'}{end}";
+        let each = "-o=jsonpath={range .items[*]}{.metadata.name} {.status.podIP} \
+                    {.status.conditions[?(@.type=='Ready')].status}{'\\n'}{end}";
         let pods = self.kubectl(&["get", "pods", "--selector=app=board", each])?;
-        let pods = pods.lines().filter_map(|line| line.split_once(' '));
-        Ok(pods
-            .map(|(name, ip)| (name.to_owned(), ip.to_owned()))
-            .collect())
+        let pods = pods.lines().filter_map(|line| {
+            let (name, rest) = line.split_once(' ')?;
+            Some((name.to_owned(), rest.strip_suffix(" True")?.to_owned()))
+        });
+        Ok(pods.collect())
     }
 
     /// No container of the application was started again.
