@@ -18,7 +18,7 @@ use crate::{
     limits,
     paths::{LateMounts, Paths},
     signals::Registration,
-    sockets::{NetworkGrants, Resolver},
+    sockets::{self, NetworkGrants, Resolver},
     sys::{self, Standard},
 };
 
@@ -112,24 +112,20 @@ impl Guest {
         });
         let root = Arc::new(root);
         let paths = Paths::new(Arc::clone(&root), late_mounts);
-        let guest = Self {
+        let (grants, resolver) = sockets::of_guest(network, refusals, &paths);
+        Ok(Self {
             arguments: strings(arguments.into_iter())?,
             environment: strings(variables)?,
             descriptors: Table::new(root, limit),
             ids: GuestIds::of_this_process(),
             resolutions: Resolutions::of_kernel(),
-            grants: NetworkGrants::new(network, refusals),
-            resolver: Resolver::new(paths.clone()),
+            grants,
+            resolver,
             paths,
             memory: None,
             memory_stays: false,
             signals: Registration::default(),
-        };
-        // What a rule's name means is not the guest's to say.
-        if guest.grants.needs().dns {
-            guest.resolver.read_files();
-        }
-        Ok(guest)
+        })
     }
 
     /// The size of a list of strings for the guest: its length, and its bytes with final zeros.

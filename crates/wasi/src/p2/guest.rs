@@ -14,7 +14,7 @@ use crate::{
     guest::{GuestError, GuestSettings, check_streams},
     limits,
     paths::Paths,
-    sockets::{NetworkGrants, Resolver},
+    sockets::{self, NetworkGrants, Resolver},
 };
 
 /// How long the end of a component waits for others to take what it has sent.
@@ -52,9 +52,10 @@ impl ComponentGuest {
         } = settings;
         check_streams()?;
         let paths = Paths::new(Arc::new(root), late_mounts);
+        let (grants, resolver) = sockets::of_guest(network, refusals, &paths);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES);
-        let guest = Self {
+        Ok(Self {
             arguments: arguments.into_iter().map(text).collect(),
             environment: environment
                 .into_iter()
@@ -62,17 +63,12 @@ impl ComponentGuest {
                 .collect(),
             directory,
             resolutions: Resolutions::of_kernel(),
-            grants: NetworkGrants::new(network, refusals),
-            resolver: Resolver::new(paths.clone()),
+            grants,
+            resolver,
             paths,
             table,
             lingering: Vec::new(),
-        };
-        // What a rule's name means is not the guest's to say.
-        if guest.grants.needs().dns {
-            guest.resolver.read_files();
-        }
-        Ok(guest)
+        })
     }
 
     /// Gives a new resource to the guest.

@@ -10,6 +10,10 @@ mod resolver;
 mod state;
 pub(crate) mod sys;
 
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use wasm_interp_network::Network;
+
 #[cfg(fuzzing)]
 pub use self::resolver::fuzzing;
 pub(crate) use self::{
@@ -17,3 +21,19 @@ pub(crate) use self::{
     resolver::{NamedHost, Resolver, by_reach, reverse},
     state::{Family, Socket, SocketKind, SocketOrigin},
 };
+use crate::paths::Paths;
+
+/// What a guest may reach, and how its names are looked up.
+pub(crate) fn of_guest(
+    network: Network,
+    refusals: Option<Arc<OwnedFd>>,
+    paths: &Paths,
+) -> (NetworkGrants, Resolver) {
+    let grants = NetworkGrants::new(network, refusals);
+    let resolver = Resolver::new(paths.clone());
+    // What a rule's name means is not the guest's to say.
+    if grants.needs().dns {
+        resolver.read_files();
+    }
+    (grants, resolver)
+}

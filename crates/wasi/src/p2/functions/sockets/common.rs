@@ -1,6 +1,9 @@
 //! `wasi:sockets/network` and `instance-network`.
 #![forbid(unsafe_code)]
 
+use std::{net::SocketAddr, os::fd::OwnedFd};
+
+use rustix::net::{SocketFlags, sockopt};
 use wasmtime::component::Resource;
 
 use crate::{
@@ -15,7 +18,8 @@ use crate::{
         guest::ComponentGuest,
         handles::NetworkHandle,
     },
-    sockets::Family,
+    sockets::{Family, Socket, SocketKind, SocketOrigin, address::KernelAddress, inet},
+    wait::AtSignal,
 };
 
 impl instance_network::Host for ComponentGuest {
@@ -37,9 +41,41 @@ impl ComponentGuest {
         self.table.get(network)?;
         Ok(())
     }
+
+    /// A socket that does not block, and takes no addresses of IPv4 if it is of IPv6.
+    pub(super) fn make_socket(
+        &self,
+        wanted: IpAddressFamily,
+        kind: SocketKind,
+    ) -> SocketResult<(OwnedFd, Socket)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (fd, socket) = inet::make(&self.grants, family(wanted), kind, flags)?;
+        if socket.made == SocketOrigin::ByKernel && socket.family == Family::Inet6 {
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
+        Ok((fd, socket))
+    }
+
+    /// Where to connect or send to, if that is granted. A component has no handler that a signal could call.
+    pub(super) fn reach(
+        &self,
+        socket: &Socket,
+        address: SocketAddr,
+    ) -> SocketResult<KernelAddress> {
+        let Self {
+            grants, resolver, ..
+        } = self;
+        Ok(inet::reach(
+            grants,
+            resolver,
+            socket,
+            address,
+            AtSignal::GoOn,
+        )?)
+    }
 }
 
-pub(super) fn family(family: IpAddressFamily) -> Family {
+fn family(family: IpAddressFamily) -> Family {
     match family {
         IpAddressFamily::Ipv4 => Family::Inet,
         IpAddressFamily::Ipv6 => Family::Inet6,

@@ -5,14 +5,11 @@ use std::{os::fd::AsFd as _, sync::Arc};
 
 use rustix::{
     io::Errno as Kernel,
-    net::{Shutdown, SocketFlags, listen, shutdown, sockopt},
+    net::{Shutdown, listen, shutdown, sockopt},
 };
 use wasmtime::component::Resource;
 
-use super::{
-    common::{family, interface_family},
-    options,
-};
+use super::{common::interface_family, options};
 use crate::{
     errno::Errno,
     p2::{
@@ -28,8 +25,8 @@ use crate::{
             TcpHandle, TcpSocket, TcpState, WriteAt, address, not_connected,
         },
     },
-    sockets::{Family, Socket, SocketKind, SocketOrigin, inet, sys},
-    wait::{AtSignal, uninterrupted},
+    sockets::{Socket, SocketKind, SocketOrigin, inet, sys},
+    wait::uninterrupted,
 };
 
 type TcpStreams = (Resource<InputStream>, Resource<OutputHandle>);
@@ -37,6 +34,21 @@ type TcpStreams = (Resource<InputStream>, Resource<OutputHandle>);
 impl ComponentGuest {
     fn tcp(&self, socket: &Resource<TcpHandle>) -> SocketResult<TcpHandle> {
         Ok(Arc::clone(self.table.get(socket)?))
+    }
+
+    /// The second half of what has been done in the first.
+    fn finish_step(
+        &self,
+        socket: &Resource<TcpHandle>,
+        started: TcpState,
+        finished: TcpState,
+    ) -> SocketResult<()> {
+        let tcp = self.tcp(socket)?;
+        if tcp.state() != started {
+            return Err(SocketFailure::NotInProgress);
+        }
+        tcp.enter(finished);
+        Ok(())
     }
 
     fn streams(&mut self, socket: &TcpSocket) -> SocketResult<TcpStreams> {
@@ -50,12 +62,7 @@ impl ComponentGuest {
 
 impl tcp_create_socket::Host for ComponentGuest {
     fn create_tcp_socket(&mut self, wanted: IpAddressFamily) -> SocketResult<Resource<TcpHandle>> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let family = family(wanted);
-        let (fd, socket) = inet::make(&self.grants, family, SocketKind::Stream, flags)?;
-        if socket.made == SocketOrigin::ByKernel && family == Family::Inet6 {
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
+        let (fd, socket) = self.make_socket(wanted, SocketKind::Stream)?;
         Ok(self.push(TcpSocket::new(fd, socket, TcpState::Unbound))?)
     }
 }
@@ -85,12 +92,7 @@ impl HostTcpSocket for ComponentGuest {
     }
 
     fn finish_bind(&mut self, socket: Resource<TcpHandle>) -> SocketResult<()> {
-        let tcp = self.tcp(&socket)?;
-        if tcp.state() != TcpState::BindStarted {
-            return Err(SocketFailure::NotInProgress);
-        }
-        tcp.enter(TcpState::Bound);
-        Ok(())
+        self.finish_step(&socket, TcpState::BindStarted, TcpState::Bound)
     }
 
     fn start_connect(
@@ -105,13 +107,7 @@ impl HostTcpSocket for ComponentGuest {
             return Err(SocketFailure::WrongState);
         }
         let address = address::remote(tcp.socket.family, address.into())?;
-        let address = inet::reach(
-            &self.grants,
-            &self.resolver,
-            &tcp.socket,
-            address,
-            AtSignal::GoOn,
-        )?;
+        let address = self.reach(&tcp.socket, address)?;
         match uninterrupted(|| sys::connect(tcp.fd.as_fd(), &address)) {
             Ok(()) | Err(Kernel::INPROGRESS) => {
                 tcp.enter(TcpState::Connecting);
@@ -142,12 +138,7 @@ impl HostTcpSocket for ComponentGuest {
     }
 
     fn finish_listen(&mut self, socket: Resource<TcpHandle>) -> SocketResult<()> {
-        let tcp = self.tcp(&socket)?;
-        if tcp.state() != TcpState::ListenStarted {
-            return Err(SocketFailure::NotInProgress);
-        }
-        tcp.enter(TcpState::Listening);
-        Ok(())
+        self.finish_step(&socket, TcpState::ListenStarted, TcpState::Listening)
     }
 
     fn accept(

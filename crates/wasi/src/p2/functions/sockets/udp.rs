@@ -3,16 +3,10 @@
 
 use std::{os::fd::AsFd as _, slice, sync::Arc};
 
-use rustix::{
-    event::PollFlags,
-    net::{SocketFlags, connect_unspec, sockopt},
-};
+use rustix::{event::PollFlags, net::connect_unspec};
 use wasmtime::component::Resource;
 
-use super::{
-    common::{family, interface_family},
-    options,
-};
+use super::{common::interface_family, options};
 use crate::{
     errno::Errno,
     limits,
@@ -32,9 +26,9 @@ use crate::{
             UdpSocket, UdpState, address, is_ready,
         },
     },
-    sockets::{Family, SocketKind, SocketOrigin, inet, sys as socket_calls},
+    sockets::{SocketKind, inet, sys as socket_calls},
     sys,
-    wait::{AtSignal, uninterrupted},
+    wait::uninterrupted,
 };
 
 impl ComponentGuest {
@@ -57,13 +51,7 @@ impl ComponentGuest {
             // Also where it is connected: a name of a rule may mean another address by now.
             (Some(to), _) | (None, Some(to)) => to,
         };
-        let address = inet::reach(
-            &self.grants,
-            &self.resolver,
-            &socket.socket,
-            address,
-            AtSignal::GoOn,
-        )?;
+        let address = self.reach(&socket.socket, address)?;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let fd = socket.fd.as_fd();
         let bytes = &datagram.data;
@@ -81,12 +69,7 @@ impl ComponentGuest {
 
 impl udp_create_socket::Host for ComponentGuest {
     fn create_udp_socket(&mut self, wanted: IpAddressFamily) -> SocketResult<Resource<UdpHandle>> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let family = family(wanted);
-        let (fd, socket) = inet::make(&self.grants, family, SocketKind::Datagram, flags)?;
-        if socket.made == SocketOrigin::ByKernel && family == Family::Inet6 {
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
+        let (fd, socket) = self.make_socket(wanted, SocketKind::Datagram)?;
         Ok(self.push(UdpSocket::new(fd, socket))?)
     }
 }
@@ -133,13 +116,7 @@ impl HostUdpSocket for ComponentGuest {
         match remote {
             Some(remote) => {
                 let remote = address::remote(udp.socket.family, remote.into())?;
-                let address = inet::reach(
-                    &self.grants,
-                    &self.resolver,
-                    &udp.socket,
-                    remote,
-                    AtSignal::GoOn,
-                )?;
+                let address = self.reach(&udp.socket, remote)?;
                 uninterrupted(|| socket_calls::connect(udp.fd.as_fd(), &address))?;
                 *udp.state() = UdpState::Bound(Some(remote));
             }
