@@ -57,15 +57,11 @@ def measure(bench, daemon, work, rounds):
 def report(bench, data):
     """The section of the page."""
     resident = data["resident"]
-    rows = [
-        [name, f"{values['processes']:.0f}", f"{values['Pss']:.0f}", f"{values['Private_Dirty']:.0f}",
-         f"{values['Private_Clean']:.0f}", f"{values['Private_Dirty'] / resident[NATIVE]['Private_Dirty']:.2f} ×"]
-        for name, values in resident.items()
-    ]
+    rows = [bench.memory_row(name, values, resident[NATIVE]) for name, values in resident.items()]
     return (
         "## A component beside a module\n\n"
         "[`hello.c`](../../benches/guests/hello.c) as a module of the SDK, as a component for wasm32-wasip2, and natively.\n\n"
         + bench.seconds_table("`ctr run --rm` of hello in C, warm", data["whole"], NATIVE)
         + "\n### Memory of five idle containers, in KiB per container\n\n"
-        + bench.table(["", "processes", "Pss", "Private_Dirty", "Private_Clean", "dirty to native"], rows)
+        + bench.memory_table(rows)
     )

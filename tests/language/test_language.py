@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib.machinery
-import importlib.util
 import io
 import json
 import os
@@ -19,15 +17,10 @@ from unittest import mock
 REPO = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
-def load():
-    loader = importlib.machinery.SourceFileLoader("language", str(REPO / "scripts/language"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("language", loader))
-    sys.modules["language"] = module
-    loader.exec_module(module)
-    return module
+sys.path.insert(0, str(REPO / "scripts"))
+import as_module  # noqa: E402
 
-
-language = load()
+language = as_module.load(REPO / "scripts/language")
 
 INDEX = """Package: zlib
 Format: 3.0 (quilt)

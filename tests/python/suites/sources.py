@@ -1,8 +1,6 @@
 """Where the tests come from: CPython's from the source that its image is built from, a package's from its source
 distribution, both as scripts/language fetches and keeps them."""
 
-import importlib.machinery
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -11,16 +9,10 @@ import tempfile
 
 from containers import CACHE, REPO, USER, Failed
 
+sys.path.insert(0, str(REPO / "scripts"))
+import as_module  # noqa: E402
 
-def load_language():
-    loader = importlib.machinery.SourceFileLoader("language", str(REPO / "scripts/language"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("language", loader))
-    sys.modules["language"] = module
-    loader.exec_module(module)
-    return module
-
-
-language = load_language()
+language = as_module.load(REPO / "scripts/language")
 
 
 def library_tests():
