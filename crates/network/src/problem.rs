@@ -30,7 +30,7 @@ pub enum RuleProblem {
     DnsListens,
     /// A host in a rule to listen.
     #[error(
-        "names an address, but a rule to listen applies to every address of the pod; write \
+        "names an address, but a listen rule applies to all addresses of the pod; write \
          {instead}"
     )]
     ListenAddress {
@@ -105,7 +105,7 @@ pub enum RuleProblem {
         single: String,
     },
     /// An IPv6 address with an interface.
-    #[error("names an interface, and rules are about addresses; write [{address}]")]
+    #[error("names an interface, but rules are about addresses; write [{address}]")]
     Zone {
         /// The address.
         address: String,

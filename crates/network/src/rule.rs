@@ -121,9 +121,18 @@ fn kind(rule: &str) -> Result<Option<Kind<'_>>, RuleProblem> {
 
 fn listen(rule: &str) -> Result<ListenRule, RuleProblem> {
     match kind(rule)? {
-        Some(Kind::Unix(path)) => Ok(ListenRule::Unix(path)),
-        Some(Kind::Dns) => Err(RuleProblem::DnsListens),
-        Some(Kind::Transport(transport, rest)) => {
+        Some(kind) => listen_of(kind),
+        None => Err(RuleProblem::NoTransport {
+            instead: no_transport(rule, "8080", |kind| listen_of(kind).is_ok()),
+        }),
+    }
+}
+
+fn listen_of(kind: Kind<'_>) -> Result<ListenRule, RuleProblem> {
+    match kind {
+        Kind::Unix(path) => Ok(ListenRule::Unix(path)),
+        Kind::Dns => Err(RuleProblem::DnsListens),
+        Kind::Transport(transport, rest) => {
             // An IPv6 address may be written without a port.
             let port = rest.rsplit(':').next().unwrap_or_default();
             if rest.contains(':') || rest.contains('[') || rest.parse::<IpAddr>().is_ok() {
@@ -138,17 +147,23 @@ fn listen(rule: &str) -> Result<ListenRule, RuleProblem> {
                 ports: ports(rest)?,
             })
         }
-        None => Err(RuleProblem::NoTransport {
-            instead: no_transport(rule, "8080", |rule| listen(rule).is_ok()),
-        }),
     }
 }
 
 fn connect(rule: &str) -> Result<ConnectRule, RuleProblem> {
     match kind(rule)? {
-        Some(Kind::Unix(path)) => Ok(ConnectRule::Unix(path)),
-        Some(Kind::Dns) => Ok(ConnectRule::Dns),
-        Some(Kind::Transport(transport, rest)) => {
+        Some(kind) => connect_of(kind),
+        None => Err(RuleProblem::NoTransport {
+            instead: no_transport(rule, "db.prod:5432", |kind| connect_of(kind).is_ok()),
+        }),
+    }
+}
+
+fn connect_of(kind: Kind<'_>) -> Result<ConnectRule, RuleProblem> {
+    match kind {
+        Kind::Unix(path) => Ok(ConnectRule::Unix(path)),
+        Kind::Dns => Ok(ConnectRule::Dns),
+        Kind::Transport(transport, rest) => {
             let (host, ports) = host_and_ports(transport, rest)?;
             Ok(ConnectRule::Host {
                 transport,
@@ -156,15 +171,18 @@ fn connect(rule: &str) -> Result<ConnectRule, RuleProblem> {
                 host: HostPattern::parse(host)?,
             })
         }
-        None => Err(RuleProblem::NoTransport {
-            instead: no_transport(rule, "db.prod:5432", |rule| connect(rule).is_ok()),
-        }),
     }
 }
 
-/// The rule that might be meant by one without a transport.
-fn no_transport(rule: &str, example: &str, is_rule: impl Fn(&str) -> bool) -> String {
+/// The rule that might be meant by one without a transport. A guess that has none either is no rule, so
+/// this never asks itself again.
+fn no_transport(rule: &str, example: &str, is_rule: impl Fn(Kind<'_>) -> bool) -> String {
     let lower = rule.to_ascii_lowercase();
+    match lower.as_str() {
+        "tcp" | "udp" => return format!("{lower}:{example}, for example"),
+        "unix" => return "unix:/run/app.sock, for example".to_owned(),
+        _ => {}
+    }
     let without_scheme = lower
         .split_once("://")
         .map_or(lower.as_str(), |(_, rest)| rest);
@@ -177,8 +195,7 @@ fn no_transport(rule: &str, example: &str, is_rule: impl Fn(&str) -> bool) -> St
         format!("tcp:{without_path}:443"),
     ]
     .into_iter()
-    .filter(|rule| matches!(rule.split(':').next(), Some("tcp" | "udp" | "unix" | "dns")))
-    .find(|rule| is_rule(rule))
+    .find(|guess| kind(guess).ok().flatten().is_some_and(&is_rule))
     .unwrap_or_else(|| format!("tcp:{example}, for example"))
 }
 
@@ -300,6 +317,16 @@ mod tests {
                      tcp:db.prod:5432",
                 ),
                 (
+                    "tcp",
+                    "rule \"tcp\" does not begin with tcp:, udp: or unix:; write \
+                     tcp:db.prod:5432, for example",
+                ),
+                (
+                    "UNIX",
+                    "rule \"UNIX\" does not begin with tcp:, udp: or unix:; write \
+                     unix:/run/app.sock, for example",
+                ),
+                (
                     "sctp:!",
                     "rule \"sctp:!\" does not begin with tcp:, udp: or unix:; write \
                      tcp:db.prod:5432, for example",
@@ -376,7 +403,7 @@ mod tests {
                 ),
                 (
                     "tcp:[fe80::1%eth0]:1",
-                    "rule \"tcp:[fe80::1%eth0]:1\" names an interface, and rules are about \
+                    "rule \"tcp:[fe80::1%eth0]:1\" names an interface, but rules are about \
                      addresses; write [fe80::1]",
                 ),
                 (
@@ -443,14 +470,19 @@ mod tests {
                     "rule \"8080\" does not begin with tcp:, udp: or unix:; write tcp:8080",
                 ),
                 (
+                    "udp",
+                    "rule \"udp\" does not begin with tcp:, udp: or unix:; write udp:8080, for \
+                     example",
+                ),
+                (
                     "tcp:127.0.0.1:8080",
-                    "rule \"tcp:127.0.0.1:8080\" names an address, but a rule to listen \
-                     applies to every address of the pod; write tcp:8080",
+                    "rule \"tcp:127.0.0.1:8080\" names an address, but a listen rule \
+                     applies to all addresses of the pod; write tcp:8080",
                 ),
                 (
                     "tcp:[::]:8080",
-                    "rule \"tcp:[::]:8080\" names an address, but a rule to listen applies \
-                     to every address of the pod; write tcp:8080",
+                    "rule \"tcp:[::]:8080\" names an address, but a listen rule applies \
+                     to all addresses of the pod; write tcp:8080",
                 ),
                 (
                     "dns",
@@ -489,7 +521,8 @@ mod tests {
             parse_listen,
             &[(
                 &long,
-                "257 rules are too many; write at most 256, with ranges and blocks",
+                "257 rules are too many; write at most 256: join ports into ranges and addresses \
+                 into blocks",
             )],
         );
     }

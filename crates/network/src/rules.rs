@@ -69,7 +69,10 @@ pub enum RuleListError {
     #[error(transparent)]
     Rule(#[from] RuleError),
     /// Too many rules.
-    #[error("{count} rules are too many; write at most {MAX_RULES}, with ranges and blocks")]
+    #[error(
+        "{count} rules are too many; write at most {MAX_RULES}: join ports into ranges and \
+         addresses into blocks"
+    )]
     TooMany {
         /// How many there are.
         count: usize,
