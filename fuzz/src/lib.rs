@@ -5,6 +5,7 @@ pub mod container;
 pub mod host;
 pub mod plans;
 pub mod scratch;
+mod stack;
 
 use std::sync::LazyLock;
 
