@@ -59,8 +59,8 @@ pub enum PrewarmError {
     NotUnpacked,
     /// The CRI is needed for a pull.
     #[error(
-        "cannot pull the image: containerd runs without its CRI plugin; import the image, or see \
-         why the plugin was not loaded with ctr plugins ls"
+        "cannot pull the image: containerd runs without its CRI plugin; import the image, or \
+         run ctr plugins ls to see why the plugin is not loaded"
     )]
     NoCri,
     /// The time was over.

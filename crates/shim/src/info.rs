@@ -19,7 +19,7 @@ const FEATURES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/f
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InfoError {
-    #[error("cannot read runtime options from stdin: {0}; redirect it from /dev/null")]
+    #[error("cannot read runtime options from stdin: {0}; redirect stdin from /dev/null")]
     Input(#[source] io::Error),
     #[error(
         "cannot read runtime options from stdin: not a protobuf Any: {0}; give one, or nothing"

@@ -96,8 +96,8 @@ impl Prepared {
 
     /// Runs the guest to its end: the exit code, and what there is to say of it.
     ///
-    /// What the guest is refused is written to `refusals` too, for the caller's log. `close_fence` is called when no more is needed of the kernel than what the guest's functions need,
-    /// and before any code of the guest runs. It gets what this guest needs besides.
+    /// What the guest is refused is written to `refusals` too, for the caller's log. `close_fence` is called
+    /// right before the guest's first code, with the further system calls that this guest needs.
     pub(crate) fn run(
         &self,
         late_mounts: LateMounts,

@@ -32,7 +32,7 @@ const OOM_SCORE_MAX: i32 = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("cannot read bootstrap parameters from stdin: {0}; redirect it from /dev/null")]
+    #[error("cannot read bootstrap parameters from stdin: {0}; redirect stdin from /dev/null")]
     Input(#[source] io::Error),
     #[error(transparent)]
     Request(#[from] RequestError),

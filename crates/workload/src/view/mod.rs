@@ -194,7 +194,7 @@ pub enum ViewError {
     /// A mount would replace the root filesystem.
     #[error(
         "cannot mount over {destination:?}: it is the root of the container; mount on a \
-         directory of its own"
+         directory beneath it"
     )]
     MountOverRoot {
         /// The mount's destination, perhaps a symlink of the image.
