@@ -4,7 +4,7 @@
    that it leaves is the one that every container begins with. resume() goes on from there: it reads the arguments and
    variables of the container, gives every string another hash, and runs what Py_RunMain() runs. If the container
    wants what cannot be changed any more, resume() says so, and the program starts from the beginning.
-   docs/internals/decisions has the reasons. */
+   docs/internals/decisions/0046-python-begins-initialized.md has the reasons. */
 
 #include "Python.h"
 #include "pycore_code.h"
@@ -14,6 +14,8 @@
 #include "pycore_import.h"
 #include "pycore_initconfig.h"
 #include "pycore_interp.h"
+#include "pycore_object.h"
+#include "pycore_obmalloc.h"
 #include "pycore_pathconfig.h"
 #include "pycore_pyerrors.h"
 #include "pycore_pyhash.h"
@@ -129,7 +131,7 @@ word_set_add(word_set *set, const void *word)
 /* Hashes of strings and bytes depend on a secret. With another secret, every table that has such keys has to be made
    again, and every object forgets the hash that it keeps. To do this at each start would be slow, and would write to
    every page. So preinit() lists all of it once, and leaves no hash of the old secret in any object: renew() writes
-   to tables alone. */
+   to tables alone. A string that is a key has a number; with it CPython finds the string's hash in one more table. */
 
 // How the hash of a key is found: the number of a string in strings[], or one of these.
 enum { KEEPS = 0xfffd, ASKS = 0xfffe, NO_KEY = 0xffff };
@@ -331,10 +333,7 @@ renew_hashtable(_Py_hashtable_t *table, _Py_hashtable_hash_func hash)
 static void
 renew(void)
 {
-    Py_hash_t *hashes = malloc(tables.strings_len * sizeof(Py_hash_t));
-    if (hashes == NULL) {
-        fail("out of memory");
-    }
+    Py_hash_t *hashes = _Py_ImageHashes + 1;
     for (uint32_t i = 0; i < tables.strings_len; i++) {
         hashes[i] = hash_of_string(tables.strings[i]);
     }
@@ -355,7 +354,6 @@ renew(void)
     for (uint32_t i = tables.dicts_of_strings; i < tables.dicts_len; i++) {
         renew_dict(&tables.dicts[i], hashes);
     }
-    free(hashes);
 }
 
 
@@ -707,6 +705,29 @@ sort_strings(void)
     free(numbers);
 }
 
+// From now on the hash of a string that is a key is found by its number. None is known yet.
+static void
+number_strings(void)
+{
+    _Py_ImageHashes = allocate(tables.strings_len + 1, sizeof(Py_hash_t));
+    memset(_Py_ImageHashes, 0xff, (tables.strings_len + 1) * sizeof(Py_hash_t));
+    for (uint32_t i = 0; i < tables.strings_len; i++) {
+        PyASCIIObject *string = (PyASCIIObject *)tables.strings[i];
+        string->hash = -1;
+        string->state.number = i + 1;
+    }
+}
+
+static void
+forget_numbers(void)
+{
+    for (uint32_t i = 0; i < tables.strings_len; i++) {
+        ((PyASCIIObject *)tables.strings[i])->state.number = 0;
+    }
+    free(_Py_ImageHashes);
+    _Py_ImageHashes = NULL;
+}
+
 static void
 find(finder *finder)
 {
@@ -725,9 +746,7 @@ find(finder *finder)
     tables.sets_of_strings = tables.sets_len;
     list_tables(finder, OTHERS);
     sort_strings();
-    for (uint32_t i = 0; i < tables.strings_len; i++) {
-        ((PyASCIIObject *)tables.strings[i])->hash = -1;
-    }
+    number_strings();
 }
 
 static void
@@ -844,6 +863,70 @@ make_immortal(const finder *finder)
 {
     for (size_t i = 0; i < finder->objects_len; i++) {
         finder->objects[i]->ob_refcnt = _Py_IMMORTAL_REFCNT;
+    }
+}
+
+
+/* What was freed before now lies between what stays. A container that used it would write to a page here and a page
+   there, each a page of its own. So all of it is taken and never given back: what a container allocates comes from
+   fresh memory, and lies together. */
+
+// Whether a block of the small allocator is the first one of its pool.
+static int
+begins_pool(void *block)
+{
+    return POOL_ADDR(block)->ref.count == 1;
+}
+
+static void
+fill_pools(void)
+{
+    for (size_t size = ALIGNMENT; size <= SMALL_REQUEST_THRESHOLD; size += ALIGNMENT) {
+        void *block;
+        while ((block = PyObject_Malloc(size)) != NULL && !begins_pool(block)) {
+            memset(block, 0, size);
+        }
+        PyObject_Free(block);
+    }
+}
+
+// Pieces that are as large as this are few, and are left: what is put into one lies together.
+#define LARGE_PIECE ((size_t)64 << 10)
+
+static void
+fill_gaps(void)
+{
+    fill_pools();
+    // What malloc() takes from the end of the heap is behind this block.
+    void *kept[256];
+    size_t kept_len = 0;
+    char *end = NULL;
+    for (size_t size = (size_t)1 << 20; size >= LARGE_PIECE && kept_len < Py_ARRAY_LENGTH(kept); ) {
+        char *block = malloc(size);
+        if (block == NULL) {
+            fail("out of memory");
+        }
+        int is_at_end = block + size + 2 * LARGE_PIECE >= (char *)sbrk(0);
+        if (end == NULL && is_at_end) {
+            end = block;
+            size /= 2;
+        }
+        else if (end != NULL && block > end) {
+            free(block);
+            size /= 2;
+            continue;
+        }
+        kept[kept_len++] = block;
+    }
+    for (size_t size = LARGE_PIECE; size > 0; size -= 8) {
+        char *block;
+        while ((block = malloc(size)) != NULL && block < end) {
+            memset(block, 0, size);
+        }
+        free(block);
+    }
+    while (kept_len > 0) {
+        free(kept[--kept_len]);
     }
 }
 
@@ -968,6 +1051,7 @@ initialize(int argc, char **argv)
     set_secret(1);
     renew();
     check_tables(&finder);
+    forget_numbers();
     find_end(&finder);
     // The last stream is kept for errors until now.
     if (PySys_SetObject("__stderr__", Py_None) < 0) {
@@ -977,6 +1061,7 @@ initialize(int argc, char **argv)
     set_secret(0);
     renew();
     check_tables(&finder);
+    forget_numbers();
     find_end(&finder);
     find(&finder);
     check_found(&finder);
@@ -986,6 +1071,9 @@ initialize(int argc, char **argv)
     _PyGC_Freeze(interp);
     // Where the library is, each container finds out.
     _PyPathConfig_ClearGlobal();
+    // Objects that were freed are kept for others of their type, wherever they are.
+    PyGC_Collect();
+    fill_gaps();
 }
 
 
