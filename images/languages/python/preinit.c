@@ -931,6 +931,100 @@ fill_gaps(void)
 }
 
 
+/* Each start writes to every table that has strings as keys. So these are moved next to one another, into memory that
+   lies together after fill_gaps(). What they leave is not given back. */
+
+typedef struct {
+    PyDictKeysObject *from, *to;
+    Py_ssize_t users;
+} moved_keys;
+
+static int
+by_first(const void *one, const void *other)
+{
+    return by_address(&((const moved_keys *)one)->from, &((const moved_keys *)other)->from);
+}
+
+static moved_keys *
+moved_of(moved_keys *all, size_t len, PyDictKeysObject *keys)
+{
+    moved_keys wanted = {.from = keys};
+    return bsearch(&wanted, all, len, sizeof(*all), by_first);
+}
+
+// Where an object has its table, or NULL.
+static PyDictKeysObject **
+keys_of(PyObject *object)
+{
+    if (PyDict_Check(object)) {
+        return &((PyDictObject *)object)->ma_keys;
+    }
+    if (PyType_Check(object) && PyType_HasFeature((PyTypeObject *)object, Py_TPFLAGS_HEAPTYPE)) {
+        return &((PyHeapTypeObject *)object)->ht_cached_keys;
+    }
+    return NULL;
+}
+
+static size_t
+size_of_keys(const PyDictKeysObject *keys)
+{
+    Py_ssize_t entries = keys->dk_nentries + keys->dk_usable;
+    size_t entry = keys->dk_kind == DICT_KEYS_GENERAL ? sizeof(PyDictKeyEntry) : sizeof(PyDictUnicodeEntry);
+    return sizeof(*keys) + ((size_t)1 << keys->dk_log2_index_bytes) + entries * entry;
+}
+
+static void *
+moved(void *block, size_t size)
+{
+    void *to = PyMem_Malloc(size);
+    if (to == NULL) {
+        fail("out of memory");
+    }
+    memcpy(to, block, size);
+    memset(block, 0, size);
+    return to;
+}
+
+static void
+move_tables(const finder *finder)
+{
+    moved_keys *all = allocate(tables.dicts_len, sizeof(*all));
+    for (uint32_t i = 0; i < tables.dicts_len; i++) {
+        all[i].from = tables.dicts[i].keys;
+    }
+    qsort(all, tables.dicts_len, sizeof(*all), by_first);
+    for (size_t i = 0; i < finder->objects_len; i++) {
+        PyDictKeysObject **keys = keys_of(finder->objects[i]);
+        moved_keys *move = keys && *keys ? moved_of(all, tables.dicts_len, *keys) : NULL;
+        if (move) {
+            move->users++;
+        }
+    }
+    for (uint32_t i = 0; i < tables.dicts_len; i++) {
+        moved_keys *move = moved_of(all, tables.dicts_len, tables.dicts[i].keys);
+        if (move->users != move->from->dk_refcnt) {
+            fail("a table has users that were not found");
+        }
+        tables.dicts[i].keys = move->to = moved(move->from, size_of_keys(move->from));
+    }
+    for (size_t i = 0; i < finder->objects_len; i++) {
+        PyDictKeysObject **keys = keys_of(finder->objects[i]);
+        moved_keys *move = keys && *keys ? moved_of(all, tables.dicts_len, *keys) : NULL;
+        if (move) {
+            *keys = move->to;
+        }
+    }
+    memset(all, 0, tables.dicts_len * sizeof(*all));
+    free(all);
+    for (uint32_t i = 0; i < tables.sets_len; i++) {
+        PySetObject *set = tables.sets[i].set;
+        if (set->table != set->smalltable) {
+            set->table = moved(set->table, (set->mask + 1) * sizeof(setentry));
+        }
+    }
+}
+
+
 /* What is imported, and how a container gets it. A program whose own folder has a json.py imports this file. So modules
    that a new process would not have in sys.modules are put aside, and importlib takes one of them where it would
    have loaded the same file. */
@@ -1066,7 +1160,6 @@ initialize(int argc, char **argv)
     find(&finder);
     check_found(&finder);
     make_immortal(&finder);
-    find_end(&finder);
     // The collector never looks at them.
     _PyGC_Freeze(interp);
     // Where the library is, each container finds out.
@@ -1074,6 +1167,8 @@ initialize(int argc, char **argv)
     // Objects that were freed are kept for others of their type, wherever they are.
     PyGC_Collect();
     fill_gaps();
+    move_tables(&finder);
+    find_end(&finder);
 }
 
 
