@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::json;
 use thiserror::Error;
@@ -90,6 +91,7 @@ fn answer(args: &InspectArgs) -> Result<String, InspectError> {
         root,
         &places::policy_file(),
         container.host_network(),
+        Arc::default(),
     )?;
     if let PlannedContainer::Wasm {
         plan,

@@ -18,7 +18,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 
 use oci_spec::runtime::Spec;
 use thiserror::Error;
@@ -220,7 +221,8 @@ pub struct Place<'a> {
 }
 
 /// Decides what the container that `spec` describes will run, without effects. `root` is its root directory, open:
-/// beneath it are the files that the container will see before the spec's mounts are made.
+/// beneath it are the files that the container will see before the spec's mounts are made. It ends early once
+/// `cancelled` is true.
 ///
 /// # Errors
 /// If the policy cannot be read, or the spec asks for what is not there, not supported or not allowed.
@@ -229,6 +231,7 @@ pub fn plan(
     root: OwnedFd,
     policy_file: &Path,
     host_network: HostNetworkCeiling,
+    cancelled: Arc<AtomicBool>,
 ) -> Result<PlannedContainer, LaunchError> {
     if workload::container_kind(spec) == ContainerKind::Sandbox {
         return Ok(PlannedContainer::Sandbox);
@@ -237,7 +240,7 @@ pub fn plan(
     if host_network == HostNetworkCeiling::OfPods {
         policy.network.host_network_ceiling = policy.network.ceiling.clone();
     }
-    let view = RootfsView::beneath(root, spec)?;
+    let view = RootfsView::beneath_until(root, spec, cancelled)?;
     Ok(match workload::decide(spec, &policy, &view)? {
         Planned::Native(native) => PlannedContainer::Native(native),
         Planned::Wasm(plan, interpreter) => PlannedContainer::Wasm {
@@ -270,8 +273,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// Those of [`plan()`].
-    pub fn plan(&self, spec: &Spec, root: OwnedFd) -> Result<PlannedContainer, LaunchError> {
-        plan(spec, root, &self.policy_file, self.host_network)
+    pub fn plan(
+        &self,
+        spec: &Spec,
+        root: OwnedFd,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<PlannedContainer, LaunchError> {
+        plan(spec, root, &self.policy_file, self.host_network, cancelled)
     }
 
     /// The ceiling of a guest's memory by the node's policy, if its cgroup allows `limit` bytes.

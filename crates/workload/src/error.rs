@@ -142,6 +142,17 @@ pub enum PlanError {
         /// The search path.
         search: String,
     },
+    /// A name is in none of the directories of the PATH that are searched, and there are more.
+    #[error(
+        "cannot look for {name:?}: PATH has more than {most} directories, and it is in none of the \
+         first {most}; shorten PATH in the image or in env"
+    )]
+    LongSearchPath {
+        /// The name.
+        name: String,
+        /// How many directories are searched.
+        most: usize,
+    },
     /// `args[0]` is the path of a file that does not exist.
     #[error(
         "exec: {path:?}: no such file or directory in the container; correct command, or add the \
@@ -248,6 +259,7 @@ impl PlanError {
             | Self::RelativeAnnotation { .. }
             | Self::NetworkRules { .. }
             | Self::NetworkNone { .. }
+            | Self::LongSearchPath { .. }
             | Self::NotAFile { .. }
             | Self::Dev(_) => ErrorKind::InvalidArgument,
             Self::AnnotatedNotFound { .. }

@@ -108,11 +108,20 @@ fn on_path<V: View>(
     cwd: &Path,
     view: &V,
 ) -> Result<Vec<ImageModule<V::File>>, ImageModulesError> {
+    let mut directories = BTreeSet::new();
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for directory in path.split(':').take(DIRECTORIES) {
         // As in execvp(3) an empty entry is the working directory.
         let directory = Path::new("/").join(cwd).join(directory);
+        let Some(directory) = there(view.resolve(&directory))? else {
+            continue;
+        };
+        // Several names of one directory, such as /bin and /usr/bin, cost the look-ups of its files once.
+        let directory = directory.path;
+        if !directories.insert(directory.clone()) {
+            continue;
+        }
         let Some(names) = there(view.names(&directory, NAMES))? else {
             continue;
         };
@@ -166,11 +175,15 @@ mod tests {
     use crate::view::fake::{FakeImage, FakeView};
 
     fn found(args: &[&str], files: &str) -> Result<Vec<String>, String> {
+        found_on("PATH=/usr/local/bin:/bin:/nowhere:", args, files)
+    }
+
+    fn found_on(path: &str, args: &[&str], files: &str) -> Result<Vec<String>, String> {
         let spec = serde_json::json!({
             "ociVersion": "1.1.0",
             "process": {
                 "args": args, "cwd": "/app", "user": { "uid": 0, "gid": 0 },
-                "env": ["PATH=/usr/local/bin:/bin:/nowhere:"],
+                "env": [path],
             },
             "root": { "path": "rootfs" },
         });
@@ -180,6 +193,18 @@ mod tests {
         modules_in_image(&spec, &view)
             .map(|found| found.into_iter().map(|module| module.path).collect())
             .map_err(|error| error.to_string())
+    }
+
+    /// An image must not keep a node busy.
+    #[test]
+    fn directory_of_several_names_is_searched_once() {
+        let mut files = String::from(r#""/bin/a": "wasm", "/b": {"symlink": "bin"}"#);
+        for name in 0..2000 {
+            files += &format!(r#", "/bin/{name}": "native""#);
+        }
+        let path = format!("PATH={}", ["/bin", "/b", "/bin/."].repeat(10).join(":"));
+        let looked_up = found_on(&path, &["x"], &format!("{{{files}}}"));
+        assert_eq!(looked_up, Ok(vec!["/bin/a".to_owned()]));
     }
 
     const LANGUAGE: &str = r#"{

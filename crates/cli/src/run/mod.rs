@@ -9,6 +9,7 @@ mod supervise;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 
 use thiserror::Error;
 use wasm_interp_launch::{LaunchError, Pipeline, Place, PlannedContainer};
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     pipeline.runner = pipeline.runner.with_lifetime(Lifetime::Callers);
     pipeline.host_network = container.host_network();
     let root = open_root(&container.rootfs).map_err(LaunchError::from)?;
-    let planned = pipeline.plan(&container.spec, root)?;
+    let planned = pipeline.plan(&container.spec, root, Arc::default())?;
     match (&planned, container.shape) {
         (PlannedContainer::Sandbox, _) => return Err(RunError::Sandbox),
         (PlannedContainer::Native(_), Shape::Rootfs) => {

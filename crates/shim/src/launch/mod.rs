@@ -12,6 +12,7 @@ mod spec;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -84,7 +85,7 @@ impl Launcher {
     pub(crate) fn create(
         &self,
         request: &CreateRequest,
-        cancelled: &AtomicBool,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<(LaunchedContainer, HeldStdio), Error> {
         // Before all other steps, so that their failures reach the reader of stderr.
         let owner = request.options.io_owner;
@@ -221,7 +222,7 @@ impl Launcher {
         &self,
         request: &CreateRequest,
         stdio: &ProcessStdio,
-        cancelled: &AtomicBool,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<LaunchedContainer, Error> {
         let began = Instant::now();
         let id = request.id.as_str();
@@ -238,7 +239,8 @@ impl Launcher {
         }
         let root = request.bundle.root_of(&spec);
         let planned = log_step(id, "plan", || -> Result<_, LaunchError> {
-            self.pipeline.plan(&spec, open_root(&root)?)
+            self.pipeline
+                .plan(&spec, open_root(&root)?, Arc::clone(cancelled))
         })?;
         let prepared = log_step(id, "native code", || {
             let mut report = on_new_stage(|module, stage| {

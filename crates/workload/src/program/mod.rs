@@ -21,6 +21,12 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// The longest chain of scripts that are the interpreters of one another, as in the kernel (`exec_binprm`).
 const MAX_SCRIPTS: usize = 5;
 
+/// The most directories of the PATH that are searched: an image must not keep a node busy.
+const MAX_DIRECTORIES: usize = 256;
+
+/// The most words of a command that are looked up to find a script among them.
+const MAX_OPERANDS: usize = 256;
+
 /// Options with which an interpreter takes its program from the command line or from stdin. No script
 /// follows them.
 const PROGRAM_OPTIONS: &[&str] = &["-", "-c", "-e", "-m", "-r"];
@@ -153,22 +159,28 @@ impl<V: View> ProgramSearch<'_, V> {
     /// The script is the first operand that is a file of the working directory. The search skips words
     /// that are no such file, because they may be the value of an option (`-W error main.py`). It also
     /// skips words that cannot be looked up, because only the guest knows whether they are paths. It
-    /// ends at an option after which no script follows.
+    /// ends at an option after which no script follows, and after [`MAX_OPERANDS`] words.
     fn operand_from_cwd(&self, args: &[String]) -> Result<Vec<String>, PlanError> {
         let mut argv = args.to_vec();
         if self.cwd == Path::new("/") {
             return Ok(argv);
         }
-        for word in argv.iter_mut().skip(1) {
+        for word in argv.iter_mut().skip(1).take(MAX_OPERANDS) {
             if PROGRAM_OPTIONS.contains(&word.as_str()) || word.starts_with('/') {
                 break;
             }
             if word.is_empty() || word.starts_with('-') {
                 continue;
             }
-            if let Ok(Some(script)) = self.at(word) {
-                *word = text(&script.name)?;
-                break;
+            match self.at(word) {
+                Ok(Some(script)) => {
+                    *word = text(&script.name)?;
+                    break;
+                }
+                Err(PlanError::View(
+                    error @ (ViewError::TooMuchWork { .. } | ViewError::Cancelled),
+                )) => return Err(error.into()),
+                Ok(None) | Err(_) => {}
             }
         }
         Ok(argv)
@@ -395,7 +407,13 @@ impl<V: View> ProgramSearch<'_, V> {
         name: &str,
         fits: impl Fn(&FileFormat) -> bool,
     ) -> Result<Option<Candidate<V::File>>, PlanError> {
-        for directory in self.search.split(':') {
+        for (searched, directory) in self.search.split(':').enumerate() {
+            if searched == MAX_DIRECTORIES {
+                return Err(PlanError::LongSearchPath {
+                    name: name.to_owned(),
+                    most: MAX_DIRECTORIES,
+                });
+            }
             for file in [name.to_owned(), with_wasm(name)] {
                 // As in execvp(3) an empty entry is the working directory.
                 let path = self.cwd.join(directory).join(&file);

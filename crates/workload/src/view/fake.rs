@@ -1,6 +1,7 @@
 //! The view of the golden tests: files from a JSON description, layered by the same code as real
 //! files.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, Cursor};
@@ -60,8 +61,15 @@ pub(crate) struct FakeView {
     network: HostNetwork,
 }
 
-/// Nodes by their path from the tree's root. A tree whose only node is at "" is a file.
-struct FakeTree(BTreeMap<PathBuf, FakeEntry>);
+/// More entries than any view may look up: an image decides neither how long a look-up takes nor how many
+/// there are.
+const MOST_LOOK_UPS: u32 = 140_000;
+
+struct FakeTree {
+    /// Nodes by their path from the tree's root. A tree whose only node is at "" is a file.
+    nodes: BTreeMap<PathBuf, FakeEntry>,
+    look_ups: Cell<u32>,
+}
 
 impl FakeView {
     pub(crate) fn new(image: &FakeImage, spec: &Spec) -> Result<Self, ViewError> {
@@ -90,7 +98,7 @@ impl FakeView {
                     }
                     Some(HostFile::File(node)) => (
                         MountContent::File,
-                        Some(FakeTree([(PathBuf::new(), node.clone())].into())),
+                        Some(FakeTree::new(&[(PathBuf::new(), node.clone())].into())),
                     ),
                     Some(HostFile::Kernel(fs)) => (
                         MountContent::Refused(MountRefusal::Kernel(kernel_fs(fs))),
@@ -155,12 +163,13 @@ impl View for FakeView {
 impl FakeTree {
     fn new(files: &BTreeMap<PathBuf, FakeEntry>) -> Self {
         let relative = |path: &PathBuf| path.strip_prefix("/").unwrap_or(path).to_owned();
-        Self(
-            files
+        Self {
+            nodes: files
                 .iter()
                 .map(|(path, node)| (relative(path), node.clone()))
                 .collect(),
-        )
+            look_ups: Cell::default(),
+        }
     }
 }
 
@@ -168,19 +177,24 @@ impl Tree for FakeTree {
     type File = Cursor<Vec<u8>>;
 
     fn entry(&self, path: &Path) -> io::Result<TreeEntry> {
-        Ok(match self.0.get(path) {
+        self.look_ups.set(self.look_ups.get() + 1);
+        assert!(
+            self.look_ups.get() <= MOST_LOOK_UPS,
+            "{path:?}: look-ups have a bound"
+        );
+        Ok(match self.nodes.get(path) {
             Some(FakeEntry::Directory) => TreeEntry::Directory,
             Some(FakeEntry::Fifo) => TreeEntry::Other,
             Some(FakeEntry::Symlink(target)) => TreeEntry::Link(target.clone()),
             Some(_) => TreeEntry::Regular,
             None if path.as_os_str().is_empty() => TreeEntry::Directory,
-            None if self.0.keys().any(|known| known.starts_with(path)) => TreeEntry::Directory,
+            None if self.nodes.keys().any(|known| known.starts_with(path)) => TreeEntry::Directory,
             None => TreeEntry::Missing,
         })
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<Self::File>> {
-        let bytes: &[u8] = match self.0.get(path) {
+        let bytes: &[u8] = match self.nodes.get(path) {
             Some(FakeEntry::Wasm) => b"\0asm\x01\0\0\0",
             Some(FakeEntry::Component) => b"\0asm\x0d\0\x01\0",
             Some(FakeEntry::Native) => b"\x7fELF\x02\x01\x01\0",
@@ -193,7 +207,7 @@ impl Tree for FakeTree {
 
     fn names(&self, path: &Path, most: usize) -> io::Result<Vec<OsString>> {
         let beneath = self
-            .0
+            .nodes
             .keys()
             .filter_map(|known| known.strip_prefix(path).ok());
         let names: BTreeSet<_> = beneath

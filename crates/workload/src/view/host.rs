@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
@@ -86,7 +88,7 @@ impl RootfsView {
     /// # Errors
     /// If the root filesystem or the source of a bind mount cannot be opened.
     pub fn new(rootfs: &Path, spec: &Spec) -> Result<Self, ViewError> {
-        Self::with_root(HostTree::root(rootfs)?, spec)
+        Self::with_root(Layers::new(HostTree::root(rootfs)?), spec)
     }
 
     /// The same for an open root directory (`O_PATH` is enough), for example `/proc/PID/root` of a container.
@@ -94,13 +96,26 @@ impl RootfsView {
     /// # Errors
     /// If the source of a bind mount cannot be opened.
     pub fn beneath(root: OwnedFd, spec: &Spec) -> Result<Self, ViewError> {
-        let depth = BindDepth::Recursive;
-        Self::with_root(HostTree { root, depth }, spec)
+        Self::beneath_until(root, spec, Arc::default())
     }
 
-    fn with_root(root: HostTree, spec: &Spec) -> Result<Self, ViewError> {
+    /// The same; it ends, and each look-up in it fails, once `cancelled` is true.
+    ///
+    /// # Errors
+    /// As [`RootfsView::beneath`], and [`ViewError::Cancelled`].
+    pub fn beneath_until(
+        root: OwnedFd,
+        spec: &Spec,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<Self, ViewError> {
+        let depth = BindDepth::Recursive;
+        let layers = Layers::new(HostTree { root, depth });
+        Self::with_root(layers.cancelled_by(cancelled), spec)
+    }
+
+    fn with_root(layers: Layers<HostTree>, spec: &Spec) -> Result<Self, ViewError> {
         let mut view = Self {
-            layers: Layers::new(root),
+            layers,
             mounts: Vec::new(),
             network: NetworkNamespace::of(spec),
         };

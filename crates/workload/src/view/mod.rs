@@ -153,6 +153,18 @@ pub enum ViewError {
         /// The requested path.
         path: PathBuf,
     },
+    /// The look-ups of this container together have cost too much.
+    #[error(
+        "cannot look up {path:?} in the container: its paths lead through too many directories and \
+         symlinks; give the image and the mounts shorter paths and PATH fewer directories"
+    )]
+    TooMuchWork {
+        /// The requested path.
+        path: PathBuf,
+    },
+    /// The caller does not want the result any more.
+    #[error("cannot look up the container's files: the request was cancelled; repeat it")]
+    Cancelled,
     /// A directory, device, socket or FIFO where a file is needed.
     #[error("cannot open {path:?} in the container: it is not a regular file; correct the path")]
     NotRegular {
@@ -239,6 +251,8 @@ impl ViewError {
                 ErrorKind::InvalidArgument
             }
             Self::Loop { .. }
+            | Self::TooMuchWork { .. }
+            | Self::Cancelled
             | Self::Root { .. }
             | Self::BindSource { .. }
             | Self::MountTable { .. }

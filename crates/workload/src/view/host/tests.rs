@@ -462,3 +462,94 @@ fn network_of_the_node_is_known_by_its_namespace() {
         "{missing}"
     );
 }
+
+/// Guards against an image whose names cost a look-up of each of its directories again and again.
+#[test]
+fn look_ups_of_an_image_end_after_some_work() {
+    let host = Host::new();
+    let deep = format!("/{}", ["a"; 100].join("/"));
+    for link in 1..39 {
+        host.link(
+            format!("{deep}/{}", link + 1),
+            &format!("rootfs{deep}/{link}"),
+        );
+    }
+    host.write(&format!("rootfs{deep}/39/there"), "");
+    host.link(format!("{deep}/1"), "rootfs/l");
+    let view = host.view();
+    let path = Path::new("/l/there");
+    assert_eq!(view.resolve(path).unwrap().kind, FileKind::Regular);
+    let error = (0..20).find_map(|_| view.resolve(path).err()).unwrap();
+    assert!(matches!(error, ViewError::TooMuchWork { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    // Later look-ups fail too, in the words of the first, and so do mounts.
+    let error = view.open(Path::new("/l")).unwrap_err();
+    assert!(matches!(error, ViewError::TooMuchWork { .. }), "{error}");
+
+    let mut host = host;
+    for mount in 0..20 {
+        host.bind("/", &format!("/l/{mount}"), "bind");
+    }
+    for error in [
+        RootfsView::new(&host.path("rootfs"), &host.spec()).err(),
+        mount_places(&host.path("rootfs"), &host.spec()).err(),
+    ] {
+        assert!(
+            matches!(error, Some(ViewError::TooMuchWork { .. })),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn steps_up_cost_work_too() {
+    let host = Host::new();
+    fs::create_dir(host.path("rootfs/a")).unwrap();
+    let climbing = PathBuf::from(format!("/{}", "a/../".repeat(1 << 20)));
+    let error = host.view().resolve(&climbing).unwrap_err();
+    assert!(matches!(error, ViewError::TooMuchWork { .. }), "{error}");
+    let up = PathBuf::from(format!("/{}", "../".repeat(1 << 20)));
+    let view = host.view();
+    let error = (0..8).find_map(|_| view.resolve(&up).err()).unwrap();
+    assert!(matches!(error, ViewError::TooMuchWork { .. }), "{error}");
+}
+
+#[test]
+fn view_of_a_cancelled_request_looks_nothing_up() {
+    let mut host = Host::new();
+    host.write("rootfs/etc/passwd", "of the image");
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let view = |host: &Host| {
+        let root = open_root(&host.path("rootfs")).unwrap();
+        RootfsView::beneath_until(root, &host.spec(), Arc::clone(&cancelled))
+    };
+    let found = view(&host).unwrap();
+    let path = Path::new("/etc/passwd");
+    found.resolve(path).unwrap();
+    cancelled.store(true, std::sync::atomic::Ordering::Release);
+    let error = found.open(path).unwrap_err();
+    assert!(matches!(error, ViewError::Cancelled), "{error}");
+    host.bind("/", "/data", "bind");
+    assert!(matches!(view(&host).err(), Some(ViewError::Cancelled)));
+}
+
+/// A hidden mount, one beneath another, and a directory that exists only because of a mount.
+#[test]
+fn last_of_the_mounts_over_a_path_counts_at_each_depth() {
+    let mut host = Host::new();
+    for (source, text) in [("one", "1"), ("two", "2"), ("three", "3")] {
+        host.write(&format!("{source}/file"), text);
+        host.write(&format!("{source}/in/file"), text);
+    }
+    host.bind(host.path("one"), "/v", "bind");
+    host.bind(host.path("two"), "/v/in", "bind");
+    host.bind(host.path("three"), "/v/new/deep", "bind");
+    assert_eq!(host.read("/v/file").unwrap(), "1");
+    assert_eq!(host.read("/v/in/in/file").unwrap(), "2");
+    assert_eq!(host.read("/v/in/../file").unwrap(), "1");
+    assert_eq!(host.read("/v/new/deep/file").unwrap(), "3");
+    assert_eq!(host.read("/v/new/deep/../../in/file").unwrap(), "2");
+    host.bind(host.path("three"), "/v", "bind");
+    assert_eq!(host.read("/v/in/file").unwrap(), "3");
+    assert_not_found(&host.read("/v/new/deep/file"));
+}
