@@ -14,6 +14,9 @@ const MAX_HEADERS: u64 = 1 << 20;
 /// The most bytes that an image unpacks to.
 pub(crate) const MAX_IMAGE: u64 = 16 << 30;
 
+/// The most directories in one another. To remove them takes a descriptor each, and Linux gives a process 1,024 unless it asks for more.
+pub(crate) const MAX_DEPTH: usize = 512;
+
 /// How many bytes of headers the tar library may still read. Its reader shares this counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeaderLimit(Rc<Cell<Option<u64>>>);

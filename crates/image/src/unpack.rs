@@ -4,7 +4,7 @@
 //! unpacks them, so that the kernel resolves each of them beneath it, as in a container.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -24,7 +24,7 @@ use tar::{Entry, EntryType};
 use wasm_interp_workload::with_causes;
 
 use crate::archive::{Archive, ArchiveError, ArchivedImage, Blob};
-use crate::limits::{HeaderLimit, Limited, MAX_IMAGE};
+use crate::limits::{HeaderLimit, Limited, MAX_DEPTH, MAX_IMAGE};
 
 /// A name with this prefix hides a file of a lower layer.
 const WHITEOUT: &[u8] = b".wh.";
@@ -419,7 +419,7 @@ fn lay<R: Read>(entry: &mut Entry<'_, R>, path: &Path, unpacked: &mut Unpacked) 
             return Ok(());
         }
         EntryType::Fifo => {
-            make_directories(parent, 0)?;
+            make_parents(parent)?;
             mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
             own(entry, path)?;
         }
@@ -429,8 +429,12 @@ fn lay<R: Read>(entry: &mut Entry<'_, R>, path: &Path, unpacked: &mut Unpacked) 
             unpacked.devices.push(path.to_owned());
             return Ok(());
         }
+        EntryType::Directory => {
+            check_depth(make_directories(parent)? + 1)?;
+            entry.unpack_in("/")?;
+        }
         _ => {
-            make_directories(parent, 0)?;
+            make_parents(parent)?;
             entry.unpack_in("/")?;
         }
     }
@@ -448,23 +452,87 @@ fn is_link_to_device<R: Read>(entry: &Entry<'_, R>, unpacked: &Unpacked) -> io::
     Ok(unpacked.devices.contains(&beneath_root(&target)?))
 }
 
-/// Makes a directory and its missing parents, also if a symlink leads to a missing directory.
-fn make_directories(path: &Path, links: usize) -> io::Result<()> {
+/// [`make_directories`], which is not needed where the directory exists.
+fn make_parents(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_directories(path).map(drop),
+        found => found.map(drop),
+    }
+}
+
+/// Makes a directory and its missing parents, also if a symlink leads to a missing directory. Returns how many
+/// directories are above it and itself, the root not counted.
+///
+/// It walks the path name by name, and does not call itself: a layer decides how many names there are.
+fn make_directories(path: &Path) -> io::Result<usize> {
     // The kernel follows as many symlinks (path_resolution(7)).
     const MAX_LINKS: usize = 40;
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        found => return found.map(drop),
+    let mut at = PathBuf::from("/");
+    let mut depth = 0_usize;
+    let mut links = 0;
+    // The steps that are left, the next one last.
+    let mut ahead = steps(path);
+    while let Some(step) = ahead.pop() {
+        let name = match step {
+            TreeStep::Root => {
+                (at, depth) = (PathBuf::from("/"), 0);
+                continue;
+            }
+            TreeStep::Up => {
+                at.pop();
+                depth = depth.saturating_sub(1);
+                continue;
+            }
+            TreeStep::Down(name) => name,
+        };
+        let next = at.join(name);
+        match fs::symlink_metadata(&next) {
+            Ok(there) if there.is_symlink() => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(io::Error::other("too many links"));
+                }
+                ahead.append(&mut steps(&fs::read_link(&next)?));
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                check_depth(depth + 1)?;
+                fs::create_dir(&next)?;
+            }
+            Err(error) => return Err(error),
+        }
+        (at, depth) = (next, depth + 1);
     }
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    make_directories(parent, links)?;
-    match fs::read_link(path) {
-        Ok(_) if links == MAX_LINKS => Err(io::Error::other("too many links")),
-        Ok(target) => make_directories(&parent.join(target), links + 1),
-        Err(_) => fs::create_dir(path),
+    Ok(depth)
+}
+
+enum TreeStep {
+    Root,
+    Up,
+    Down(OsString),
+}
+
+/// The steps of a path, the first one last.
+fn steps(path: &Path) -> Vec<TreeStep> {
+    let parts = path.components().rev();
+    let steps = parts.filter_map(|part| match part {
+        Component::RootDir => Some(TreeStep::Root),
+        Component::ParentDir => Some(TreeStep::Up),
+        Component::Normal(name) => Some(TreeStep::Down(name.to_owned())),
+        Component::CurDir | Component::Prefix(_) => None,
+    });
+    steps.collect()
+}
+
+/// Refuses a directory with more directories above it than can be removed with the usual limit of open files.
+fn check_depth(depth: usize) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::other(format!(
+            "it lies in more than {MAX_DEPTH} directories"
+        )));
     }
+    Ok(())
 }
 
 fn own<R: Read>(entry: &Entry<'_, R>, path: &Path) -> io::Result<()> {

@@ -64,6 +64,13 @@ impl Layer {
         self.entry(EntryType::GNULongName, "././@LongLink", "", 0, &name)
     }
 
+    /// A symlink whose target is longer than a header.
+    pub(crate) fn long_link(self, name: &str, to: &str) -> Self {
+        let kind = EntryType::GNULongLink;
+        self.entry(kind, "././@LongLink", "", 0, to.as_bytes())
+            .link(name, "")
+    }
+
     pub(crate) fn attributes(mut self, attributes: &[(&str, &str)]) -> Self {
         let attributes = attributes
             .iter()

@@ -43,6 +43,18 @@ fn image(layers: Vec<Layer>) -> Unpacked {
     }
 }
 
+/// Why an image of one layer is not unpacked.
+fn refused(layer: Layer) -> String {
+    let mut layout = Layout::new();
+    layout.image(None, vec![layer], Packing::Plain);
+    let cache = tempfile::tempdir().unwrap();
+    let error = unpack(layout.path(), &cache).unwrap_err();
+    let left = fs::read_dir(cache.path().join("images")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "lock"), "{left:?}");
+    error.to_string()
+}
+
 #[test]
 fn every_packing_gives_the_same_files() {
     for packing in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
@@ -211,6 +223,52 @@ fn entries_beneath_a_link_to_a_missing_directory_are_unpacked_there() {
         Layer::new().link("lib", "usr/lib").file("lib/x", "in usr"),
     ]);
     assert_eq!(image.text("usr/lib/x"), "in usr");
+}
+
+/// Guards against a stack that overflows: each link leads to a missing directory, which lies in many more.
+#[test]
+fn chain_of_links_to_missing_directories_is_an_error() {
+    let deep = "a/".repeat(2040);
+    let mut layer = Layer::new();
+    for link in 0..38 {
+        layer = layer.long_link(&format!("l{link}"), &format!("l{}/{deep}a", link + 1));
+    }
+    let error = refused(layer.file("l0/a/f", ""));
+    assert!(
+        error.contains("it lies in more than 512 directories"),
+        "{error}"
+    );
+}
+
+/// An image that can be unpacked can be removed.
+#[test]
+fn depth_of_directories_has_a_limit() {
+    let deep = |steps: usize| {
+        let mut layer = Layer::new();
+        // In steps, because the name of an entry has a limit too, by links to what is there already.
+        let mut above = String::new();
+        for step in 0..steps {
+            let names = ["a"; 32].join("/");
+            layer = layer.file(&format!("{above}{names}/f"), "");
+            let link = format!("l{step}");
+            layer = layer.link(&link, &format!("{above}{names}"));
+            above = format!("{link}/");
+        }
+        (layer, format!("{above}last"))
+    };
+    let (layer, last) = deep(16);
+    assert!(image(vec![layer.file(&last, "")]).path("l15").is_symlink());
+    for beneath in ["", "/f"] {
+        let (layer, last) = deep(16);
+        let last = format!("{last}{beneath}");
+        let error = refused(if beneath.is_empty() {
+            layer.directory(&last)
+        } else {
+            layer.file(&last, "")
+        });
+        let reason = "it lies in more than 512 directories";
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]
