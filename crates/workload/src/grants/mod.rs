@@ -5,6 +5,7 @@ mod capabilities;
 mod devices;
 mod network;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxCapabilities;
@@ -72,11 +73,9 @@ impl Grants {
             }
         };
         // This mount hides earlier mounts at or beneath its path.
-        self.grants
-            .retain(|grant| !Path::new(&grant.path).starts_with(&point.path));
-        self.withheld.retain(|hidden| {
-            hidden.by != Withholding::Masked || !Path::new(&hidden.path).starts_with(&point.path)
-        });
+        self.grants.retain(|grant| !is_beneath(&grant.path, &path));
+        self.withheld
+            .retain(|hidden| hidden.by != Withholding::Masked || !is_beneath(&hidden.path, &path));
         self.mask(mount, point)?;
         self.grants.push(Grant {
             path,
@@ -131,10 +130,8 @@ impl Grants {
     /// Masks the kernel's file systems that a recursive bind mount brings along. Masking the outermost
     /// one hides those beneath it too.
     fn mask(&mut self, mount: &MountRequest, point: &MountPoint) -> Result<(), PlanError> {
-        let inner = |at: &Path| {
-            let mut outer = point.brings.iter();
-            outer.any(|(outer, _)| outer != at && at.starts_with(outer))
-        };
+        let all: HashSet<_> = point.brings.iter().map(|(at, _)| at.as_path()).collect();
+        let inner = |at: &Path| at.ancestors().skip(1).any(|above| all.contains(above));
         for (at, fs) in point.brings.iter().filter(|(at, _)| !inner(at)) {
             self.withheld.push(Withheld {
                 path: text(at)?,
@@ -143,5 +140,30 @@ impl Grants {
             });
         }
         Ok(())
+    }
+}
+
+/// Whether `path` is `above` or lies beneath it. Both have no symlinks, `.` and `..`, so bytes are compared: each
+/// mount is compared with all others.
+fn is_beneath(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_lies_beneath_itself_and_whole_names_above_it() {
+        for (path, above, beneath) in [
+            ("/a/b", "/a", true),
+            ("/a", "/a", true),
+            ("/ab", "/a", false),
+            ("/", "/a", false),
+            ("/a", "/a/b", false),
+        ] {
+            assert_eq!(is_beneath(path, above), beneath, "{path} {above}");
+        }
     }
 }

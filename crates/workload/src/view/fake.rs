@@ -75,7 +75,7 @@ impl FakeView {
     pub(crate) fn new(image: &FakeImage, spec: &Spec) -> Result<Self, ViewError> {
         let mut layers = Layers::new(FakeTree::new(&image.files));
         let mut points = Vec::new();
-        for mount in spec.mounts().as_deref().unwrap_or_default() {
+        for mount in mounts::of(spec)? {
             let path = layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let (content, tree) = match mounts::source(mount) {
@@ -109,10 +109,10 @@ impl FakeView {
                 },
             };
             if !matches!(content, MountContent::Refused(_)) {
-                layers.mount(path.clone(), tree);
+                layers.mount(path.clone(), tree)?;
             }
             for (at, _) in &brings {
-                layers.mount(at.clone(), None);
+                layers.mount(at.clone(), None)?;
             }
             points.push(MountPoint {
                 path,

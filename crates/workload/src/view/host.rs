@@ -120,7 +120,7 @@ impl RootfsView {
             network: NetworkNamespace::of(spec),
         };
         let mut table = None;
-        for mount in spec.mounts().as_deref().unwrap_or_default() {
+        for mount in mounts::of(spec)? {
             let path = view.layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let content = match mounts::source(mount) {
@@ -135,16 +135,16 @@ impl RootfsView {
                         brings = brought(&tree, &path, &mut table)?;
                     }
                     if !matches!(content, MountContent::Refused(_)) {
-                        view.layers.mount(path.clone(), Some(tree));
+                        view.layers.mount(path.clone(), Some(tree))?;
                     }
                     for (at, _) in &brings {
                         // The runtime will mask it.
-                        view.layers.mount(at.clone(), None);
+                        view.layers.mount(at.clone(), None)?;
                     }
                     content
                 }
                 MountSource::Memory | MountSource::Other(_) => {
-                    view.layers.mount(path.clone(), None);
+                    view.layers.mount(path.clone(), None)?;
                     MountContent::Directory
                 }
                 // The runtime will not mount it, so it hides nothing of the root filesystem.
@@ -207,14 +207,13 @@ pub fn open_root(path: &Path) -> Result<OwnedFd, ViewError> {
 /// root.
 pub fn mount_places(rootfs: &Path, spec: &Spec) -> Result<Vec<PathBuf>, ViewError> {
     let mut layers = Layers::new(HostTree::root(rootfs)?);
-    let mounts = spec.mounts().iter().flatten();
-    let places = mounts.map(|mount| {
+    let places = mounts::of(spec)?.iter().map(|mount| {
         let place = layers.mount_point(&mounts::destination(mount))?;
         let tree = match mounts::source(mount) {
             MountSource::Bind { host, depth } => Some(bind(host, depth, &place)?),
             MountSource::Memory | MountSource::Kernel(_) | MountSource::Other(_) => None,
         };
-        layers.mount(place.clone(), tree);
+        layers.mount(place.clone(), tree)?;
         Ok(place)
     });
     places.collect()

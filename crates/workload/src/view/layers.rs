@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{FileKind, Resolved, ViewError};
+use crate::causes::shortened;
+use crate::mounts::PATH_MAX;
 
 /// The most symlinks that are followed, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -20,6 +22,9 @@ const MAX_LINKS: usize = 40;
 /// component of a path that it is given, and an entry costs so many units. The budget is enough for more than
 /// 100,000 entries of usual depth, and spent within a second or two.
 const MAX_WORK: u64 = 4 << 20;
+
+/// How much of a long destination an error shows, in bytes.
+const SHOWN: usize = 256;
 
 /// What an entry costs besides the components of its path: the system calls.
 const ENTRY_WORK: u64 = 32;
@@ -101,18 +106,21 @@ impl<T: Tree> Layers<T> {
     }
 
     /// Lays `tree` over `at`, which [`Layers::mount_point`] gave.
-    pub(crate) fn mount(&mut self, at: PathBuf, tree: Option<T>) {
+    pub(crate) fn mount(&mut self, at: PathBuf, tree: Option<T>) -> Result<(), ViewError> {
+        self.work(ENTRY_WORK + at.components().count() as u64, &at)?;
         let index = self.layers.len();
         for above in at.ancestors().skip(1) {
             self.beneath.insert(above.to_owned(), index);
         }
         self.at.insert(at.clone(), index);
         self.layers.push(TreeLayer { at, tree });
+        Ok(())
     }
 
     /// The path that a mount with this destination covers. The root is an error: a mount there would
     /// replace the image that was checked.
     pub(crate) fn mount_point(&self, destination: &Path) -> Result<PathBuf, ViewError> {
+        check_length(destination, destination)?;
         let path = self.walk(destination, Missing::WillBeMade)?.resolved.path;
         if path == Path::new("/") {
             return Err(ViewError::MountOverRoot {
@@ -197,6 +205,9 @@ impl<T: Tree> Layers<T> {
             };
             let next = at.join(&name);
             self.work(ENTRY_WORK + covering.len() as u64, path)?;
+            if missing == Missing::WillBeMade {
+                check_length(&next, path)?;
+            }
             let layer = self.layer(&covering, &next);
             let entry = self.entry(layer, &next).map_err(|source| ViewError::Io {
                 path: path.to_owned(),
@@ -284,6 +295,17 @@ impl<T: Tree> Layers<T> {
         // A layer covers only what is beneath its path.
         (tree.as_ref(), path.strip_prefix(at).unwrap_or(path))
     }
+}
+
+/// Refuses a path of a mount that the kernel does not take. What is missing beneath it would be looked up, name by
+/// name, as if it would be made.
+fn check_length(path: &Path, destination: &Path) -> Result<(), ViewError> {
+    if path.as_os_str().len() >= PATH_MAX {
+        return Err(ViewError::LongDestination {
+            start: shortened(&destination.to_string_lossy(), SHOWN),
+        });
+    }
+    Ok(())
 }
 
 enum Step {

@@ -20,6 +20,7 @@ pub use self::host::{RootfsView, mount_places, open_root};
 pub use crate::mounts::KernelFs;
 
 use crate::error_kind::ErrorKind;
+use crate::mounts::PATH_MAX;
 
 /// A read-only view of the files of a container that is about to be made.
 ///
@@ -203,6 +204,23 @@ pub enum ViewError {
         /// The mount's destination.
         destination: PathBuf,
     },
+    /// The spec has too many mounts.
+    #[error("cannot make {count} mounts: a container has {most} at most; mount their parents")]
+    TooManyMounts {
+        /// How many it has.
+        count: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// A mount's place is longer than a path may be.
+    #[error(
+        "cannot mount over {start:?}: its path has {PATH_MAX} bytes or more, which is more than \
+         Linux takes; give it a shorter destination"
+    )]
+    LongDestination {
+        /// The first bytes of the destination.
+        start: String,
+    },
     /// A mount would replace the root filesystem.
     #[error(
         "cannot mount over {destination:?}: it is the root of the container; mount on a \
@@ -247,9 +265,11 @@ impl ViewError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::NotRegular { .. } | Self::RelativeSource { .. } | Self::MountOverRoot { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Self::NotRegular { .. }
+            | Self::RelativeSource { .. }
+            | Self::TooManyMounts { .. }
+            | Self::LongDestination { .. }
+            | Self::MountOverRoot { .. } => ErrorKind::InvalidArgument,
             Self::Loop { .. }
             | Self::TooMuchWork { .. }
             | Self::Cancelled

@@ -553,3 +553,63 @@ fn last_of_the_mounts_over_a_path_counts_at_each_depth() {
     assert_eq!(host.read("/v/in/file").unwrap(), "3");
     assert_not_found(&host.read("/v/new/deep/file"));
 }
+
+/// Guards against a step for each name of a path that the kernel does not take.
+#[test]
+fn mount_whose_path_is_too_long_is_an_error() {
+    let mut host = Host::new();
+    let name = "n".repeat(200);
+    let half = ["n".repeat(199).as_str(); 11].join("/");
+    fs::create_dir_all(host.path(&format!("rootfs/{half}"))).unwrap();
+    host.link(format!("/{half}"), &format!("rootfs/{half}/again"));
+    host.link(format!("/{half}/again"), "rootfs/short");
+    let longest = format!("/{}", [name.as_str(); 20].join("/"));
+    for (destination, fits) in [
+        (format!("{longest}/{}", "n".repeat(4095 - 4020 - 1)), true),
+        (format!("{longest}/{}", "n".repeat(4095 - 4020)), false),
+        ("/n".repeat(700_000), false),
+        // Names that do not exist, beneath what a link leads to.
+        (format!("/short/{}", [name.as_str(); 9].join("/")), true),
+        (format!("/short/{}", [name.as_str(); 10].join("/")), false),
+    ] {
+        host.mounts.clear();
+        host.bind("/", &destination, "bind");
+        let rootfs = host.path("rootfs");
+        let error = RootfsView::new(&rootfs, &host.spec()).err();
+        let placed = mount_places(&rootfs, &host.spec()).err();
+        for error in [error, placed] {
+            match error {
+                None => assert!(fits, "{} bytes", destination.len()),
+                Some(error) => {
+                    let long = matches!(error, ViewError::LongDestination { .. });
+                    assert!(long && !fits, "{error}");
+                    assert!(error.to_string().len() < 500, "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn spec_with_too_many_mounts_is_refused() {
+    let mut host = Host::new();
+    let memory = |number| {
+        let mount = MountBuilder::default().destination(format!("/v/{number}"));
+        mount.typ("tmpfs").source("tmpfs").build().unwrap()
+    };
+    host.mounts = (0..4096).map(memory).collect();
+    let rootfs = host.path("rootfs");
+    assert_eq!(mount_places(&rootfs, &host.spec()).unwrap().len(), 4096);
+    host.bind("/", "/w", "bind");
+    for error in [
+        RootfsView::new(&rootfs, &host.spec()).err(),
+        mount_places(&rootfs, &host.spec()).err(),
+    ] {
+        let error = error.unwrap();
+        assert!(
+            matches!(error, ViewError::TooManyMounts { count: 4097, .. }),
+            "{error}"
+        );
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
+}
