@@ -298,6 +298,25 @@ mod tests {
         );
     }
 
+    /// ttrpc replaces a response of more than 4 MiB by an error of its own.
+    #[test]
+    fn text_of_an_error_has_a_limit() {
+        let name = "\u{1}".repeat(1 << 20);
+        let missing = wasm_interp_workload::PlanError::ProgramNotFound {
+            name: name.clone(),
+            looked_for: vec![name.clone(), name.clone()],
+            search: name,
+        };
+        let (code, text) = status(Error::Exec(LaunchError::Plan(missing)));
+        assert_eq!(code, Code::NOT_FOUND);
+        assert!(text.len() < 5000, "{}", text.len());
+        assert!(
+            text.contains("executable file not found in $PATH"),
+            "{text}"
+        );
+        assert!(text.ends_with(": not found"), "{text}");
+    }
+
     /// From NOT_FOUND, CRI concludes that the task has exited, and drops a resize without an error.
     #[test]
     fn unsupported_verb_is_unimplemented_and_says_what_to_do() {

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 
+use wasm_interp_workload::shortened;
+
 use crate::clock;
 use crate::info::RUNTIME_NAME;
 
@@ -32,6 +34,9 @@ pub(crate) fn install(path: &Path, debug: bool) -> io::Result<()> {
     });
     Ok(())
 }
+
+/// The longest field of a line before it is escaped, in bytes.
+const LONGEST_FIELD: usize = 8192;
 
 struct Logger {
     file: File,
@@ -78,9 +83,10 @@ fn format(record: &Record<'_>, now: SystemTime) -> String {
     )
 }
 
-/// Escapes quotes and line ends: the text must neither end its field nor begin a line.
+/// Escapes quotes and line ends: the text must neither end its field nor begin a line. Cuts it: a field may hold what
+/// an image or a spec says.
 fn quote(text: &str) -> String {
-    format!("{text:?}")
+    format!("{:?}", shortened(text, LONGEST_FIELD))
 }
 
 #[cfg(test)]
@@ -102,5 +108,20 @@ mod tests {
             "time=\"1970-01-01T00:00:00.000000000Z\" level=warning msg=\"first\\nsecond\" \
              runtime=io.containerd.wasm-interp.v1 id=\"a\\\"b\" key=\"k\"\n"
         );
+    }
+
+    #[test]
+    fn field_has_a_limit() {
+        let long = "\u{1}".repeat(1 << 20);
+        let fields: &[(&str, &str)] = &[("error", &long)];
+        let line = format(
+            &Record::builder()
+                .args(format_args!("{long}"))
+                .key_values(&fields)
+                .build(),
+            UNIX_EPOCH,
+        );
+        assert!(line.len() < 100_000, "{}", line.len());
+        assert!(line.ends_with("…\"\n"));
     }
 }

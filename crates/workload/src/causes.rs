@@ -2,8 +2,16 @@
 //! use it wherever an error leaves the program.
 
 use std::error::Error;
+use std::fmt::Debug;
 
-/// The error and its causes in one line. A cause that the text contains already is not repeated.
+/// The longest text of an error, in bytes. containerd takes messages of 4 MiB, and people read none of them.
+const LONGEST_ERROR: usize = 4096;
+
+/// The longest name, path or list in an error, in bytes.
+const LONGEST_NAME: usize = 1024;
+
+/// The error and its causes in one line of at most 4096 bytes. A cause that the text contains already is not
+/// repeated. A text that is too long keeps its beginning, which clients act on, and its end, which says what to do.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -15,7 +23,35 @@ pub fn with_causes(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    without_middle(text, LONGEST_ERROR)
+}
+
+/// A name or a path of an image or a spec for the text of an error: escaped, in quotes, and no longer than a name.
+pub(crate) fn quoted(name: &(impl Debug + ?Sized)) -> String {
+    without_middle(format!("{name:?}"), LONGEST_NAME)
+}
+
+/// The same for a text that has no quotes.
+pub(crate) fn shown(text: &str) -> String {
+    without_middle(printable(text), LONGEST_NAME)
+}
+
+/// The same for a list of names.
+pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<_> = names.iter().map(|name| shown(name.as_ref())).collect();
+    without_middle(names.join(", "), LONGEST_NAME)
+}
+
+/// The text, cut to `longest` bytes where it is in the middle: three quarters of its beginning stay.
+fn without_middle(text: String, longest: usize) -> String {
+    if text.len() <= longest {
+        return text;
+    }
+    let tail = longest / 4;
+    let head = longest - tail - '…'.len_utf8();
+    let begin = text.floor_char_boundary(head);
+    let end = text.ceil_char_boundary(text.len() - tail);
+    format!("{}…{}", &text[..begin], &text[end..])
 }
 
 /// The text, cut to `longest` bytes. A text that was cut ends with `…`, so `longest` has to be at least its length.
@@ -51,6 +87,34 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn error_and_names_in_it_have_a_limit_and_keep_both_ends() {
+        let name = "\u{1}ü".repeat(1 << 20);
+        let error = crate::PlanError::ProgramNotFound {
+            name: name.clone(),
+            looked_for: vec![name.clone(), format!("{name}.wasm")],
+            search: name.clone(),
+        };
+        // Clients look for runc's words.
+        let text = with_causes(&error);
+        assert!(text.len() <= LONGEST_ERROR, "{}", text.len());
+        let words = "\": executable file not found in $PATH: looked for ";
+        assert!(
+            text.starts_with("exec: \"") && text.contains(words),
+            "{text}"
+        );
+        let way_out = "or set the annotation wasm-interp.io/interpreter";
+        assert!(text.ends_with(way_out), "{text}");
+        let error = std::io::Error::other(name);
+        let text = with_causes(&error);
+        assert!(
+            text.len() <= LONGEST_ERROR && text.len() > LONGEST_ERROR - 16,
+            "{}",
+            text.len()
+        );
+        assert_eq!(quoted("a\u{1b}"), "\"a\\u{1b}\"");
+    }
 
     #[test]
     fn long_text_is_cut_between_characters() {

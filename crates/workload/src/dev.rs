@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, Mount, Spec};
 use thiserror::Error;
 
+use crate::causes::{quoted, shown};
 use crate::mounts::{self, MountSource};
 
 /// Where devices are.
@@ -20,8 +21,10 @@ const DEV: &str = "/dev";
 pub enum DevMountError {
     /// Something other than a new tmpfs is mounted on /dev.
     #[error(
-        "cannot mount {what} on {destination:?}: it is mounted on /dev, where devices are made and \
-         files removed; mount it elsewhere, or each of its files beneath /dev"
+        "cannot mount {what} on {destination}: it is mounted on /dev, where devices are made and \
+         files removed; mount it elsewhere, or each of its files beneath /dev",
+        destination = quoted(destination),
+        what = shown(what)
     )]
     Mounted {
         /// What is mounted, in words.
@@ -31,8 +34,11 @@ pub enum DevMountError {
     },
     /// The directory of a device is a mount.
     #[error(
-        "cannot make the device {device:?}: it would be made in {what}, which is mounted on \
-         {destination:?}; leave one of them out"
+        "cannot make the device {device}: it would be made in {what}, which is mounted on \
+         {destination}; leave one of them out",
+        device = quoted(device),
+        destination = quoted(destination),
+        what = shown(what)
     )]
     InMount {
         /// The device.
@@ -43,7 +49,10 @@ pub enum DevMountError {
         destination: PathBuf,
     },
     /// A device outside /dev.
-    #[error("cannot make the device {device:?}: it is not beneath /dev; correct its path")]
+    #[error(
+        "cannot make the device {device}: it is not beneath /dev; correct its path",
+        device = quoted(device)
+    )]
     Elsewhere {
         /// The device.
         device: PathBuf,

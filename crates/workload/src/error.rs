@@ -8,6 +8,7 @@ use thiserror::Error;
 use wasm_interp_network::RuleListError;
 
 use crate::INTERPRETER_ANNOTATION;
+use crate::causes::{listed, quoted, shown};
 use crate::dev::DevMountError;
 use crate::error_kind::ErrorKind;
 use crate::view::ViewError;
@@ -25,7 +26,10 @@ pub enum PlanError {
     )]
     NoArguments,
     /// A string holds a NUL byte, at which C would end it.
-    #[error("cannot use {what} {value:?}: it holds a NUL byte; remove it")]
+    #[error(
+        "cannot use {what} {value}: it holds a NUL byte; remove it",
+        value = quoted(value)
+    )]
     Nul {
         /// Which part of the spec.
         what: &'static str,
@@ -34,23 +38,28 @@ pub enum PlanError {
     },
     /// An entry of `process.env` has no name or no `=`.
     #[error(
-        "cannot use environment entry {entry:?}: it is not of the form NAME=value; correct it in \
-         the spec"
+        "cannot use environment entry {entry}: it is not of the form NAME=value; correct it in \
+         the spec",
+        entry = quoted(entry)
     )]
     MalformedEnv {
         /// The entry.
         entry: String,
     },
     /// `process.cwd` is relative.
-    #[error("cannot use working directory {cwd:?}: it is not absolute; name it from /")]
+    #[error(
+        "cannot use working directory {cwd}: it is not absolute; name it from /",
+        cwd = quoted(cwd)
+    )]
     RelativeCwd {
         /// The directory.
         cwd: PathBuf,
     },
     /// `process.cwd` is a file.
     #[error(
-        "cannot use working directory {cwd:?}: it is not a directory in the container; correct \
-         WORKDIR"
+        "cannot use working directory {cwd}: it is not a directory in the container; correct \
+         WORKDIR",
+        cwd = quoted(cwd)
     )]
     CwdIsNoDirectory {
         /// The directory.
@@ -58,8 +67,9 @@ pub enum PlanError {
     },
     /// A value of `linux.resources.unified` cannot be read.
     #[error(
-        "cannot use cgroup setting {name}={value:?}: it is neither a number of bytes nor max; \
-         correct it"
+        "cannot use cgroup setting {name}={value}: it is neither a number of bytes nor max; \
+         correct it",
+        value = quoted(value)
     )]
     MalformedLimit {
         /// Name of the setting.
@@ -69,7 +79,8 @@ pub enum PlanError {
     },
     /// A guest cannot get this path.
     #[error(
-        "cannot use path {path:?}: it is not UTF-8, and WASI paths are; rename it in the image"
+        "cannot use path {path}: it is not UTF-8, and WASI paths are; rename it in the image",
+        path = quoted(path)
     )]
     NotUtf8 {
         /// The path.
@@ -77,8 +88,9 @@ pub enum PlanError {
     },
     /// The annotation holds a relative path.
     #[error(
-        "cannot use annotation {INTERPRETER_ANNOTATION}={value:?}: it is not an absolute path; \
-         give the path of the .wasm in the container"
+        "cannot use annotation {INTERPRETER_ANNOTATION}={value}: it is not an absolute path; \
+         give the path of the .wasm in the container",
+        value = quoted(value)
     )]
     RelativeAnnotation {
         /// Its value.
@@ -105,8 +117,9 @@ pub enum PlanError {
     },
     /// An annotation asks for more of the network than the node's policy allows.
     #[error(
-        "cannot grant {what:?} of annotation {annotation}: this node's policy allows {allowed}; \
-         ask for less, or have the node's administrator add it to {setting} in policy.json"
+        "cannot grant {what} of annotation {annotation}: this node's policy allows {allowed}; \
+         ask for less, or have the node's administrator add it to {setting} in policy.json",
+        what = quoted(what)
     )]
     NetworkCeiling {
         /// Key of the annotation.
@@ -120,8 +133,9 @@ pub enum PlanError {
     },
     /// The annotation names a file that does not exist.
     #[error(
-        "cannot find the interpreter {value:?} of annotation {INTERPRETER_ANNOTATION}: it is not \
-         in the container; correct the annotation or add the file"
+        "cannot find the interpreter {value} of annotation {INTERPRETER_ANNOTATION}: it is not \
+         in the container; correct the annotation or add the file",
+        value = quoted(value)
     )]
     AnnotatedNotFound {
         /// Value of the annotation.
@@ -129,10 +143,12 @@ pub enum PlanError {
     },
     /// `args[0]` is a bare name that is not on the PATH.
     #[error(
-        "exec: {name:?}: executable file not found in $PATH: looked for {} on PATH={search}; name \
+        "exec: {name}: executable file not found in $PATH: looked for {} on PATH={search}; name \
          a program, a .wasm or a script of the image in command, or set the annotation \
          {INTERPRETER_ANNOTATION}",
-        looked_for.join(", ")
+        listed(looked_for),
+        search = shown(search),
+        name = quoted(name)
     )]
     ProgramNotFound {
         /// The name.
@@ -144,8 +160,9 @@ pub enum PlanError {
     },
     /// A name is in none of the directories of the PATH that are searched, and there are more.
     #[error(
-        "cannot look for {name:?}: PATH has more than {most} directories, and it is in none of the \
-         first {most}; shorten PATH in the image or in env"
+        "cannot look for {name}: PATH has more than {most} directories, and it is in none of the \
+         first {most}; shorten PATH in the image or in env",
+        name = quoted(name)
     )]
     LongSearchPath {
         /// The name.
@@ -155,24 +172,30 @@ pub enum PlanError {
     },
     /// `args[0]` is the path of a file that does not exist.
     #[error(
-        "exec: {path:?}: no such file or directory in the container; correct command, or add the \
-         file to the image or a mount"
+        "exec: {path}: no such file or directory in the container; correct command, or add the \
+         file to the image or a mount",
+        path = quoted(path)
     )]
     FileNotFound {
         /// The path, absolute.
         path: PathBuf,
     },
     /// `args[0]` is a directory, a device or the like. Docker makes 126 of runc's words.
-    #[error("exec: {path:?}: permission denied: it is not a regular file; correct command")]
+    #[error(
+        "exec: {path}: permission denied: it is not a regular file; correct command",
+        path = quoted(path)
+    )]
     NotAFile {
         /// The path, absolute.
         path: PathBuf,
     },
     /// A script whose interpreter is not in the image.
     #[error(
-        "no interpreter for {script:?} in the image: looked for {} on PATH={search}; set the \
+        "no interpreter for {script} in the image: looked for {} on PATH={search}; set the \
          annotation {INTERPRETER_ANNOTATION} or name the .wasm in command",
-        looked_for.join(", ")
+        listed(looked_for),
+        search = shown(search),
+        script = quoted(script)
     )]
     NoInterpreter {
         /// The script as the user wrote it.
@@ -185,16 +208,20 @@ pub enum PlanError {
     /// A file that is neither Wasm nor a script whose interpreter is known. Docker makes 126 of runc's
     /// words.
     #[error(
-        "exec: {path:?}: permission denied: it is neither a program nor WebAssembly nor a script \
+        "exec: {path}: permission denied: it is neither a program nor WebAssembly nor a script \
          that names its interpreter; make a #! line with the interpreter its first line, or name \
-         the interpreter in the annotation {INTERPRETER_ANNOTATION}"
+         the interpreter in the annotation {INTERPRETER_ANNOTATION}",
+        path = quoted(path)
     )]
     NotRunnable {
         /// The file.
         path: PathBuf,
     },
     /// A `#!` line that is not usable.
-    #[error("cannot use the #! line of {script:?}: {why}")]
+    #[error(
+        "cannot use the #! line of {script}: {why}",
+        script = quoted(script)
+    )]
     Shebang {
         /// The script.
         script: PathBuf,
@@ -203,7 +230,8 @@ pub enum PlanError {
     },
     /// An annotated interpreter that is no WebAssembly.
     #[error(
-        "cannot use {path:?} as interpreter: it is not WebAssembly; name the interpreter's .wasm"
+        "cannot use {path} as interpreter: it is not WebAssembly; name the interpreter's .wasm",
+        path = quoted(path)
     )]
     NotWasm {
         /// The file.
@@ -211,9 +239,10 @@ pub enum PlanError {
     },
     /// An ELF program on a node whose policy has `native: deny`.
     #[error(
-        "cannot run {path:?}: it is a native program, and this node's policy allows only Wasm \
+        "cannot run {path}: it is a native program, and this node's policy allows only Wasm \
          (native: deny in policy.json); use the .wasm build of it, the cluster's default runtime, \
-         or another node"
+         or another node",
+        path = quoted(path)
     )]
     NativeDenied {
         /// The file.
@@ -221,15 +250,19 @@ pub enum PlanError {
     },
     /// Native code in Wasmtime's format.
     #[error(
-        "cannot run {path:?}: it is precompiled native code, which would skip the sandbox; ship \
-         the .wasm, which the node compiles once"
+        "cannot run {path}: it is precompiled native code, which would skip the sandbox; ship \
+         the .wasm, which the node compiles once",
+        path = quoted(path)
     )]
     Precompiled {
         /// The file.
         path: PathBuf,
     },
     /// A file could not be read.
-    #[error("cannot read {path:?} in the container: {source}; check the file system beneath it")]
+    #[error(
+        "cannot read {path} in the container: {source}; check the file system beneath it",
+        path = quoted(path)
+    )]
     Read {
         /// The file.
         path: PathBuf,

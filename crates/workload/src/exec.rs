@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::causes::with_causes;
+use crate::causes::{listed, quoted, shown, with_causes};
 use crate::error::PlanError;
 use crate::in_image::modules_in_image;
 use crate::plan::Planned;
@@ -29,7 +29,10 @@ pub enum ExecPlanError {
         instead: String,
     },
     /// Its program may not be run.
-    #[error("exec: {program:?}: permission denied: {source}")]
+    #[error(
+        "exec: {program}: permission denied: {source}",
+        program = quoted(program)
+    )]
     NotPermitted {
         /// The first argument.
         program: String,
@@ -38,8 +41,9 @@ pub enum ExecPlanError {
     },
     /// Its working directory is not in the container. Unlike at create, it is not made.
     #[error(
-        "chdir to cwd ({cwd:?}) set in config.json failed: no such file or directory; name one \
-         that exists in the container"
+        "chdir to cwd ({cwd}) set in config.json failed: no such file or directory; name one \
+         that exists in the container",
+        cwd = quoted(cwd)
     )]
     NoWorkingDirectory {
         /// The directory.
@@ -129,13 +133,16 @@ fn explained<V: View>(error: PlanError, spec: &Spec, view: &V) -> ExecPlanError 
             looked_for,
             search,
         } => format!(
-            "exec: {name:?}: executable file not found in $PATH: looked for {} on PATH={search}",
-            looked_for.join(", ")
+            "exec: {}: executable file not found in $PATH: looked for {} on PATH={}",
+            quoted(name),
+            listed(looked_for),
+            shown(search)
         ),
         PlanError::FileNotFound { path } => {
             format!(
-                "exec: {program:?}: stat {}: no such file or directory",
-                path.display()
+                "exec: {}: stat {}: no such file or directory",
+                quoted(&program),
+                shown(&path.to_string_lossy())
             )
         }
         PlanError::NotAFile { .. } | PlanError::NativeDenied { .. } => {
@@ -165,7 +172,7 @@ fn instead<V: View>(program: &str, spec: &Spec, view: &V) -> String {
     let there = match modules_in_image(spec, view) {
         Ok(modules) => {
             let names: Vec<_> = modules.iter().map(|m| m.path.as_str()).collect();
-            format!("run what the image has: {}", names.join(", "))
+            format!("run what the image has: {}", listed(&names))
         }
         Err(error) => with_causes(&error),
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use thiserror::Error;
 
-use crate::causes::with_causes;
+use crate::causes::{shown, with_causes};
 use crate::error::PlanError;
 use crate::plan::Planned;
 use crate::program::magic::{self, FileFormat};
@@ -37,7 +37,8 @@ pub enum ImageModulesError {
     /// The image has none.
     #[error(
         "the image has no Wasm interpreter: {command}, and no file on its PATH ({path}) is a Wasm \
-         module; build the image from one that has an interpreter"
+         module; build the image from one that has an interpreter",
+        path = shown(path)
     )]
     None {
         /// What its ENTRYPOINT and CMD name, in words.
@@ -48,7 +49,8 @@ pub enum ImageModulesError {
     /// The image has too many to compile them all.
     #[error(
         "more than {PROGRAMS} files on its PATH ({path}) are Wasm modules; name one of them in its \
-         ENTRYPOINT or CMD"
+         ENTRYPOINT or CMD",
+        path = shown(path)
     )]
     TooMany {
         /// The PATH.
@@ -79,7 +81,7 @@ pub fn modules_in_image<V: View>(
         Ok(Planned::Native(native)) => {
             format!(
                 "its command is the native program {}",
-                native.interpreter.path
+                shown(&native.interpreter.path)
             )
         }
         Err(PlanError::NoArguments) => "it has neither ENTRYPOINT nor CMD".to_owned(),

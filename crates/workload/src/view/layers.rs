@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{FileKind, Resolved, ViewError};
-use crate::causes::shortened;
 use crate::mounts::PATH_MAX;
 
 /// The most symlinks that are followed, as in the kernel (path_resolution(7)).
@@ -22,9 +21,6 @@ const MAX_LINKS: usize = 40;
 /// component of a path that it is given, and an entry costs so many units. The budget is enough for more than
 /// 100,000 entries of usual depth, and spent within a second or two.
 const MAX_WORK: u64 = 4 << 20;
-
-/// How much of a long destination an error shows, in bytes.
-const SHOWN: usize = 256;
 
 /// What an entry costs besides the components of its path: the system calls.
 const ENTRY_WORK: u64 = 32;
@@ -302,7 +298,7 @@ impl<T: Tree> Layers<T> {
 fn check_length(path: &Path, destination: &Path) -> Result<(), ViewError> {
     if path.as_os_str().len() >= PATH_MAX {
         return Err(ViewError::LongDestination {
-            start: shortened(&destination.to_string_lossy(), SHOWN),
+            destination: destination.to_owned(),
         });
     }
     Ok(())

@@ -19,6 +19,7 @@ use thiserror::Error;
 pub use self::host::{RootfsView, mount_places, open_root};
 pub use crate::mounts::KernelFs;
 
+use crate::causes::quoted;
 use crate::error_kind::ErrorKind;
 use crate::mounts::PATH_MAX;
 
@@ -139,7 +140,8 @@ impl MountRefusal {
 pub enum ViewError {
     /// Nothing is there.
     #[error(
-        "cannot find {path:?} in the container: it does not exist; correct the path or add the file"
+        "cannot find {path} in the container: it does not exist; correct the path or add the file",
+        path = quoted(path)
     )]
     NotFound {
         /// The requested path.
@@ -147,8 +149,9 @@ pub enum ViewError {
     },
     /// The path passes through too many symlinks, or through a loop of them.
     #[error(
-        "cannot look up {path:?} in the container: it passes through more than 40 symlinks; remove \
-         the loop from the image"
+        "cannot look up {path} in the container: it passes through more than 40 symlinks; remove \
+         the loop from the image",
+        path = quoted(path)
     )]
     Loop {
         /// The requested path.
@@ -156,8 +159,9 @@ pub enum ViewError {
     },
     /// The look-ups of this container together have cost too much.
     #[error(
-        "cannot look up {path:?} in the container: its paths lead through too many directories and \
-         symlinks; give the image and the mounts shorter paths and PATH fewer directories"
+        "cannot look up {path} in the container: its paths lead through too many directories and \
+         symlinks; give the image and the mounts shorter paths and PATH fewer directories",
+        path = quoted(path)
     )]
     TooMuchWork {
         /// The requested path.
@@ -167,15 +171,19 @@ pub enum ViewError {
     #[error("cannot look up the container's files: the request was cancelled; repeat it")]
     Cancelled,
     /// A directory, device, socket or FIFO where a file is needed.
-    #[error("cannot open {path:?} in the container: it is not a regular file; correct the path")]
+    #[error(
+        "cannot open {path} in the container: it is not a regular file; correct the path",
+        path = quoted(path)
+    )]
     NotRegular {
         /// The requested path.
         path: PathBuf,
     },
     /// The root filesystem cannot be opened.
     #[error(
-        "cannot open the root filesystem {path:?}: {source}; mount it before the container is \
-         created"
+        "cannot open the root filesystem {path}: {source}; mount it before the container is \
+         created",
+        path = quoted(path)
     )]
     Root {
         /// Its path.
@@ -185,8 +193,10 @@ pub enum ViewError {
     },
     /// The source of a bind mount cannot be opened.
     #[error(
-        "cannot bind {host:?} to {destination:?}: {source}; create it on the node or correct the \
-         mount"
+        "cannot bind {host} to {destination}: {source}; create it on the node or correct the \
+         mount",
+        host = quoted(host),
+        destination = quoted(destination)
     )]
     BindSource {
         /// The mount's source.
@@ -197,7 +207,11 @@ pub enum ViewError {
         source: io::Error,
     },
     /// The source of a bind mount is relative.
-    #[error("cannot bind {host:?} to {destination:?}: the source is not absolute; name it from /")]
+    #[error(
+        "cannot bind {host} to {destination}: the source is not absolute; name it from /",
+        host = quoted(host),
+        destination = quoted(destination)
+    )]
     RelativeSource {
         /// The mount's source.
         host: PathBuf,
@@ -214,24 +228,29 @@ pub enum ViewError {
     },
     /// A mount's place is longer than a path may be.
     #[error(
-        "cannot mount over {start:?}: its path has {PATH_MAX} bytes or more, which is more than \
-         Linux takes; give it a shorter destination"
+        "cannot mount over {destination}: its path has {PATH_MAX} bytes or more, which is more \
+         than Linux takes; give it a shorter destination",
+        destination = quoted(destination)
     )]
     LongDestination {
-        /// The first bytes of the destination.
-        start: String,
+        /// The mount's destination.
+        destination: PathBuf,
     },
     /// A mount would replace the root filesystem.
     #[error(
-        "cannot mount over {destination:?}: it is the root of the container; mount on a \
-         directory beneath it"
+        "cannot mount over {destination}: it is the root of the container; mount on a \
+         directory beneath it",
+        destination = quoted(destination)
     )]
     MountOverRoot {
         /// The mount's destination, perhaps a symlink of the image.
         destination: PathBuf,
     },
     /// The node's own mounts could not be listed.
-    #[error("cannot read the node's mounts from {path:?}: {source}; mount proc there")]
+    #[error(
+        "cannot read the node's mounts from {path}: {source}; mount proc there",
+        path = quoted(path)
+    )]
     MountTable {
         /// The table.
         path: PathBuf,
@@ -240,8 +259,9 @@ pub enum ViewError {
     },
     /// The network namespace of the container cannot be looked at.
     #[error(
-        "cannot look at the network namespace {path:?}: {source}; create it before the container \
-         is created"
+        "cannot look at the network namespace {path}: {source}; create it before the container \
+         is created",
+        path = quoted(path)
     )]
     Network {
         /// Its path.
@@ -250,7 +270,10 @@ pub enum ViewError {
         source: io::Error,
     },
     /// A system call failed.
-    #[error("cannot look up {path:?} in the container: {source}; check the file system beneath it")]
+    #[error(
+        "cannot look up {path} in the container: {source}; check the file system beneath it",
+        path = quoted(path)
+    )]
     Io {
         /// The requested path.
         path: PathBuf,
