@@ -132,10 +132,8 @@ async fn watch_clients(address: Address, registry: Registry, shutdown: Arc<Notif
                 return;
             }
             Ok(_) => {}
-            Err(error) => {
-                warn!(error:%; "cannot learn whether a client is connected");
-                return;
-            }
+            // As when there is no room for another open file: the next look may succeed.
+            Err(error) => warn!(error:%; "cannot learn whether a client is connected"),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use containerd_shim_protos::api::ConnectRequest;
 use containerd_shim_protos::shim_async::{Client, TaskClient};
 use containerd_shim_protos::ttrpc::{self, context::Context};
+use nix::sys::socket::{UnixAddr, getpeername, getsockname};
 use sha2::{Digest, Sha256};
 
 const SCHEME: &str = "unix://";
@@ -139,21 +141,26 @@ impl Address {
         Ok(())
     }
 
-    /// How many clients are connected: the kernel lists the server's end of each connection by this path (proc(5)).
+    /// How many clients are connected to the server that this process is: each of its ends of a connection has this
+    /// name and a peer.
+    ///
+    /// The kernel's table of Unix sockets (`/proc/net/unix`) does not tell, because every process of the network
+    /// namespace writes names of its own into it, with any bytes.
     pub(crate) fn connections(&self) -> io::Result<usize> {
-        const FLAGS: usize = 3;
-        const PATH: usize = 7;
-        /// `__SO_ACCEPTON`: the listening socket itself.
-        const LISTENS: &str = "00010000";
-        let table = fs::read_to_string("/proc/net/unix")?;
-        let ends = table.lines().filter(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            fields
-                .get(PATH)
-                .is_some_and(|path| Path::new(path) == self.path())
-                && fields.get(FLAGS) != Some(&LISTENS)
-        });
-        Ok(ends.count())
+        let mut count = 0;
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let name = entry?.file_name();
+            let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+                continue;
+            };
+            // Other files have no such name, and the listening socket has no peer.
+            let is_ours =
+                getsockname::<UnixAddr>(fd).is_ok_and(|own| own.path() == Some(self.path()));
+            if is_ours && getpeername::<UnixAddr>(fd).is_ok() {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Removes the socket. Its server keeps the connections that exist.
@@ -208,6 +215,34 @@ mod tests {
         assert_eq!(connections(), 1);
         drop((client, end));
         assert_eq!(connections(), 0);
+    }
+
+    /// Every process of the node's network namespace can bind such names.
+    #[test]
+    fn names_that_other_processes_bind_do_not_count_and_are_no_error() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::SocketAddr;
+        // A short path: the name of a socket has 107 bytes.
+        let folder = tempfile::tempdir_in("/tmp").expect("tempdir");
+        let address = Address::new(folder.path(), "/c", "ns", "id");
+        let Listening::Listener(listener) = address.listen().expect("listen") else {
+            panic!("a new socket expected");
+        };
+        // A line of the kernel's table like that of a connection.
+        let forged = format!("\n0 0 0 0 0 0 0 {}", address.path().display());
+        let no_text = [
+            b"\xff".as_slice(),
+            folder.path().as_os_str().as_encoded_bytes(),
+        ];
+        let strangers = [no_text.concat(), forged.into_bytes()].map(|name| {
+            let name = SocketAddr::from_abstract_name(name).expect("a name");
+            UnixListener::bind_addr(&name).expect("bind")
+        });
+        assert_eq!(address.connections().expect("count"), 0);
+        let _client = std::os::unix::net::UnixStream::connect(address.path()).expect("connect");
+        let _end = listener.accept().expect("accept");
+        assert_eq!(address.connections().expect("count"), 1);
+        drop(strangers);
     }
 
     #[test]

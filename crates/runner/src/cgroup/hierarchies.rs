@@ -140,12 +140,12 @@ fn memberships_in(memberships: &str, mounts: &[MountInfo]) -> Vec<Membership> {
     found
 }
 
-/// cgroups(7)'s `/proc/PID/cgroup` and proc(5)'s `mountinfo`.
+/// cgroups(7)'s `/proc/PID/cgroup` and proc(5)'s `mountinfo`. A container that makes cgroups inside its own names them
+/// with any bytes. None of ours has such a name, so it only must not hide the other lines.
 fn whereabouts(pid: i32) -> std::io::Result<(String, Vec<MountInfo>)> {
-    Ok((
-        std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?,
-        mounts()?,
-    ))
+    let memberships = std::fs::read(format!("/proc/{pid}/cgroup"))?;
+    let memberships = String::from_utf8_lossy(&memberships).into_owned();
+    Ok((memberships, mounts()?))
 }
 
 fn directory_in(

@@ -150,14 +150,12 @@ fn open(pids: &[i32]) -> Result<Vec<(i32, OwnedFd)>, CgroupError> {
 }
 
 fn lives(pid: i32) -> bool {
-    // The state follows the name in parentheses, which may contain any character.
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| {
-            stat.rsplit_once(") ")
-                .map(|(_, rest)| !rest.starts_with(['Z', 'X']))
-        })
-        .unwrap_or(false)
+    // The state follows the name in parentheses, which the process sets to any bytes.
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let end = stat.windows(2).rposition(|bytes| bytes == b") ");
+    end.is_some_and(|end| !matches!(stat.get(end + 2), None | Some(b'Z' | b'X')))
 }
 
 #[cfg(test)]
@@ -172,6 +170,36 @@ mod tests {
         fs::write(directory.path().join("inside/cgroup.procs"), "0\n5\n").expect("write");
         let cgroup = Cgroup::V2(directory.path().to_owned());
         assert_eq!(cgroup.pids().expect("read"), [5, 7]);
+    }
+
+    /// Guards against a process that hides by a name that is no text, or looks like a state.
+    #[test]
+    fn process_lives_whatever_its_name() {
+        let _alone = crate::reaper::tests::ALONE.lock();
+        for name in [r"\377", ") Z 1 (", ") X"] {
+            let named = format!("printf '{name}' > /proc/self/comm && echo named && read end");
+            let mut shell = std::process::Command::new("sh")
+                .args(["-c", &named])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("spawn");
+            let mut line = String::new();
+            let mut output = std::io::BufReader::new(shell.stdout.take().expect("a pipe"));
+            std::io::BufRead::read_line(&mut output, &mut line).expect("read");
+            assert_eq!(line, "named\n");
+            let pid = shell.id().cast_signed();
+            assert!(lives(pid), "{name}");
+            shell.kill().expect("kill");
+            // Not reaped yet.
+            let exited = nix::sys::wait::WaitPidFlag::WEXITED;
+            let unreaped = exited | nix::sys::wait::WaitPidFlag::WNOWAIT;
+            let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid));
+            nix::sys::wait::waitid(id, unreaped).expect("wait");
+            assert!(!lives(pid), "{name}");
+            shell.wait().expect("reap");
+            assert!(!lives(pid), "{name}");
+        }
     }
 
     /// Its number may be another process's by now.
