@@ -190,13 +190,18 @@ fn line(text: &mut String, name: &str, value: &str) {
     row(text, format_args!("{name:<11}  {value}"));
 }
 
+/// The widest first column of a table, in characters. A longer name moves its own line only. Since Rust 1.87 a width
+/// of more than 65,535 panics.
+const WIDEST: usize = 64;
+
 fn table<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, String)>) {
     let rows: Vec<_> = rows.collect();
     let width = rows
         .iter()
         .map(|(name, _)| name.chars().count())
         .max()
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .min(WIDEST);
     for (name, value) in &rows {
         row(text, format_args!("  {name:<width$}  {value}"));
     }
@@ -205,4 +210,18 @@ fn table<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, String)>) {
 fn row(text: &mut String, row: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{row}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_name_moves_no_other_line() {
+        let long = format!("/{}", "a".repeat(70_000));
+        let mut text = String::new();
+        let rows = [(long.as_str(), "one".to_owned()), ("/b", "two".to_owned())];
+        table(&mut text, rows.into_iter());
+        assert_eq!(text, format!("  {long}  one\n  {:<64}  two\n", "/b"));
+    }
 }
