@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 use wasm_interp_artifact::{Integrity, Store, StoreEntry, StoreError};
 use wasm_interp_image::{CacheError, Images};
-use wasm_interp_workload::parse_size;
+use wasm_interp_workload::{parse_size, printable, printable_json};
 
 use crate::places;
 
@@ -107,7 +107,7 @@ fn ls(store: &Store, json: bool) -> Result<ExitCode, CacheCommandError> {
         writeln!(
             out,
             "{}",
-            serde_json::to_string(&lines).map_err(io::Error::from)?
+            printable_json(&serde_json::to_string(&lines).map_err(io::Error::from)?)
         )?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -128,7 +128,7 @@ fn ls(store: &Store, json: bool) -> Result<ExitCode, CacheCommandError> {
             entry.key.wasm().to_string(),
             megabytes(entry.bytes),
             ago(entry.last_used),
-            entry.name
+            printable(&entry.name)
         )?;
     }
     Ok(ExitCode::SUCCESS)
@@ -145,21 +145,24 @@ fn verify(store: &Store, json: bool) -> Result<ExitCode, CacheCommandError> {
         writeln!(
             out,
             "{}",
-            serde_json::to_string(&lines).map_err(io::Error::from)?
+            printable_json(&serde_json::to_string(&lines).map_err(io::Error::from)?)
         )?;
     } else {
         for (entry, verdict) in &verdicts {
             let words = match verdict {
                 Integrity::Sound => "sound".to_owned(),
                 Integrity::Unsound { reason } => {
-                    format!("not sound, it will be compiled again: {reason}")
+                    format!(
+                        "not sound, it will be compiled again: {}",
+                        printable(reason)
+                    )
                 }
             };
             writeln!(
                 out,
                 "{:.12}  {}  {words}",
                 entry.key.wasm().to_string(),
-                entry.name
+                printable(&entry.name)
             )?;
         }
     }

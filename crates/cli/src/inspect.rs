@@ -9,7 +9,9 @@ use serde_json::json;
 use thiserror::Error;
 use wasm_interp_artifact::{ArtifactError, CompileFailure, check_size};
 use wasm_interp_launch::{LaunchError, PlannedContainer, plan};
-use wasm_interp_workload::{ErrorKind, explain, explain_native, open_root};
+use wasm_interp_workload::{
+    ErrorKind, explain, explain_native, open_root, printable, printable_json, with_causes,
+};
 
 use crate::container::{self, ContainerArgs, ContainerError};
 use crate::places;
@@ -72,10 +74,11 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode, InspectError> {
     };
     match kind(&error) {
         Some(kind) if args.json => {
-            let error = json!({ "error": { "kind": kind, "message": error.to_string() } });
-            writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&error)?)?;
+            let error = json!({ "error": { "kind": kind, "message": with_causes(&error) } });
+            let error = serde_json::to_string_pretty(&error)?;
+            writeln!(io::stdout(), "{}", printable_json(&error))?;
         }
-        Some(_) => writeln!(io::stderr(), "{error}")?,
+        Some(_) => writeln!(io::stderr(), "{}", printable(&with_causes(&error)))?,
         None => return Err(error),
     }
     Ok(ExitCode::FAILURE)
@@ -110,7 +113,7 @@ fn answer(args: &InspectArgs) -> Result<String, InspectError> {
             }
             PlannedContainer::Wasm { plan, .. } => serde_json::to_string_pretty(plan),
         };
-        return Ok(json? + "\n");
+        return Ok(printable_json(&json?) + "\n");
     }
     Ok(match &planned {
         PlannedContainer::Sandbox => SANDBOX.to_owned(),

@@ -4,6 +4,7 @@
 use std::io::{self, Write as _};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use wasm_interp_workload::printable;
 
 struct StderrLogger;
 
@@ -22,7 +23,11 @@ impl Log for StderrLogger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             // If stderr is closed, there is no other place for a log.
-            let _ = writeln!(io::stderr(), "wasm-interp: {}", record.args());
+            let _ = writeln!(
+                io::stderr(),
+                "wasm-interp: {}",
+                printable(&record.args().to_string())
+            );
         }
     }
 

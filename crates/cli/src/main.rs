@@ -19,6 +19,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use wasm_interp_workload::{printable, with_causes};
 
 /// Run interpreters compiled to WebAssembly as containers.
 #[derive(Parser)]
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     logger::install();
     let failed = command.failed();
+    let of_node = matches!(command, Command::Node(_));
     let outcome: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Run(args) => run::run(&args).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args).map_err(Into::into),
@@ -85,10 +87,10 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!(
-            "wasm-interp: {}",
-            wasm_interp_workload::with_causes(error.as_ref())
-        );
+        let error = with_causes(error.as_ref());
+        // Only the errors of a node's configuration have several lines, and none of them is an image's.
+        let error = if of_node { error } else { printable(&error) };
+        eprintln!("wasm-interp: {error}");
         failed
     })
 }

@@ -341,3 +341,27 @@ fn inspect_shows_what_a_guest_may_reach_of_the_network() {
         stdout(&output)
     );
 }
+
+/// The terminal of an administrator follows what it is shown.
+#[test]
+fn names_of_an_image_do_not_act_on_the_terminal() {
+    let rootfs = rootfs();
+    let odd = "a\u{1b}]0;x\u{7}\u{9b}2J\u{202e}.py";
+    let script = rootfs.path().join("app").join(odd);
+    fs::write(&script, "#!/usr/bin/env -S N=\u{1b}[2J python\n").unwrap();
+    let inside = format!("/app/{odd}");
+    for options in [&["inspect"][..], &["inspect", "--json"]] {
+        for (path, found) in [(&inside, true), (&inside.replace(".py", ".no"), false)] {
+            let output = wasm_interp(&[options, &[text(rootfs.path()), "--", path]].concat());
+            assert_eq!(output.status.success(), found, "{}", stderr(&output));
+            for shown in [stdout(&output), stderr(&output)] {
+                let acts = |c: &char| *c != '\n' && (c.is_control() || *c == '\u{202e}');
+                assert_eq!(shown.chars().find(acts), None, "{shown:?}");
+            }
+            if found && options.len() == 2 {
+                let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!(plan["argv"][1], inside.as_str());
+            }
+        }
+    }
+}

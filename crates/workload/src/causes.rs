@@ -1,4 +1,4 @@
-//! Formats an error for people: in one line, with all its causes, and cut to a length. All executables
+//! Formats an error for people: with all its causes, cut to a length, and without what acts on a terminal. All executables
 //! use it wherever an error leaves the program.
 
 use std::error::Error;
@@ -10,8 +10,8 @@ const LONGEST_ERROR: usize = 4096;
 /// The longest name, path or list in an error, in bytes.
 const LONGEST_NAME: usize = 1024;
 
-/// The error and its causes in one line of at most 4096 bytes. A cause that the text contains already is not
-/// repeated. A text that is too long keeps its beginning, which clients act on, and its end, which says what to do.
+/// The error and its causes in at most 4096 bytes. A cause that the text contains already is not repeated. Control
+/// characters but line ends are escaped. A text that is too long keeps its beginning, which clients act on, and its end, which says what to do.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -23,6 +23,9 @@ pub fn with_causes(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
+    // Errors of TOML show the line.
+    let acts = |c| c != '\n' && is_active(c);
+    let text = escaped(&text, acts, |c| c.escape_default().to_string());
     without_middle(text, LONGEST_ERROR)
 }
 
@@ -68,25 +71,53 @@ pub fn shortened(text: &str, longest: usize) -> String {
 /// the cursor, end the line or change the direction of text must not reach a terminal, the journal or an event.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let is_active = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut printable = String::with_capacity(text.len());
+    escaped(text, is_active, |c| c.escape_default().to_string())
+}
+
+/// The same for JSON, where such a character is within a string: a JSON library escapes only some of them.
+#[must_use]
+pub fn printable_json(json: &str) -> String {
+    let acts = |c| c != '\n' && is_active(c);
+    // All of them are beneath U+10000, so one unit of UTF-16 is enough.
+    escaped(json, acts, |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, acts: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_active(c) {
-            printable.extend(c.escape_default());
+        if acts(c) {
+            escaped.push_str(&escape(c));
         } else {
-            printable.push(c);
+            escaped.push(c);
         }
     }
-    printable
+    escaped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_for_people_acts_on_their_terminal() {
+        let name = "a\u{1b}]0;x\u{7}\r\u{9b}2J\u{202e}b\u{7f}ü";
+        let acts = |text: &str| text.chars().any(|c| c != '\n' && is_active(c));
+        let error = std::io::Error::other(name);
+        for text in [with_causes(&error), printable(name), shown(name)] {
+            assert_eq!(text, r"a\u{1b}]0;x\u{7}\r\u{9b}2J\u{202e}b\u{7f}ü");
+        }
+        let json = serde_json::to_string_pretty(&[name]).unwrap();
+        let escaped = printable_json(&json);
+        assert!(acts(&json) && !acts(&escaped), "{escaped}");
+        let read: [String; 1] = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(read, [name]);
+    }
 
     #[test]
     fn error_and_names_in_it_have_a_limit_and_keep_both_ends() {

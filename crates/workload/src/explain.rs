@@ -1,10 +1,12 @@
 //! Describes a plan for the operator of the node. It leaves out the values of environment variables:
-//! they may be secrets, and operators paste this text into tickets.
+//! they may be secrets, and operators paste this text into tickets. Names of an image are escaped, because the
+//! text goes to a terminal.
 
 use std::fmt::Write;
 
 use wasm_interp_network::{Network, NetworkMode, NetworkRules};
 
+use crate::causes::printable;
 use crate::plan::{FoundBy, Grant, GrantKind, GuestKind, MountAccess, NativePlan, Plan};
 
 /// Describes what `plan` does and why.
@@ -187,7 +189,7 @@ fn size(bytes: u64) -> String {
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
-    row(text, format_args!("{name:<11}  {value}"));
+    row(text, format_args!("{name:<11}  {}", printable(value)));
 }
 
 /// The widest first column of a table, in characters. A longer name moves its own line only. Since Rust 1.87 a width
@@ -195,7 +197,9 @@ fn line(text: &mut String, name: &str, value: &str) {
 const WIDEST: usize = 64;
 
 fn table<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, String)>) {
-    let rows: Vec<_> = rows.collect();
+    let rows: Vec<_> = rows
+        .map(|(name, value)| (printable(name), printable(&value)))
+        .collect();
     let width = rows
         .iter()
         .map(|(name, _)| name.chars().count())

@@ -38,7 +38,7 @@ mod spec;
 mod view;
 
 pub use annotations::{CRI_CONTAINER_NAME, INTERPRETER_ANNOTATION};
-pub use causes::{printable, shortened, with_causes};
+pub use causes::{printable, printable_json, shortened, with_causes};
 pub use container_kind::{ContainerKind, container_kind};
 pub use container_spec::{container_spec, native_spec, sandbox_spec, with_home};
 pub use dev::{DevMountError, check_dev, devices};

@@ -16,7 +16,9 @@ use oci_spec::runtime::{LinuxMemory, LinuxResources, Mount, Spec};
 use thiserror::Error;
 use wasm_interp_image::{Archive, UnpackedImage};
 use wasm_interp_launch::HostNetworkCeiling;
-use wasm_interp_workload::{INTERPRETER_ANNOTATION, SpecParseError, SpecWarning, parse_spec};
+use wasm_interp_workload::{
+    INTERPRETER_ANNOTATION, SpecParseError, SpecWarning, parse_spec, printable,
+};
 
 pub(crate) use self::image::ImageError;
 pub(crate) use self::network::{NetworkArgs, separate_network, share_network};
@@ -101,6 +103,7 @@ pub(crate) enum Shape {
 /// Warns on stderr about the parts of a spec that the container does not get.
 pub(crate) fn warn(warnings: &[impl Display]) {
     for warning in warnings {
+        let warning = printable(&warning.to_string());
         eprintln!("wasm-interp: the spec is not followed in full: {warning}");
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use wasm_interp_launch::{LaunchError, Pipeline, Place, PlannedContainer};
 use wasm_interp_runner_client::{Lifetime, RunnerError, SessionKeyring};
-use wasm_interp_workload::open_root;
+use wasm_interp_workload::{open_root, printable};
 
 use self::progress::Compiling;
 use self::scratch::{Scratch, ScratchError};
@@ -120,7 +120,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     compiling.end();
     let prepared = prepared?;
     if let Some(reason) = prepared.uncached() {
-        eprintln!("wasm-interp: cannot keep the native code: {reason}");
+        eprintln!(
+            "wasm-interp: cannot keep the native code: {}",
+            printable(reason)
+        );
     }
 
     let state = scratch.state()?;
@@ -150,7 +153,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let deleted = runner.delete(&id, &state, true);
     let code = outcome?;
     for warning in deleted? {
-        eprintln!("wasm-interp: {warning}");
+        eprintln!("wasm-interp: {}", printable(&warning));
     }
     Ok(ExitCode::from(code))
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use wasm_interp_artifact::{CompileProgress, CompileStage};
+use wasm_interp_workload::printable;
 
 /// Shorter waits are not shown.
 const NOTICED: Duration = Duration::from_millis(500);
@@ -39,7 +40,7 @@ impl Compiling {
         };
         self.print(format_args!(
             "\r\x1b[K{act} {} {}.{} s",
-            module,
+            printable(module),
             tenths / 10,
             tenths % 10
         ));
