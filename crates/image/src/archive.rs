@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::documents::{DocumentKind, MAX_DOCUMENT, fits, fitting};
-use crate::limits::{HeaderLimit, Limited};
+use crate::limits::{EntryLimit, HeaderLimit, Limited};
 
 /// The list of images at the top of a layout.
 const INDEX: &str = "index.json";
@@ -323,7 +323,7 @@ impl Archive {
                 Ok(Member::Part {
                     file,
                     at,
-                    end: at + length,
+                    end: at.saturating_add(length),
                 })
             }
         }
@@ -416,6 +416,7 @@ impl Read for Member<'_> {
 fn parts(file: &File) -> io::Result<HashMap<PathBuf, (u64, u64)>> {
     let mut parts = HashMap::new();
     let headers = HeaderLimit::default();
+    let mut limit = EntryLimit::default();
     let mut archive = tar::Archive::new(Limited {
         reader: file,
         limit: headers.clone(),
@@ -423,6 +424,7 @@ fn parts(file: &File) -> io::Result<HashMap<PathBuf, (u64, u64)>> {
     let mut entries = archive.entries_with_seek()?;
     while let Some(entry) = headers.next(&mut entries) {
         let entry = entry?;
+        limit.count(entry.path_bytes().len())?;
         if entry.header().entry_type().is_file() {
             let path = entry.path()?;
             let name = path.components().filter(|part| *part != Component::CurDir);

@@ -179,7 +179,7 @@ impl Images {
         File::open(directory)
             .and_then(|directory| Ok(syncfs(&directory)?))
             .map_err(failed("write to disk", directory))?;
-        Ok(unpacked.devices)
+        Ok(unpacked.devices.into_iter().collect())
     }
 
     /// Removes unfinished directories of killed processes. The caller holds the lock.

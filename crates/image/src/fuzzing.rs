@@ -18,5 +18,5 @@ pub fn apply_layers(destination: &Path, layers: &[Vec<u8>]) -> io::Result<(u64, 
     for layer in layers {
         apply_compressed(layer.as_slice(), &mut unpacked)?;
     }
-    Ok((unpacked.bytes, unpacked.devices))
+    Ok((unpacked.bytes, unpacked.devices.into_iter().collect()))
 }

@@ -11,6 +11,7 @@ mod documents;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
+mod names;
 mod unpack;
 
 pub use archive::{Archive, ArchiveError, ArchivedImage};

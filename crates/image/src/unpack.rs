@@ -3,7 +3,7 @@
 //! The names and links in a layer are not trusted. A thread with the destination as its root directory
 //! unpacks them, so that the kernel resolves each of them beneath it, as in a container.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,8 @@ use tar::{Entry, EntryType};
 use wasm_interp_workload::with_causes;
 
 use crate::archive::{Archive, ArchiveError, ArchivedImage, Blob};
-use crate::limits::{HeaderLimit, Limited, MAX_DEPTH, MAX_IMAGE};
+use crate::limits::{EntryLimit, HeaderLimit, Limited, MAX_DEPTH, MAX_IMAGE};
+use crate::names::LayerNames;
 
 /// A name with this prefix hides a file of a lower layer.
 const WHITEOUT: &[u8] = b".wh.";
@@ -98,7 +99,8 @@ pub(crate) struct Unpacked {
     /// Bytes of all layers, uncompressed. The files on disk take at most this much.
     pub(crate) bytes: u64,
     /// Device nodes of the image, which are not made.
-    pub(crate) devices: Vec<PathBuf>,
+    pub(crate) devices: BTreeSet<PathBuf>,
+    limit: EntryLimit,
 }
 
 /// Unpacks `image` into `destination`, an empty directory.
@@ -323,13 +325,14 @@ fn apply(layer: impl Read, unpacked: &mut Unpacked) -> io::Result<()> {
     archive.set_preserve_ownerships(true);
     archive.set_preserve_mtime(false);
     // The files of this layer. Its own whiteouts do not hide them.
-    let mut own = HashSet::new();
+    let mut own = LayerNames::default();
     // Directories' times are set last, because each new name in a directory changes them.
     let mut directory_times = Vec::new();
     let mut entries = archive.entries()?;
     while let Some(entry) = headers.next(&mut entries) {
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
+        unpacked.limit.count(name.as_os_str().len())?;
         let explained = |source: io::Error| {
             let reason = with_causes(&source);
             io::Error::new(source.kind(), format!("entry {name:?}: {reason}"))
@@ -339,11 +342,12 @@ fn apply(layer: impl Read, unpacked: &mut Unpacked) -> io::Result<()> {
         match hidden(&path) {
             Some(Hidden::Nothing) => {}
             Some(Hidden::Children(directory)) => {
-                remove_lower(&directory, &own).map_err(explained)?;
+                remove_lower(&directory, &mut own).map_err(explained)?;
             }
             Some(Hidden::File(path)) => remove(&path).map_err(explained)?,
             None => {
                 lay(&mut entry, &path, unpacked).map_err(explained)?;
+                own.add(&path).map_err(explained)?;
                 made = Some(path);
             }
         }
@@ -356,7 +360,6 @@ fn apply(layer: impl Read, unpacked: &mut Unpacked) -> io::Result<()> {
         } else {
             set_modified(&path, modified).map_err(explained)?;
         }
-        own.insert(path);
     }
     for (path, modified) in directory_times {
         set_modified(&path, modified)?;
@@ -415,7 +418,7 @@ fn lay<R: Read>(entry: &mut Entry<'_, R>, path: &Path, unpacked: &mut Unpacked) 
     let parent = path.parent().unwrap_or(path);
     match kind {
         EntryType::Block | EntryType::Char => {
-            unpacked.devices.push(path.to_owned());
+            unpacked.devices.insert(path.to_owned());
             return Ok(());
         }
         EntryType::Fifo => {
@@ -426,7 +429,7 @@ fn lay<R: Read>(entry: &mut Entry<'_, R>, path: &Path, unpacked: &mut Unpacked) 
         // The tar library leaves the root directory as it is.
         EntryType::Directory if root => own(entry, path)?,
         EntryType::Link if is_link_to_device(entry, unpacked)? => {
-            unpacked.devices.push(path.to_owned());
+            unpacked.devices.insert(path.to_owned());
             return Ok(());
         }
         EntryType::Directory => {
@@ -575,19 +578,28 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes all files beneath `directory` that are not of this layer.
-fn remove_lower(directory: &Path, own: &HashSet<PathBuf>) -> io::Result<()> {
-    let children = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        children => children?,
-    };
-    for child in children {
-        let child = child?;
-        let path = child.path();
-        if !own.iter().any(|own| own.starts_with(&path)) {
-            remove(&path)?;
-        } else if child.file_type()?.is_dir() {
-            remove_lower(&path, own)?;
+/// Removes all files beneath `directory` that are not of this layer. Looks at each directory once in a layer, however
+/// many opaque whiteouts it has: once they are removed, no file of a lower layer comes back.
+fn remove_lower(directory: &Path, own: &mut LayerNames) -> io::Result<()> {
+    if !own.make_opaque(directory)? {
+        return Ok(());
+    }
+    let mut directories = vec![(directory.to_owned(), own.own(directory))];
+    while let Some((directory, name)) = directories.pop() {
+        let children = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            children => children?,
+        };
+        for child in children {
+            let child = child?;
+            let path = child.path();
+            match name.and_then(|name| own.own_child(name, &child.file_name())) {
+                None => remove(&path)?,
+                Some(name) if child.file_type()?.is_dir() && !own.is_opaque(name) => {
+                    directories.push((path, Some(name)));
+                }
+                Some(_) => {}
+            }
         }
     }
     Ok(())
@@ -607,5 +619,31 @@ fn set_modified(path: &Path, seconds: u64) -> io::Result<()> {
         // The entry is a device that was not made, or a directory that was hidden later.
         Err(rustix::io::Errno::NOENT) => Ok(()),
         done => Ok(done?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MAX_ENTRIES;
+
+    /// The layers of an image share the limit.
+    #[test]
+    fn entries_of_all_layers_are_counted() {
+        let mut layer = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        // It stands for no file.
+        layer
+            .append_data(&mut header, ".wh..wh.plnk", io::empty())
+            .unwrap();
+        let layer = layer.into_inner().unwrap();
+        let mut unpacked = Unpacked::default();
+        for _ in 1..MAX_ENTRIES {
+            unpacked.limit.count(0).unwrap();
+        }
+        apply(layer.as_slice(), &mut unpacked).unwrap();
+        let error = apply(layer.as_slice(), &mut unpacked).unwrap_err();
+        assert!(error.to_string().contains("entries"), "{error}");
     }
 }

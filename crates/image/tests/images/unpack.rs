@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use crate::support::{Layer, Layout, Packing, unpack};
 use wasm_interp_image::UnpackedImage;
@@ -269,6 +271,44 @@ fn depth_of_directories_has_a_limit() {
         let reason = "it lies in more than 512 directories";
         assert!(error.contains(reason), "{error}");
     }
+}
+
+/// Guards against a comparison of each file with each entry of the layer, for each whiteout: 1e11 here.
+#[test]
+fn opaque_whiteouts_cost_what_the_layers_hold() {
+    const FILES: usize = 5000;
+    let (mut lower, mut upper) = (Layer::new(), Layer::new());
+    for number in 0..FILES {
+        lower = lower.fifo(&format!("d/{number}"));
+        upper = upper.fifo(&format!("d/own{number}"));
+    }
+    for _ in 0..FILES {
+        upper = upper.file("d/.wh..wh..opq", "");
+    }
+    let (send, unpacked) = mpsc::channel();
+    thread::spawn(move || send.send(image(vec![lower, upper]).names("d").len()));
+    let names = unpacked.recv_timeout(Duration::from_secs(120));
+    assert_eq!(
+        names,
+        Ok(FILES),
+        "it takes a second on a machine of its own"
+    );
+}
+
+#[test]
+fn file_after_an_opaque_whiteout_is_hidden_by_none() {
+    let lower = || Layer::new().file("a/b/lower", "").file("c/lower", "");
+    let upper = Layer::new()
+        .file("a/b/.wh..wh..opq", "")
+        .file("a/b/own", "")
+        .file("a/.wh..wh..opq", "")
+        .file("a/b/.wh..wh..opq", "")
+        .file(".wh..wh..opq", "")
+        .file("c/own", "");
+    let image = image(vec![lower(), lower(), upper]);
+    assert_eq!(image.names(""), ["a", "c"]);
+    assert_eq!(image.names("a/b"), ["own"]);
+    assert_eq!(image.names("c"), ["own"]);
 }
 
 #[test]
