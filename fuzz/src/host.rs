@@ -121,15 +121,19 @@ pub fn guest(late_mounts: LateMounts) -> Guest {
 
 /// The same with these grants.
 pub fn guest_with(late_mounts: LateMounts, network: Network) -> Guest {
-    let settings = GuestSettings {
+    Guest::new(settings(late_mounts, network)).expect("a guest")
+}
+
+/// What a guest of either kind is made of.
+pub(crate) fn settings(late_mounts: LateMounts, network: Network) -> GuestSettings {
+    GuestSettings {
         arguments: vec![b"guest".to_vec(), b"argument".to_vec()],
         environment: vec![(b"NAME".to_vec(), b"value".to_vec())],
         root: paths::root().expect("the root directory opens"),
         late_mounts,
         network,
         refusals: None,
-    };
-    Guest::new(settings).expect("a guest")
+    }
 }
 
 /// Has the numbers of a guest's streams, which are the fuzzer's own, stand for the root directory.

@@ -1,8 +1,10 @@
 //! What the fuzz targets share: generated containers, what holds for every plan, and planted faults.
 
+pub mod component;
 pub mod contained;
 pub mod container;
 pub mod host;
+pub mod hosts;
 pub mod plans;
 pub mod scratch;
 mod stack;

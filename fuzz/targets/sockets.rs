@@ -3,82 +3,32 @@
 #![no_main]
 
 use std::fs;
-use std::io::{ErrorKind, Read as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use wasm_interp_fuzz::host::{
     MEMORY, SOCKET_FUNCTIONS, call, guest_with, in_guarded_memory, put, root_as_streams,
 };
+use wasm_interp_fuzz::hosts::{
+    self, ADDRESSES, GRANTS, NAMES, network, reached_as_granted, resolver_files,
+};
 use wasm_interp_fuzz::{contained, planted};
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_wasi::LateMounts;
 
 /// Where things lie in the guest's memory.
-const ADDRESSES: usize = 0x100;
+const ADDRESSES_AT: usize = 0x100;
 const SLOT: usize = 64;
-const NAMES: usize = 0x1000;
+const NAMES_AT: usize = 0x1000;
 const VECTORS: u32 = 0x1800;
 const POLLED: u32 = 0x1900;
 const VALUES: u32 = 0x1a00;
 const RESULTS: u32 = 0x1b00;
 const ROOM: u32 = 0x1c00;
 const DATA: u32 = 0x2000;
-
-/// What the guest is granted: nothing, some addresses, every ordinary host, the pod's network.
-const GRANTS: [(&str, &str, &str); 4] = [
-    ("none", "", ""),
-    (
-        "none",
-        "tcp:8080, udp:8053, unix:/run/own/*",
-        "tcp:10.0.0.1:80, udp:10.0.0.1:53, tcp:10.0.0.1:8080, unix:/run/own/*",
-    ),
-    ("none", "", "tcp:*:80, udp:*:53, dns"),
-    ("pod", "", ""),
-];
-
-/// The hosts of the test, and which of [`GRANTS`] reach them.
-const HOSTS: [(&str, [bool; 4]); 6] = [
-    ("10.0.0.1", [false, true, true, true]),
-    ("10.0.0.2", [false, false, true, true]),
-    ("[fd00::1]", [false, false, true, true]),
-    ("127.0.0.1", [false, false, false, true]),
-    ("[::1]", [false, false, false, true]),
-    ("169.254.169.254", [false, false, false, false]),
-];
-
-const NETWORK_ADDRESSES: &[&str] = &[
-    "10.0.0.1:80",
-    "10.0.0.1:53",
-    "10.0.0.1:8080",
-    "10.0.0.2:80",
-    "10.0.0.2:53",
-    "127.0.0.1:80",
-    "127.0.0.1:53",
-    "0.0.0.0:80",
-    "0.0.0.0:8080",
-    "0.0.0.0:8053",
-    "127.0.0.1:8053",
-    "127.0.0.1:0",
-    "169.254.169.254:80",
-    "169.254.169.254:53",
-    "169.254.169.254:8053",
-    "224.0.0.1:53",
-    "[::]:80",
-    "[::1]:80",
-    "[::1]:53",
-    "[fd00::1]:80",
-    "[::ffff:10.0.0.1]:80",
-    "[::ffff:10.0.0.2]:80",
-    "[::ffff:127.0.0.1]:53",
-    "[::ffff:169.254.169.254]:53",
-    "[64:ff9b::a9fe:a9fe]:80",
-    "[::]:8080",
-];
 
 const PATHS: &[&str] = &[
     "/run/own/granted",
@@ -91,16 +41,6 @@ const PATHS: &[&str] = &[
     "/run/secret-datagrams",
     "",
     "\0abstract",
-];
-
-const HOST_NAMES: &[&str] = &[
-    "localhost",
-    "web",
-    "10.0.0.1",
-    "fe80::1%1",
-    "evil.test",
-    "",
-    "a..b",
 ];
 
 /// Level and option: those of the list, and others.
@@ -152,12 +92,12 @@ const MORE: &[(&str, &str)] = &[
 
 fn slots() -> usize {
     // The last one has no family.
-    NETWORK_ADDRESSES.len() + PATHS.len() + 1
+    ADDRESSES.len() + PATHS.len() + 1
 }
 
 /// An address of the list, as the interface has it.
 fn address(slot: usize) -> Vec<u8> {
-    if let Some(text) = NETWORK_ADDRESSES.get(slot) {
+    if let Some(text) = ADDRESSES.get(slot) {
         let address: SocketAddr = text.parse().expect(text);
         let port = address.port().to_be_bytes();
         return match address {
@@ -174,7 +114,7 @@ fn address(slot: usize) -> Vec<u8> {
             .concat(),
         };
     }
-    match PATHS.get(slot - NETWORK_ADDRESSES.len()) {
+    match PATHS.get(slot - ADDRESSES.len()) {
         Some(path) => [&1u16.to_ne_bytes(), path.as_bytes()].concat(),
         None => vec![0; 16],
     }
@@ -203,7 +143,7 @@ fn arguments(input: &mut Unstructured<'_>, shape: &str) -> Result<Vec<u64>> {
             's' => values.push(input.int_in_range(0..=4)?),
             'a' => {
                 let slot = input.choose_index(slots())?;
-                values.push((ADDRESSES + SLOT * slot) as u64);
+                values.push((ADDRESSES_AT + SLOT * slot) as u64);
                 values.push(address(slot).len() as u64);
             }
             'A' => values.extend([u64::from(ROOM), input.int_in_range(0..=128)?]),
@@ -219,9 +159,9 @@ fn arguments(input: &mut Unstructured<'_>, shape: &str) -> Result<Vec<u64>> {
             }
             'V' => values.extend([u64::from(VALUES), input.int_in_range(0..=20)?]),
             'n' => {
-                let n = input.choose_index(HOST_NAMES.len())?;
-                values.push((NAMES + SLOT * n) as u64);
-                values.push(HOST_NAMES[n].len() as u64);
+                let n = input.choose_index(NAMES.len())?;
+                values.push((NAMES_AT + SLOT * n) as u64);
+                values.push(NAMES[n].len() as u64);
             }
             'W' => values.extend([u64::from(POLLED), input.int_in_range(0..=8)?]),
             'T' => values.push(input.int_in_range(0..=100_000)?),
@@ -261,10 +201,10 @@ impl<'a> Arbitrary<'a> for Input {
 
 fn fill(memory: &mut [u8], input: &Input) {
     for slot in 0..slots() {
-        put(memory, ADDRESSES + SLOT * slot, &address(slot));
+        put(memory, ADDRESSES_AT + SLOT * slot, &address(slot));
     }
-    for (n, name) in HOST_NAMES.iter().enumerate() {
-        put(memory, NAMES + SLOT * n, name.as_bytes());
+    for (n, name) in NAMES.iter().enumerate() {
+        put(memory, NAMES_AT + SLOT * n, name.as_bytes());
     }
     for n in 0..4u32 {
         let vector = [(DATA + 64 * n).to_le_bytes(), (20 * n).to_le_bytes()].concat();
@@ -291,70 +231,10 @@ fn waits(one: &Call) -> bool {
     }
 }
 
-/// The sockets that are there to be reached.
-struct Others {
-    streams: Vec<TcpListener>,
-    datagrams: Vec<UdpSocket>,
-}
-
-/// In the network namespace of this process.
-fn others() -> &'static Others {
-    static OTHERS: LazyLock<Others> = LazyLock::new(|| {
-        contained::network(&[
-            "10.0.0.1/32",
-            "10.0.0.2/32",
-            "fd00::1/128",
-            "169.254.169.254/32",
-        ]);
-        let at = |host: &str, port: u16| format!("{host}:{port}");
-        let streams = HOSTS.map(|(host, _)| {
-            let listener = TcpListener::bind(at(host, 80)).expect(host);
-            listener.set_nonblocking(true).expect("a flag");
-            listener
-        });
-        let datagrams = HOSTS.map(|(host, _)| {
-            let socket = UdpSocket::bind(at(host, 53)).expect(host);
-            socket.set_nonblocking(true).expect("a flag");
-            socket
-        });
-        Others {
-            streams: streams.into(),
-            datagrams: datagrams.into(),
-        }
-    });
-    &OTHERS
-}
-
-/// How many connections and datagrams have come to a host. No more are waiting then.
-fn reached(host: usize) -> (usize, usize) {
-    let others = others();
-    let mut buffer = [0; 16];
-    let mut counts = (0, 0);
-    loop {
-        match others.streams[host].accept() {
-            Ok(_) => counts.0 += 1,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            // It has gone again.
-            Err(_) => counts.0 += 1,
-        }
-    }
-    while others.datagrams[host].recv_from(&mut buffer).is_ok() {
-        counts.1 += 1;
-    }
-    counts
-}
-
 /// Calls the functions.
 fn calls(input: &Input, memory: &mut [u8]) {
-    let (mode, listen, connect) = GRANTS[input.grants];
-    let rules = NetworkRules {
-        mode: parse_mode(mode).expect(mode),
-        listen: parse_listen(listen).expect(listen),
-        connect: parse_connect(connect).expect(connect),
-    };
-    let network = Network::new(rules.clone(), rules).expect("within itself");
     fill(memory, input);
-    let mut guest = guest_with(LateMounts::Impossible, network);
+    let mut guest = guest_with(LateMounts::Impossible, network(input.grants));
     root_as_streams(&mut guest);
     // A socket of each kind, from descriptor 4 on, where the grants allow them.
     for (family, kind) in [(2, 1), (2, 2), (10, 1), (10, 2), (1, 1), (1, 2)] {
@@ -377,11 +257,7 @@ struct Paths {
 fn paths() -> Paths {
     let files = contained::files();
     fs::create_dir_all(files.join("run/own")).expect("a directory");
-    fs::create_dir(files.join("etc")).expect("a directory");
-    fs::write(files.join("etc/hosts"), "10.0.0.1 web\n::1 localhost\n").expect("a file");
-    // Nothing listens there, so that each question is refused at once.
-    let servers = "nameserver 127.0.0.3\noptions timeout:1 attempts:1\n";
-    fs::write(files.join("etc/resolv.conf"), servers).expect("a file");
+    resolver_files();
     symlink("../secret", files.join("run/own/link")).expect("a link");
     symlink("..", files.join("run/own/up")).expect("a link");
     let paths = Paths {
@@ -400,20 +276,11 @@ fn paths() -> Paths {
 }
 
 fuzz_target!(|input: Input| {
-    others();
+    hosts::make();
     contained::reset();
     let paths = paths();
     contained::run(|| in_guarded_memory(|memory| calls(&input, memory)));
-    let mut counts = Vec::new();
-    for (host, (name, granted)) in HOSTS.iter().enumerate() {
-        let counted = reached(host);
-        assert!(
-            counted == (0, 0) || granted[input.grants],
-            "{name} was reached by {:?}: {counted:?}",
-            GRANTS[input.grants]
-        );
-        counts.push(counted);
-    }
+    let counts = reached_as_granted(input.grants);
     for (at, stream) in paths.streams.iter().enumerate() {
         while let Ok((mut connection, _)) = stream.accept() {
             connection.set_nonblocking(false).expect("a flag");

@@ -24,13 +24,16 @@ pub enum StreamFailure {
 /// Of `wasi:filesystem`.
 #[derive(Debug)]
 pub enum FileFailure {
+    /// The kernel refuses.
     Failed(Kernel),
+    /// As of a stream.
     Trap(wasmtime::Error),
 }
 
 /// Of `wasi:sockets`.
 #[derive(Debug)]
 pub enum SocketFailure {
+    /// The kernel refuses, or a grant is missing.
     Failed(Errno),
     /// The socket is not in a state for it.
     WrongState,
@@ -38,6 +41,7 @@ pub enum SocketFailure {
     NotInProgress,
     /// A name could not be looked up.
     Name(Errno),
+    /// As of a stream.
     Trap(wasmtime::Error),
 }
 

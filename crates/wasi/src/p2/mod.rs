@@ -16,6 +16,8 @@ mod bindings;
 mod convert;
 mod failure;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guest;
 mod handles;
 mod link;
