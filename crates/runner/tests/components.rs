@@ -158,6 +158,15 @@ fn clock_and_input_are_waited_for_together() {
     assert_eq!(ended.run().0, 20);
 }
 
+/// The kernel takes no longer list than `RLIMIT_NOFILE`, which is no bound on a component's handles.
+#[test]
+fn component_waits_by_more_handles_than_files_may_be_open() {
+    let mut guest = container(&components::waits_by_many_handles(200));
+    guest.spec["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 64, "hard": 64 }]);
+    drop(guest.with_stdin());
+    assert_eq!(guest.run(), (200, String::new()));
+}
+
 #[test]
 fn arguments_and_the_working_directory_reach_a_component() {
     let mut guest = container(&components::arguments());

@@ -5,7 +5,7 @@
 use std::{os::fd::AsFd as _, sync::Arc};
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFlags, poll},
     fs::{FileType, fstat, tell},
     io::ioctl_fionread,
 };
@@ -17,7 +17,8 @@ use crate::{
     descriptors::Description,
     errno::{Errno, Result},
     guest::Guest,
-    limits, stat, wait,
+    limits, stat,
+    wait::{PollSet, once},
 };
 
 /// What a guest waits for.
@@ -122,30 +123,23 @@ fn wait_for(waited: &[(u64, Waited)]) -> Result<Vec<PollFlags>> {
             }
             left = Some(left.map_or(rest, |left| left.min(rest)));
         }
-        let (places, mut fds): (Vec<_>, Vec<_>) = waited
-            .iter()
-            .enumerate()
-            .filter_map(|(place, (_, waited))| match waited {
-                Waited::File { file, kind } => {
-                    let event = match kind {
-                        types::Eventtype::FdRead => PollFlags::IN,
-                        _ => PollFlags::OUT,
-                    };
-                    Some((
-                        place,
-                        PollFd::from_borrowed_fd(file.as_ref().as_fd(), event),
-                    ))
-                }
-                _ => None,
-            })
-            .unzip();
+        let (mut files, mut asked) = (PollSet::default(), Vec::new());
+        for (place, (_, waited)) in waited.iter().enumerate() {
+            if let Waited::File { file, kind } = waited {
+                let events = match kind {
+                    types::Eventtype::FdRead => PollFlags::IN,
+                    _ => PollFlags::OUT,
+                };
+                asked.push((place, files.add(file.as_ref().as_fd(), events)));
+            }
+        }
         let timeout = left.map(stat::timespec);
-        if wait::once(|| poll(&mut fds, timeout.as_ref()))?.is_none() {
+        if once(|| poll(files.entries(), timeout.as_ref()))?.is_none() {
             continue;
         }
-        for (place, fd) in places.into_iter().zip(&fds) {
-            happened[place] = fd.revents();
-            any |= !fd.revents().is_empty();
+        for (place, awaited) in asked {
+            happened[place] = files.happened(awaited);
+            any |= !happened[place].is_empty();
         }
         // Time may be up only now, or not quite: then the clock is asked again.
         if any {

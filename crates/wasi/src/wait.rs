@@ -6,10 +6,14 @@
 //! business, and the call is made again.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    time::Instant,
+};
 
 use rustix::{
-    event::{PollFd, Timespec, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
 
@@ -93,5 +97,101 @@ pub(crate) fn poll_for(
         if let Some(ready) = ready {
             return Ok(ready);
         }
+    }
+}
+
+/// What ppoll(2) reports of a file that did not ask for it.
+const ALWAYS: PollFlags = PollFlags::ERR.union(PollFlags::HUP).union(PollFlags::NVAL);
+
+/// The files of one ppoll(2), each of them once, however often it is waited for.
+///
+/// The kernel refuses a list with more entries than `RLIMIT_NOFILE` (EINVAL). A guest may wait for input and output
+/// of one socket, and by any number of handles: so many entries would reach that bound with half of the sockets that it
+/// may have, or with a single one. With one entry per file a list is never longer than the files that are open.
+#[derive(Default)]
+pub(crate) struct PollSet<'a> {
+    files: Vec<PollFd<'a>>,
+    /// The place of each file, and all events that are waited for.
+    places: BTreeMap<RawFd, (usize, PollFlags)>,
+}
+
+/// Some events of a file in a [`PollSet`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Awaited {
+    place: usize,
+    events: PollFlags,
+}
+
+impl<'a> PollSet<'a> {
+    pub(crate) fn add(&mut self, file: BorrowedFd<'a>, events: PollFlags) -> Awaited {
+        let next = self.files.len();
+        let (place, all) = self
+            .places
+            .entry(file.as_raw_fd())
+            .or_insert((next, PollFlags::empty()));
+        *all |= events;
+        let merged = PollFd::from_borrowed_fd(file, *all);
+        match self.files.get_mut(*place) {
+            Some(entry) => *entry = merged,
+            None => self.files.push(merged),
+        }
+        Awaited {
+            place: *place,
+            events,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The entries, for ppoll(2).
+    pub(crate) fn entries(&mut self) -> &mut [PollFd<'a>] {
+        &mut self.files
+    }
+
+    /// What the last ppoll(2) says, as if these events alone had been asked for.
+    pub(crate) fn happened(&self, awaited: Awaited) -> PollFlags {
+        self.files[awaited.place].revents() & (awaited.events | ALWAYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        os::{fd::AsFd as _, unix::net::UnixStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn file_is_in_a_poll_set_once_and_each_hears_of_its_own_events() {
+        let pair = || UnixStream::pair().expect("a pair");
+        let ((one, mut peer), (other, gone)) = (pair(), pair());
+        let mut set = PollSet::default();
+        assert!(set.is_empty());
+        let reads = set.add(one.as_fd(), PollFlags::IN);
+        let of_other = set.add(other.as_fd(), PollFlags::IN);
+        let writes = set.add(one.as_fd(), PollFlags::OUT);
+        let both = set.add(one.as_fd(), PollFlags::IN | PollFlags::OUT);
+        assert_eq!(set.entries().len(), 2);
+        let mut look = || {
+            poll(set.entries(), Some(&Timespec::default())).expect("poll");
+            [reads, of_other, writes, both].map(|one| set.happened(one))
+        };
+        let (none, input, output) = (PollFlags::empty(), PollFlags::IN, PollFlags::OUT);
+        assert_eq!(look(), [none, none, output, output]);
+        peer.write_all(b"x").expect("write");
+        assert_eq!(look(), [input, none, output, input | output]);
+        drop(gone);
+        let [_, of_other, ..] = look();
+        assert_eq!(of_other, PollFlags::IN | PollFlags::HUP);
+        drop(peer);
+        (&one).read_exact(&mut [0]).expect("read");
+        let [reads, _, writes, _] = look();
+        // HUP needs no asking.
+        assert_eq!(reads, PollFlags::IN | PollFlags::HUP);
+        assert_eq!(writes, PollFlags::OUT | PollFlags::HUP);
     }
 }

@@ -246,6 +246,29 @@ pub(crate) fn poller() -> Vec<u8> {
     )
 }
 
+/// Waits for its input by `count` handles together, and exits with the number of those that it has come to.
+pub(crate) fn waits_by_many_handles(count: u32) -> Vec<u8> {
+    with(
+        &format!(
+            r#"{STDIN}
+  (import "wasi:io/streams@0.2.12" "[method]input-stream.subscribe"
+    (func $input (param i32) (result i32)))
+  (import "wasi:io/poll@0.2.12" "poll" (func $poll (param i32 i32 i32)))"#
+        ),
+        &run(&format!(
+            r#"(local $i i32) (local $stream i32)
+    (local.set $stream (call $stdin))
+    (loop $on
+      (i32.store offset=1024 (i32.mul (local.get $i) (i32.const 4))
+        (call $input (local.get $stream)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $on (i32.lt_u (local.get $i) (i32.const {count}))))
+    (call $poll (i32.const 1024) (local.get $i) (i32.const 0))
+    (call $quit (i32.load (i32.const 4)))"#
+        )),
+    )
+}
+
 const SOCKETS: &str = r#"
   (import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
   (import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket" (func $tcp (param i32 i32)))

@@ -186,6 +186,24 @@ fn files_and_clocks_are_waited_for_together() {
     });
 }
 
+/// The kernel takes no longer list than the limit of open files, which the tests set to 4,096.
+#[test]
+fn one_file_may_be_waited_for_more_often_than_files_may_be_open() {
+    const TIMES: usize = 5000;
+    with_guest(|guest| {
+        let fd = fifo(guest);
+        let mut list = vec![Wait::Read(fd); TIMES];
+        list[TIMES / 2] = Wait::Write(fd);
+        let ready = poll(guest, &list).expect("poll");
+        let half = 100 + TIMES as u64 / 2;
+        assert_eq!((ready.len(), ready[0].userdata), (1, half));
+        guest.put_out(fd, b"12345").expect("write");
+        let ready = poll(guest, &list).expect("poll");
+        assert_eq!(ready.len(), TIMES);
+        assert!(ready.iter().all(|one| one.error == Errno::Success));
+    });
+}
+
 #[test]
 fn the_other_side_of_a_fifo_wakes_the_guest() {
     with_guest(|guest| {

@@ -23,7 +23,7 @@ use crate::{
     p2::failure::{StreamFailure, StreamResult},
     sys::{self, Standard},
     transfer::PIPE_BUF,
-    wait::{interruptible, poll_until},
+    wait::{PollSet, interruptible, poll_until},
 };
 
 /// Shared by its handle and by what waits for it.
@@ -266,12 +266,12 @@ fn room(source: &Source) -> usize {
 pub(in crate::p2) fn drain(streams: &[OutputHandle], deadline: Instant) {
     let mut left: Vec<_> = streams.iter().filter(|stream| !stream.settle()).collect();
     while !left.is_empty() {
-        let mut files: Vec<_> = left
-            .iter()
-            .map(|stream| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT))
-            .collect();
+        let mut files = PollSet::default();
+        for stream in &left {
+            files.add(stream.as_fd(), PollFlags::OUT);
+        }
         // What cannot be waited for is lost, as at the deadline.
-        match poll_until(&mut files, Some(deadline)) {
+        match poll_until(files.entries(), Some(deadline)) {
             Ok(0) | Err(_) => return,
             Ok(_) => drop(files),
         }

@@ -3,14 +3,20 @@
 
 use std::os::fd::AsFd as _;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFlags, poll};
 
 use super::{
     output::OutputHandle,
     source::{Interest, Source},
     tcp::TcpHandle,
 };
-use crate::{abi::types::Clockid, clocks, errno::Result, stat, wait::once};
+use crate::{
+    abi::types::Clockid,
+    clocks,
+    errno::Result,
+    stat,
+    wait::{PollSet, once},
+};
 
 /// What a guest can wait for.
 #[derive(Debug)]
@@ -75,7 +81,7 @@ pub(in crate::p2) fn wait(
     loop {
         let now = monotonic()?;
         let mut happened = Vec::new();
-        let (mut files, mut places) = (Vec::new(), Vec::new());
+        let (mut files, mut asked) = (PollSet::default(), Vec::new());
         let mut left: Option<u64> = None;
         for (place, pollable) in (0..).zip(pollables) {
             match pollable.interest() {
@@ -85,8 +91,7 @@ pub(in crate::p2) fn wait(
                     left = Some(left.map_or(when - now, |left| left.min(when - now)));
                 }
                 Interest::File(file, events) => {
-                    files.push(PollFd::from_borrowed_fd(file, events));
-                    places.push((place, *pollable));
+                    asked.push((place, *pollable, files.add(file, events)));
                 }
             }
         }
@@ -96,16 +101,15 @@ pub(in crate::p2) fn wait(
             }
             left = Some(0);
         }
-        let of_guest = files.len();
         for stream in lingering.iter() {
-            files.push(PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT));
+            files.add(stream.as_fd(), PollFlags::OUT);
         }
         let timeout = left.map(stat::timespec);
-        if once(|| poll(&mut files, timeout.as_ref()))?.is_none() {
+        if once(|| poll(files.entries(), timeout.as_ref()))?.is_none() {
             continue;
         }
-        for ((place, pollable), file) in places.into_iter().zip(&files[..of_guest]) {
-            if !file.revents().is_empty() && pollable.happened() {
+        for (place, pollable, awaited) in asked {
+            if !files.happened(awaited).is_empty() && pollable.happened() {
                 happened.push(place);
             }
         }
@@ -125,6 +129,8 @@ mod tests {
         os::{fd::OwnedFd, unix::net::UnixStream},
         sync::Arc,
     };
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
     use crate::p2::handles::output::{OutputStream, WriteAt};
@@ -147,6 +153,29 @@ mod tests {
         assert_eq!(waited(&all, Patience::Endless), [0, 2, 3]);
         let soon = Pollable::Deadline(monotonic().expect("a time") + 1_000_000);
         assert_eq!(waited(&[&never, &soon], Patience::Endless), [1]);
+    }
+
+    /// The kernel takes no longer list than `RLIMIT_NOFILE`. This is the longest that a guest may pass.
+    #[test]
+    fn list_may_be_longer_than_the_limit_of_open_files() {
+        let (ours, mut peer) = UnixStream::pair().expect("a pair");
+        let source = Source::Own(Arc::new(OwnedFd::from(ours)));
+        let input = Pollable::File(source.clone(), PollFlags::IN);
+        let stream = OutputStream::new(source, WriteAt::Next);
+        let output = Pollable::Output(Arc::clone(&stream));
+        let longest = crate::limits::SUBSCRIPTIONS as usize;
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        // Enough for all tests of this process.
+        let current = Some(current.map_or(4096, |current| current.min(4096)));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a lower limit");
+        let mut list = vec![&input; longest];
+        list[longest / 2] = &output;
+        assert_eq!(waited(&list, Patience::Endless), [longest as u32 / 2]);
+        peer.write_all(b"x").expect("write");
+        assert_eq!(waited(&list, Patience::Endless).len(), longest);
+        let mut lingering = vec![stream; longest];
+        wait(&[&input], &mut lingering, Patience::Endless).expect("ready");
+        assert!(lingering.is_empty());
     }
 
     #[test]
