@@ -88,6 +88,17 @@ impl Network {
         })
     }
 
+    /// The same for a guest that has no Unix sockets, and the rules for Unix sockets that this takes away.
+    #[must_use]
+    pub fn without_unix(mut self) -> (Self, NetworkRules) {
+        let mut taken = NetworkRules::none();
+        let is_unix = |rule: &mut ListenRule| matches!(rule, ListenRule::Unix(_));
+        taken.listen = self.granted.listen.extract_if(.., is_unix).collect();
+        let is_unix = |rule: &mut ConnectRule| matches!(rule, ConnectRule::Unix(_));
+        taken.connect = self.granted.connect.extract_if(.., is_unix).collect();
+        (self, taken)
+    }
+
     /// What is granted.
     #[must_use]
     pub fn granted(&self) -> &NetworkRules {

@@ -9,9 +9,10 @@ use oci_spec::runtime::Spec;
 use crate::annotations::Annotations;
 use crate::dev::{check_dev, devices};
 use crate::error::PlanError;
-use crate::grants::{Grants, NetworkRequest};
+use crate::grants::{Grants, NetworkRequest, without_unix_sockets};
 use crate::plan::{
-    GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION, Plan, Planned, Tmp, Withheld,
+    GuestKind, GuestLimits, Interpreter, MountAccess, NativePlan, PLAN_VERSION, Plan, Planned, Tmp,
+    Withheld,
 };
 use crate::program::{AnyProgram, DEFAULT_PATH, NativeProgram, ProgramSearch, WasmProgram, text};
 use crate::request::{ContainerRequest, set};
@@ -122,9 +123,13 @@ impl ContainerRequest {
             .network
             .clone()
             .resolve(&policy.network, view.network()?)?;
+        let (network, without_effect) = match program.kind {
+            GuestKind::Module => (network, Vec::new()),
+            GuestKind::Component => without_unix_sockets(network),
+        };
         let mut grants = Grants::new(self.root);
         for (index, (mount, point)) in self.mounts.iter().zip(view.mounts()).enumerate() {
-            grants.mount(index, mount, point, &network)?;
+            grants.mount(index, mount, point, program.kind, &network)?;
         }
         for device in &self.devices {
             grants.device(device)?;
@@ -138,6 +143,7 @@ impl ContainerRequest {
         }
         let (grants, mut withheld) = grants.into_parts();
         withheld.extend(not_granted);
+        withheld.extend(without_effect);
         let interpreter = Interpreter {
             path: text(&program.path)?,
             found: program.found,

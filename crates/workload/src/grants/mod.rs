@@ -13,12 +13,15 @@ use wasm_interp_network::{Network, NetworkAttempt};
 
 pub use self::capabilities::{GUEST_CAPABILITIES, cut_capabilities};
 pub(crate) use self::devices::is_common_device;
-pub(crate) use self::network::NetworkRequest;
+pub(crate) use self::network::{NetworkRequest, without_unix_sockets};
 use crate::error::PlanError;
 use crate::mounts::MountRequest;
-use crate::plan::{Grant, GrantKind, MountAccess, Tmp, Withheld, Withholding};
+use crate::plan::{Grant, GrantKind, GuestKind, MountAccess, Tmp, Withheld, Withholding};
 use crate::program::text;
 use crate::view::{MountContent, MountPoint, MountRefusal};
+
+/// Why a component gets none, whatever the rules say.
+const NO_UNIX_SOCKETS: &str = "WASI 0.2 has no Unix sockets";
 
 /// Grants and refusals so far.
 pub(crate) struct Grants {
@@ -47,6 +50,7 @@ impl Grants {
         index: usize,
         mount: &MountRequest,
         point: &MountPoint,
+        guest: GuestKind,
         network: &Network,
     ) -> Result<(), PlanError> {
         let path = text(&point.path)?;
@@ -59,8 +63,13 @@ impl Grants {
                 GrantKind::Socket
             }
             MountContent::Refused(MountRefusal::Socket) => {
-                let attempt = NetworkAttempt::ConnectUnix(path.as_bytes());
-                let reason = format!("it is a socket; {}", network.annotation_for(&attempt));
+                let reason = match guest {
+                    GuestKind::Module => {
+                        let attempt = NetworkAttempt::ConnectUnix(path.as_bytes());
+                        format!("it is a socket; {}", network.annotation_for(&attempt))
+                    }
+                    GuestKind::Component => format!("it is a socket; {NO_UNIX_SOCKETS}"),
+                };
                 let by = Withholding::Unmounted { mount: index };
                 self.withheld.push(Withheld { path, reason, by });
                 return Ok(());

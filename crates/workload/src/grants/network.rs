@@ -8,6 +8,7 @@ use wasm_interp_network::{
 };
 use wasm_interp_policy::GuestNetworkPolicy;
 
+use super::NO_UNIX_SOCKETS;
 use crate::annotations::{AnnotationScope, AnnotationValue, Annotations};
 use crate::error::PlanError;
 use crate::plan::{Withheld, Withholding};
@@ -155,6 +156,23 @@ fn parsed<T>(
             }),
         })
         .transpose()
+}
+
+/// What a component gets of `network`, and its rules that have no effect then. So its process may not make what its
+/// interface does not offer.
+pub(crate) fn without_unix_sockets(network: Network) -> (Network, Vec<Withheld>) {
+    let (network, taken) = network.without_unix();
+    let listen = taken.listen.iter().map(|rule| ("listen", rule.to_string()));
+    let connect = taken
+        .connect
+        .iter()
+        .map(|rule| ("connect", rule.to_string()));
+    let withheld = listen.chain(connect).map(|(name, rule)| Withheld {
+        path: format!("network.{name}"),
+        reason: format!("{rule} has no effect: {NO_UNIX_SOCKETS}"),
+        by: Withholding::Network,
+    });
+    (network, withheld.collect())
 }
 
 /// What of the default the ceiling does not allow: under the node's network, whose ceiling is another one.
