@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -78,30 +79,47 @@ impl Cgroup {
     }
 }
 
-fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
-    let file = dir.join("cgroup.procs");
-    match fs::read_to_string(&file) {
-        // A process outside this pid namespace has the number 0, which kill(2) takes for our group.
-        Ok(text) => pids.extend(
-            text.lines()
-                .filter_map(|line| line.parse::<i32>().ok())
-                .filter(|&pid| pid > 0),
-        ),
-        // The cgroup is removed, so it has no members.
-        Err(error) if is_gone(&error) => return Ok(()),
-        // The cgroup is threaded. Its members are listed above it.
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-        Err(source) => return Err(CgroupError::Read { path: file, source }),
-    }
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect_pids(&entry.path(), pids)?;
+/// Adds the processes of a cgroup and of all beneath it. One directory is open at a time, because a container may nest
+/// cgroups deeper than the shim may open files.
+fn collect_pids(top: &Path, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
+    let mut left = vec![top.to_owned()];
+    while let Some(directory) = left.pop() {
+        let file = directory.join("cgroup.procs");
+        match fs::read_to_string(&file) {
+            // A process outside this pid namespace has the number 0, which kill(2) takes for our group.
+            Ok(text) => pids.extend(
+                text.lines()
+                    .filter_map(|line| line.parse::<i32>().ok())
+                    .filter(|&pid| pid > 0),
+            ),
+            // The cgroup is removed, so it has no members.
+            Err(error) if is_gone(&error) => continue,
+            // The cgroup is threaded. Its members are listed above it.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            Err(source) => return Err(CgroupError::Read { path: file, source }),
+        }
+        match cgroups_in(&directory) {
+            Ok(inside) => left.extend(inside),
+            Err(error) if is_gone(&error) => {}
+            Err(source) => {
+                let path = directory;
+                return Err(CgroupError::Read { path, source });
+            }
         }
     }
     Ok(())
+}
+
+/// The cgroups that are in this one.
+pub(super) fn cgroups_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut inside = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            inside.push(entry.path());
+        }
+    }
+    Ok(inside)
 }
 
 /// Sends a signal to those of `pids` that are still members. `members` lists the members in ascending
@@ -200,6 +218,29 @@ mod tests {
             shell.wait().expect("reap");
             assert!(!lives(pid), "{name}");
         }
+    }
+
+    /// Each of these directories were open at once, if the deepest were reached by a call for each above it.
+    #[test]
+    fn members_of_cgroups_nested_deeper_than_files_may_be_open_are_found() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+        // A path has at most 4,096 bytes, two of them for each cgroup.
+        const DEPTH: i32 = 1900;
+        let directory = tempfile::tempdir().expect("directory");
+        let mut path = directory.path().to_owned();
+        path.extend((0..DEPTH).map(|_| "c"));
+        fs::create_dir_all(&path).expect("create");
+        for (path, pid) in path.ancestors().zip(1..=DEPTH + 1) {
+            fs::write(path.join("cgroup.procs"), format!("{pid}\n")).expect("write");
+        }
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of open files");
+        let limit =
+            |soft| setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("limit open files");
+        limit(soft.min(1024));
+        let found = Cgroup::V2(directory.path().to_owned()).pids();
+        limit(soft);
+        assert_eq!(found.expect("read"), Vec::from_iter(1..=DEPTH + 1));
     }
 
     /// Its number may be another process's by now.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::error::{CgroupError, is_gone};
 use super::location::Cgroup;
+use super::members::cgroups_in;
 
 /// How often a directory is tried: a killed process leaves its cgroup some time after the signal.
 const ROUNDS: u32 = 500;
@@ -29,15 +30,11 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
     let mut inside = vec![directory.to_owned()];
     let mut found: Vec<PathBuf> = Vec::new();
     while let Some(directory) = inside.pop() {
-        let entries = match fs::read_dir(&directory) {
+        match cgroups_in(&directory) {
             Err(error) if is_gone(&error) => continue,
-            entries => entries.map_err(CgroupError::read(&directory))?,
-        };
+            cgroups => inside.extend(cgroups.map_err(CgroupError::read(&directory))?),
+        }
         found.push(directory);
-        inside.extend(entries.flatten().filter_map(|entry| {
-            let is_cgroup = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            is_cgroup.then(|| entry.path())
-        }));
     }
     // The innermost first.
     found.iter().rev().try_for_each(|path| remove_one(path))
