@@ -103,6 +103,29 @@ fn memory_ceiling_of_a_component_is_that_of_a_module() {
     assert_eq!(container(&components::hungry()).run().0, 0);
 }
 
+/// What it writes is not copied as a whole: the copy would be beside the memory that the ceiling counts.
+#[test]
+fn component_writes_all_of_its_memory_within_its_limit() {
+    const MIB: u64 = 1 << 20;
+    let mut filled = container(&components::writer_of_all(100 * 16, true));
+    filled.spec["linux"]["resources"] = json!({ "memory": { "limit": 128 * MIB } });
+    filled.plan.limits.memory_bytes = Some(112 * MIB);
+    assert_eq!(filled.run(), (0, String::new()));
+    // More than Wasmtime copies by default.
+    let large = container(&components::writer_of_all(160 * 16, false));
+    assert_eq!(large.run(), (0, String::new()));
+}
+
+#[test]
+fn call_takes_no_more_than_4_mib() {
+    let (code, output) = container(&components::writes_at_once(4 << 20)).run();
+    assert_eq!(code, EXIT_TRAP);
+    assert!(output.contains("where 4096 are allowed"), "{output}");
+    let (code, output) = container(&components::writes_at_once((4 << 20) + 1)).run();
+    assert_eq!(code, EXIT_TRAP);
+    assert!(output.contains("too much data"), "{output}");
+}
+
 #[test]
 fn signals_end_a_component_in_a_loop_and_in_a_call() {
     for (signal, code) in [

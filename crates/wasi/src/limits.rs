@@ -54,7 +54,11 @@ pub const TRANSFER: usize = 1 << 20;
 pub const STREAM: usize = 64 * 1024;
 
 /// The most bytes of a list that a component asks for as a whole.
-pub const LIST: usize = 64 << 20;
+pub const LIST: usize = 4 << 20;
+
+/// The most bytes of all lists and strings that a component passes to one call: the process holds a copy beside the
+/// guest's memory, within the headroom of the node's policy.
+pub const CALL: usize = 4 << 20;
 
 /// The datagrams that a component receives or sends at once.
 pub const DATAGRAMS: usize = 16;

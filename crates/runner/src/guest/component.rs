@@ -6,7 +6,7 @@ use std::fs::File;
 use wasm_interp_artifact::load;
 use wasm_interp_wasi::{
     GuestSettings,
-    p2::{CommandPre, ComponentGuest, add_to_linker},
+    p2::{CommandPre, ComponentGuest, add_to_linker, bound_calls},
 };
 use wasmtime::{Engine, Store, component::Linker};
 
@@ -74,6 +74,7 @@ impl LinkedComponent {
     async fn fiber(&self, engine: &Engine, host: ComponentHost) -> Result<GuestOutcome, String> {
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.ceiling);
+        bound_calls(&mut store);
         let command = match self.linked.instantiate_async(&mut store).await {
             Ok(command) => command,
             Err(error) => return Ok(outcome::of_instantiation(error)),

@@ -269,6 +269,63 @@ pub(crate) fn waits_by_many_handles(count: u32) -> Vec<u8> {
     )
 }
 
+/// Grows its memory by so many pages, writes something into each if it is to fill them, and writes all of them to
+/// /dev/null, by as few calls as possible. Exits with 0, or with the number of the step that failed: 4 if the first
+/// call writes more than 1 MiB.
+pub(crate) fn writer_of_all(pages: u32, fills: bool) -> Vec<u8> {
+    let path = "dev/null";
+    let length = path.len();
+    let fill = if fills {
+        "(memory.fill (local.get $at) (i32.const 7) (local.get $left))"
+    } else {
+        ""
+    };
+    with(
+        r#"(import "wasi:filesystem/preopens@0.2.12" "get-directories"
+    (func $directories (param i32)))
+  (import "wasi:filesystem/types@0.2.12" "[method]descriptor.open-at"
+    (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasi:filesystem/types@0.2.12" "[method]descriptor.write"
+    (func $write-file (param i32 i32 i32 i64 i32)))"#,
+        &format!(
+            r#"(data (i32.const 100) "{path}") {}"#,
+            run(&format!(
+                r#"(local $file i32) (local $at i32) (local $left i32)
+    (call $directories (i32.const 0))
+    (call $open (i32.load (i32.load (i32.const 0))) (i32.const 0) (i32.const 100)
+      (i32.const {length}) (i32.const 0) (i32.const 2) (i32.const 0))
+    (call $check (i32.const 1))
+    (local.set $file (i32.load (i32.const 4)))
+    (local.set $at (i32.mul (memory.grow (i32.const {pages})) (i32.const 65536)))
+    (if (i32.lt_s (local.get $at) (i32.const 0)) (then (call $quit (i32.const 2))))
+    (local.set $left (i32.const {bytes}))
+    {fill}
+    (loop $on
+      (call $write-file (local.get $file) (local.get $at) (local.get $left) (i64.const 0)
+        (i32.const 0))
+      (call $check (i32.const 3))
+      (if (i64.gt_u (i64.load (i32.const 8)) (i64.const 1048576))
+        (then (call $quit (i32.const 4))))
+      (local.set $at (i32.add (local.get $at) (i32.load (i32.const 8))))
+      (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 8))))
+      (br_if $on (local.get $left)))"#,
+                bytes = pages << 16,
+            ))
+        ),
+    )
+}
+
+/// Writes so many bytes of its memory to stdout at once.
+pub(crate) fn writes_at_once(bytes: u32) -> Vec<u8> {
+    with(
+        "",
+        &run(&format!(
+            "(drop (memory.grow (i32.const {}))) (call $say (i32.const 0) (i32.const {bytes}))",
+            bytes.div_ceil(1 << 16)
+        )),
+    )
+}
+
 const SOCKETS: &str = r#"
   (import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
   (import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket" (func $tcp (param i32 i32)))

@@ -15,6 +15,7 @@
 mod bindings;
 mod convert;
 mod failure;
+mod first_bytes;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -22,4 +23,8 @@ mod guest;
 mod handles;
 mod link;
 
-pub use self::{bindings::CommandPre, guest::ComponentGuest, link::add_to_linker};
+pub use self::{
+    bindings::CommandPre,
+    guest::ComponentGuest,
+    link::{add_to_linker, bound_calls},
+};
