@@ -23,14 +23,19 @@ use nix::{
     sys::stat::fstat,
     unistd::{UnlinkatFlags, unlinkat},
 };
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, pidfd_send_signal,
+};
 
 /// How long killed processes may take to leave a cgroup, and systemd to remove one.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How many processes are looked at, and so how many descriptors are open, at a time.
+/// How many processes at least are looked at, and so how many descriptors are open, at a time.
 const AT_ONCE: usize = 64;
+
+/// How often the members of a cgroup are listed at most to kill them, if enough files may be open.
+const LISTS: usize = 16;
 
 /// A cgroup cannot be used, emptied or removed.
 #[derive(Debug, thiserror::Error)]
@@ -174,12 +179,22 @@ fn kill_all(top: &Path) -> io::Result<()> {
         &mut |cgroup| {
             // Version 1: a frozen process does not even end by SIGKILL.
             write(cgroup, c"freezer.state", "THAWED")?;
-            members(cgroup)?
-                .chunks(AT_ONCE)
+            let pids = members(cgroup)?;
+            pids.chunks(at_once(pids.len(), getrlimit(Resource::Nofile).current))
                 .try_for_each(|pids| kill_members(cgroup, pids))
         },
         &mut |_, _| Ok(()),
     )
+}
+
+/// How many of `members` processes are looked at together where so many files may be open. For each lot all are listed
+/// again, so the lots grow with the number.
+fn at_once(members: usize, open_files: Option<u64>) -> usize {
+    // The other half is for what is open already.
+    let most = open_files.map_or(usize::MAX, |files| {
+        usize::try_from(files / 2).unwrap_or(usize::MAX)
+    });
+    members.div_ceil(LISTS).min(most).max(AT_ONCE)
 }
 
 /// Kills those of `pids` that are in the cgroup. A number may belong to another process by now: the signal goes to
@@ -197,9 +212,10 @@ fn kill_members(cgroup: BorrowedFd<'_>, pids: &[i32]) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    let now = members(cgroup)?;
+    let mut now = members(cgroup)?;
+    now.sort_unstable();
     for (pid, process) in processes {
-        if !now.contains(&pid) {
+        if now.binary_search(&pid).is_err() {
             continue;
         }
         match pidfd_send_signal(process, Signal::KILL) {

@@ -69,14 +69,34 @@ fn read(path: impl AsRef<Path>) -> Result<String, CgroupError> {
 }
 
 fn first_directory(memberships: &str, hierarchies: &MountedHierarchies) -> Option<PathBuf> {
-    memberships.lines().find_map(|line| {
-        let (names, path) = membership(line)?;
-        let hierarchy = match names.split(',').next()? {
-            "" => hierarchies.v2.as_ref(),
-            name => hierarchies.v1.get(name),
-        };
-        hierarchy?.directory(path)
-    })
+    let mut lines = memberships.lines();
+    lines.find_map(|line| hierarchies.directory(line))
+}
+
+/// Tells of a process whether it is in a cgroup, by what `/proc/PID/cgroup` says.
+pub(super) struct Memberships {
+    hierarchies: MountedHierarchies,
+}
+
+impl Memberships {
+    pub(super) fn of_mounted() -> Result<Self, CgroupError> {
+        Ok(Self {
+            hierarchies: MountedHierarchies::mounted()?,
+        })
+    }
+
+    /// Whether the process is in the cgroup of this directory, or beneath it. If not, it may be one all the same: the
+    /// kernel says of a process whose first thread has ended that it is at the top of each hierarchy of version 1.
+    pub(super) fn is_surely_in(&self, pid: i32, directory: &Path) -> bool {
+        // A process that has ended is none any more.
+        read(format!("/proc/{pid}/cgroup")).is_ok_and(|memberships| {
+            let mut lines = memberships.lines();
+            lines.any(|line| {
+                let own = self.hierarchies.directory(line);
+                own.is_some_and(|own| own.starts_with(directory))
+            })
+        })
+    }
 }
 
 /// The controllers and the path of a line of `/proc/PID/cgroup`: `4:cpu,cpuacct:/path`,
@@ -104,6 +124,16 @@ impl MountedHierarchies {
     fn mounted() -> Result<Self, CgroupError> {
         let table = mountinfo::read(Path::new(MOUNTINFO)).map_err(CgroupError::read(MOUNTINFO))?;
         Ok(Self::of(table))
+    }
+
+    /// The directory of a line of `/proc/PID/cgroup`.
+    fn directory(&self, line: &str) -> Option<PathBuf> {
+        let (names, path) = membership(line)?;
+        let hierarchy = match names.split(',').next()? {
+            "" => self.v2.as_ref(),
+            name => self.v1.get(name),
+        };
+        hierarchy?.directory(path)
     }
 
     fn of(table: Vec<MountInfo>) -> Self {
@@ -291,6 +321,20 @@ mod tests {
             )])))
         );
         assert_eq!(found.v2, None);
+    }
+
+    #[test]
+    fn process_is_surely_in_its_own_cgroup_and_in_those_above_it() {
+        let own = std::process::id().cast_signed();
+        let directory = own_directory().expect("read").expect("a cgroup");
+        let memberships = Memberships::of_mounted().expect("read");
+        assert!(memberships.is_surely_in(own, &directory));
+        assert!(memberships.is_surely_in(own, directory.parent().expect("the hierarchies")));
+        assert!(!memberships.is_surely_in(own, &directory.join("inside")));
+        let memberships = Memberships {
+            hierarchies: hierarchies("30 24 0:26 / /nowhere rw - cgroup2 cgroup2 rw\n"),
+        };
+        assert!(!memberships.is_surely_in(own, &directory));
     }
 
     #[test]

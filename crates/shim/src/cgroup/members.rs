@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::{CgroupError, is_gone};
-use super::location::Cgroup;
+use super::location::{Cgroup, Memberships};
 use crate::sys::{pidfd_open, pidfd_send_signal};
 
-/// How many members are open at a time.
+/// How many processes are open at a time whose membership only a list of all members tells.
 const BATCH: usize = 64;
 
 /// How often the members are killed before this fails.
@@ -45,11 +45,16 @@ impl Cgroup {
 
     /// Sends a signal to every process. Returns how many got it.
     pub(crate) fn signal_all(&self, signal: i32) -> Result<usize, CgroupError> {
-        let mut signalled = 0;
-        for pids in self.pids()?.chunks(BATCH) {
-            signalled += signal_members(pids, || self.pids(), signal)?;
-        }
-        Ok(signalled)
+        let Some(directory) = self.members_directory() else {
+            return Ok(0);
+        };
+        let memberships = Memberships::of_mounted()?;
+        signal_members(
+            &self.pids()?,
+            &|pid| memberships.is_surely_in(pid, directory),
+            &mut || self.pids(),
+            signal,
+        )
     }
 
     /// Kills until no process is left: one may fork while the members are listed.
@@ -122,49 +127,75 @@ pub(super) fn cgroups_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(inside)
 }
 
-/// Sends a signal to those of `pids` that are still members. `members` lists the members in ascending
-/// order.
+/// Sends a signal to those of `pids` that are still members. `is_surely_member` looks at one process, and `members` lists
+/// all members in ascending order.
 ///
 /// The kernel may give the number of a member that has ended to any process of the host. So each
-/// process is opened before the members are listed again: while that process lives, no other has its
-/// number.
+/// process is opened before its membership is looked at: while that process lives, no other has its
+/// number. A list takes as long as there are members, so it is made only for what one look does not tell.
 fn signal_members(
     pids: &[i32],
-    members: impl FnOnce() -> Result<Vec<i32>, CgroupError>,
+    is_surely_member: &dyn Fn(i32) -> bool,
+    members: &mut dyn FnMut() -> Result<Vec<i32>, CgroupError>,
     signal: i32,
 ) -> Result<usize, CgroupError> {
-    let opened = open(pids)?;
-    let members = members()?;
     let mut signalled = 0;
-    for (pid, process) in opened {
-        if members.binary_search(&pid).is_err() {
+    let mut others = Vec::new();
+    for &pid in pids {
+        let Some(process) = open(pid)? else {
+            continue;
+        };
+        if is_surely_member(pid) {
+            send(pid, &process, signal)?;
+            signalled += 1;
             continue;
         }
-        match pidfd_send_signal(process.as_fd(), signal) {
-            // It ended after the members were listed.
-            Err(source) if source.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(source) => {
-                return Err(CgroupError::Signal {
-                    signal,
-                    pid,
-                    source,
-                });
-            }
-            Ok(()) => {}
+        others.push((pid, process));
+        if others.len() == BATCH {
+            signalled += signal_listed(&mut others, &members()?, signal)?;
         }
-        signalled += 1;
+    }
+    if !others.is_empty() {
+        signalled += signal_listed(&mut others, &members()?, signal)?;
     }
     Ok(signalled)
 }
 
-/// Opens the processes that have these numbers now.
-fn open(pids: &[i32]) -> Result<Vec<(i32, OwnedFd)>, CgroupError> {
-    let opened = pids.iter().filter_map(|&pid| match pidfd_open(pid) {
-        Ok(process) => Some(Ok((pid, process))),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
-        Err(source) => Some(Err(CgroupError::Open { pid, source })),
-    });
-    opened.collect()
+/// Sends a signal to those of the open `processes` that `members` has, and closes all. Returns how many got it.
+fn signal_listed(
+    processes: &mut Vec<(i32, OwnedFd)>,
+    members: &[i32],
+    signal: i32,
+) -> Result<usize, CgroupError> {
+    let mut signalled = 0;
+    for (pid, process) in processes.drain(..) {
+        if members.binary_search(&pid).is_ok() {
+            send(pid, &process, signal)?;
+            signalled += 1;
+        }
+    }
+    Ok(signalled)
+}
+
+fn send(pid: i32, process: &OwnedFd, signal: i32) -> Result<(), CgroupError> {
+    match pidfd_send_signal(process.as_fd(), signal) {
+        // It ended after its membership was looked at.
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => Err(CgroupError::Signal {
+            signal,
+            pid,
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the process that has this number now, if there is one.
+fn open(pid: i32) -> Result<Option<OwnedFd>, CgroupError> {
+    match pidfd_open(pid) {
+        Ok(process) => Ok(Some(process)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(source) => Err(CgroupError::Open { pid, source }),
+    }
 }
 
 fn lives(pid: i32) -> bool {
@@ -252,7 +283,8 @@ mod tests {
         let mut cat = cat.expect("spawn");
         let pid = cat.id().cast_signed();
         let signal = |members: &[i32], signal| {
-            signal_members(&[pid], || Ok(members.to_vec()), signal).expect("signal")
+            signal_members(&[pid], &|_| false, &mut || Ok(members.to_vec()), signal)
+                .expect("signal")
         };
         assert_eq!(signal(&[], libc::SIGKILL), 0);
         assert_eq!(signal(&[pid - 1, pid], libc::SIGTERM), 1);
@@ -262,5 +294,23 @@ mod tests {
             Some(libc::SIGTERM)
         );
         assert_eq!(signal(&[pid], libc::SIGKILL), 0, "it has ended");
+    }
+
+    /// A container may have hundreds of thousands.
+    #[test]
+    fn members_are_not_listed_again_for_each_few_of_them() {
+        let own = std::process::id().cast_signed();
+        // The signal 0 only asks whether there is a process.
+        let signal = |sure: bool| {
+            let mut lists = 0;
+            let mut list = || {
+                lists += 1;
+                Ok(vec![own])
+            };
+            let signalled = signal_members(&[own; 1000], &|_| sure, &mut list, 0);
+            (signalled.expect("signal"), lists)
+        };
+        assert_eq!(signal(true), (1000, 0));
+        assert_eq!(signal(false), (1000, 1000_usize.div_ceil(BATCH)));
     }
 }

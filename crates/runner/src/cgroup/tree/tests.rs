@@ -190,3 +190,14 @@ fn removing_a_missing_cgroup_succeeds() {
     remove(std::slice::from_ref(&path)).expect("nothing to do");
     kill_in(&[path]).expect("nothing to do");
 }
+
+/// A container may have hundreds of thousands of processes.
+#[test]
+fn members_are_listed_a_few_times_however_many_they_are() {
+    assert_eq!(at_once(10, Some(1024)), AT_ONCE);
+    assert_eq!(at_once(16_000, Some(1 << 20)), 1000);
+    assert_eq!(at_once(300_000, None), 300_000 / LISTS);
+    // Not so many files may be open.
+    assert_eq!(at_once(300_000, Some(1024)), 512);
+    assert_eq!(at_once(300_000, Some(20)), AT_ONCE);
+}
