@@ -342,7 +342,7 @@ impl Pipeline {
     }
 
     /// Creates the container, whose root filesystem is mounted at `root`, up to the point where it waits for its
-    /// start.
+    /// start. `spawned` gets the number of the runner, which may be killed before this returns.
     ///
     /// # Errors
     /// If the container cannot be created; then the runner has left nothing of it but what is in
@@ -352,6 +352,7 @@ impl Pipeline {
         prepared: &PreparedContainer,
         root: &Path,
         place: &Place<'_>,
+        spawned: &mut dyn FnMut(u32),
     ) -> Result<CreatedContainer, LaunchError> {
         for directory in [place.bundle, place.state] {
             DirBuilder::new()
@@ -365,7 +366,7 @@ impl Pipeline {
             .map_err(io::Error::from)
             .and_then(|text| fs::write(&config, text))
             .map_err(unwritten(&config))?;
-        Ok(self.runner.create(&Creation {
+        let creation = Creation {
             id: place.id,
             bundle: place.bundle,
             state: place.state,
@@ -377,7 +378,8 @@ impl Pipeline {
             refusals: place.refusals,
             keyring: place.keyring,
             stdio: place.stdio,
-        })?)
+        };
+        Ok(self.runner.create(&creation, spawned)?)
     }
 }
 

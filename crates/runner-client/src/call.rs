@@ -4,15 +4,22 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{self, Read as _},
+    os::fd::AsFd,
     process::Child,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::{error::RunnerError, protocol::Response};
 
 /// A response is one line of at most this many bytes. A runner that writes more is broken. A plan holds the
 /// arguments and the environment of a process, of which a request of containerd has at most 4 MiB.
-const RESPONSE_MAX: u64 = 32 << 20;
+const RESPONSE_MAX: usize = 32 << 20;
 
 /// A running call of the runner.
 #[derive(Debug)]
@@ -23,13 +30,16 @@ pub(super) struct Call {
 
 impl Call {
     /// Blocks until the runner has ended. It waits for that process only.
-    pub(super) fn finish(mut self, verb: &'static str) -> Result<Response, RunnerError> {
-        // Reads one line, not to the end of file: if the runner is killed, other processes may hold the pipe open.
-        let mut line = Vec::new();
-        let read = BufReader::new(self.response.take(RESPONSE_MAX)).read_until(b'\n', &mut line);
-        let status = self.child.wait().map_err(RunnerError::Request)?;
+    pub(super) fn finish(self, verb: &'static str) -> Result<Response, RunnerError> {
+        let Self {
+            mut child,
+            response,
+        } = self;
+        // Closed then, so that a runner that writes more does not wait for a reader.
+        let read = line(&child, response);
+        let status = child.wait().map_err(RunnerError::Request)?;
         let garbled = |detail: String| RunnerError::Garbled { verb, detail };
-        read.map_err(|e| garbled(e.to_string()))?;
+        let line = read.map_err(|e| garbled(e.to_string()))?;
         if line.is_empty() {
             return Err(RunnerError::Died { verb, status });
         }
@@ -37,5 +47,105 @@ impl Call {
             Response::Failed { reason } => Err(RunnerError::Failed { reason }),
             response => Ok(response),
         }
+    }
+}
+
+/// Reads one line. Not to the end of file, and not after the end of the runner: if that is killed, other processes may
+/// hold the pipe open, and one of them may wait for something that never comes.
+fn line(runner: &Child, mut response: File) -> io::Result<Vec<u8>> {
+    let runner = pidfd_open(Pid::from_child(runner), PidfdFlags::empty())?;
+    let now = Timespec::default();
+    let mut line = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    while line.len() < RESPONSE_MAX {
+        // Looked at before the pipe, which then holds all that it wrote.
+        let has_ended = is_first_ready(&mut [entry(&runner)], Some(&now))?;
+        let mut both = [entry(&response), entry(&runner)];
+        let is_there = is_first_ready(&mut both, has_ended.then_some(&now))?;
+        match (is_there, has_ended) {
+            (true, _) => {}
+            (false, true) => break,
+            (false, false) => continue,
+        }
+        let count = response.read(&mut chunk)?;
+        let read = &chunk[..count];
+        match read.iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                line.extend_from_slice(&read[..end]);
+                break;
+            }
+            None if count == 0 => break,
+            None => line.extend_from_slice(read),
+        }
+    }
+    Ok(line)
+}
+
+fn entry(file: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(file, PollFlags::IN)
+}
+
+/// Waits for one of the files. Whether the first is ready.
+fn is_first_ready(files: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Result<bool> {
+    retry_on_intr(|| poll(files, timeout))?;
+    Ok(!files[0].revents().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{PipeWriter, Write as _, pipe},
+        os::fd::OwnedFd,
+        process::Command,
+        thread,
+        time::Duration,
+    };
+
+    use rustix::process::{Signal, kill_process};
+
+    use super::*;
+
+    /// A runner that is this script, and the end of the pipe that another process may hold.
+    fn call(script: &str) -> (Call, PipeWriter) {
+        let (response, writer) = pipe().expect("a pipe");
+        let own = writer.try_clone().expect("a duplicate");
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", script]).stdout(own).spawn();
+        let call = Call {
+            child: child.expect("spawn"),
+            response: File::from(OwnedFd::from(response)),
+        };
+        (call, writer)
+    }
+
+    #[test]
+    fn killed_runner_has_no_response_although_others_hold_the_pipe() {
+        let (call, mut other) = call("exec sleep 1000");
+        let pid = Pid::from_child(&call.child);
+        let finished = thread::spawn(|| call.finish("create"));
+        thread::sleep(Duration::from_millis(20));
+        kill_process(pid, Signal::KILL).expect("kill");
+        let error = finished.join().expect("join").expect_err("killed");
+        assert!(matches!(error, RunnerError::Died { .. }), "{error}");
+        other.write_all(b"still open").expect_err("no reader");
+    }
+
+    #[test]
+    fn response_is_read_whole_whether_or_not_the_runner_has_ended() {
+        // In two writes, of which the second comes later: right before its end, and some time before.
+        for script in [
+            r#"printf '{"answer":'; sleep 0.02; echo '"started"}'"#,
+            r#"printf '{"answer":'; sleep 0.02; echo '"started"}'; sleep 0.02"#,
+        ] {
+            let (call, _other) = call(script);
+            let response = call.finish("start").expect("a response");
+            assert!(matches!(response, Response::Started), "{response:?}");
+        }
+        // More than a pipe holds.
+        let reason = "x".repeat(100_000);
+        let script = format!(r#"echo '{{"answer":"failed","reason":"{reason}"}}'"#);
+        let (call, _other) = call(&script);
+        let error = call.finish("start").expect_err("it says so");
+        assert_eq!(error.to_string(), reason);
     }
 }

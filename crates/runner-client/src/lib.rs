@@ -79,7 +79,9 @@ pub struct CreatedContainer {
     pub warnings: Vec<String>,
 }
 
-/// Calls the runner. Every method blocks until the runner has ended (milliseconds).
+/// Calls the runner. Every method blocks until the runner has ended: milliseconds, or for as long as a file system or
+/// a hook of the container does not answer. `spawned` gets the number of the runner, a child of the caller, which
+/// the caller may kill. The runner is waited for before the call returns.
 #[derive(Clone, Debug)]
 pub struct Runner {
     program: PathBuf,
@@ -117,8 +119,13 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::Failed`] with the reason if the container could not be created. The runner has
-    /// then removed what it had made.
-    pub fn create(&self, creation: &Creation<'_>) -> Result<CreatedContainer, RunnerError> {
+    /// then removed what it had made. If the runner was killed, it is [`RunnerError::Died`], and [`Runner::delete`]
+    /// removes that.
+    pub fn create(
+        &self,
+        creation: &Creation<'_>,
+        spawned: &mut dyn FnMut(u32),
+    ) -> Result<CreatedContainer, RunnerError> {
         let request = Request::Create {
             id: creation.id.into(),
             bundle: creation.bundle.into(),
@@ -137,7 +144,7 @@ impl Runner {
             refusals: creation.refusals,
             ..Passed::default()
         };
-        match self.call(shown, &request, &passed, &mut |_| ())? {
+        match self.call(shown, &request, &passed, spawned)? {
             Response::Created { pid, warnings } => Ok(CreatedContainer { pid, warnings }),
             other => Err(unexpected(&request, &other)),
         }
@@ -147,12 +154,17 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::Failed`] with the reason, for instance that it was started before.
-    pub fn start(&self, id: &str, state: &Path) -> Result<(), RunnerError> {
+    pub fn start(
+        &self,
+        id: &str,
+        state: &Path,
+        spawned: &mut dyn FnMut(u32),
+    ) -> Result<(), RunnerError> {
         let request = Request::Start {
             id: id.into(),
             state: state.into(),
         };
-        match self.order(id, &request)? {
+        match self.order(id, &request, spawned)? {
             Response::Started => Ok(()),
             other => Err(unexpected(&request, &other)),
         }
@@ -167,13 +179,14 @@ impl Runner {
         id: &str,
         state: &Path,
         resources: &LinuxResources,
+        spawned: &mut dyn FnMut(u32),
     ) -> Result<(), RunnerError> {
         let request = Request::Update {
             id: id.into(),
             state: state.into(),
             resources: Box::new(resources.clone()),
         };
-        match self.order(id, &request)? {
+        match self.order(id, &request, spawned)? {
             Response::Updated => Ok(()),
             other => Err(unexpected(&request, &other)),
         }
@@ -185,13 +198,19 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunnerError::Failed`] with the reason, for instance that it still runs and `force` is off.
-    pub fn delete(&self, id: &str, state: &Path, force: bool) -> Result<Vec<String>, RunnerError> {
+    pub fn delete(
+        &self,
+        id: &str,
+        state: &Path,
+        force: bool,
+        spawned: &mut dyn FnMut(u32),
+    ) -> Result<Vec<String>, RunnerError> {
         let request = Request::Delete {
             id: id.into(),
             state: state.into(),
             force,
         };
-        match self.order(id, &request)? {
+        match self.order(id, &request, spawned)? {
             Response::Deleted { warnings } => Ok(warnings),
             other => Err(unexpected(&request, &other)),
         }
@@ -271,13 +290,13 @@ impl Runner {
     }
 
     /// A call that passes nothing besides its request.
-    fn order(&self, id: &str, request: &Request<'_>) -> Result<Response, RunnerError> {
-        self.call(
-            &own_name(request, id),
-            request,
-            &Passed::default(),
-            &mut |_| (),
-        )
+    fn order(
+        &self,
+        id: &str,
+        request: &Request<'_>,
+        spawned: &mut dyn FnMut(u32),
+    ) -> Result<Response, RunnerError> {
+        self.call(&own_name(request, id), request, &Passed::default(), spawned)
     }
 
     /// Runs the runner until it ends. Process lists show `argv`.

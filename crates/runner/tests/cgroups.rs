@@ -284,7 +284,7 @@ fn concurrent_deletes_remove_the_container_once() {
     let deletions: Vec<_> = (0..8)
         .map(|_| {
             let (id, state) = (id.clone(), state.clone());
-            thread::spawn(move || support::runner().delete(&id, &state, true))
+            thread::spawn(move || support::runner().delete(&id, &state, true, &mut |_| ()))
         })
         .collect();
     for deletion in deletions {

@@ -106,8 +106,8 @@ fn members(
 
 /// Removes a container. containerd logs stderr as a warning.
 fn remove(runner: &Runner, id: &str, bundle: &Bundle) -> Result<(), CleanupError> {
-    let warnings =
-        launch::remove(runner, id, bundle, Removal::Forced).map_err(|error| failed(id, &error))?;
+    let warnings = launch::remove(runner, id, bundle, Removal::Forced, None)
+        .map_err(|error| failed(id, &error))?;
     for warning in warnings {
         eprintln!("{id}: {warning}");
     }

@@ -5,24 +5,25 @@
 //!
 //! - A [`ContainerProcess`] is waited for by its pidfd. Its exit status stays with it until it is read,
 //!   however early it ends.
-//! - A **runner** is waited for by its caller, by pid, while the caller keeps a [`ReapingPause`].
+//! - A **runner** is waited for by its caller, by pid. The caller keeps a [`RunnerCall`] until it has claimed the process
+//!   that the runner made. A runner may wait for a file system that does not answer, so others are reaped meanwhile.
 //! - The **publisher** of native code is waited for by the store, by pid. That may take minutes, so
 //!   [`Reaper`] implements [`Spawn`] and leaves only this child alone for so long.
 //! - An **orphan** is reaped by [`Reaper::reap_orphans`], which takes only children that nothing above
-//!   waits for. A pause also covers the time between a runner's response and the claim of its init
-//!   process.
+//!   waits for. What a runner has made is the runner's child until the runner ends. So from then on, until the claim,
+//!   no orphan is reaped: it may be that process.
 //!
 //! Called by `launch` and `task`. It does not know what a task is.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use log::{debug, error};
+use log::{debug, error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,8 +57,58 @@ pub(crate) struct Reaper {
 struct Waits {
     /// How many [`ReapingPause`]s exist. If there is one, the reaper leaves every child alone.
     pauses: usize,
+    /// The runners of all [`RunnerCall`]s, by their pidfd's number. If one has ended, the reaper leaves every child
+    /// alone.
+    runners: BTreeMap<RawFd, OwnedFd>,
     /// Children with a waiter: processes of containers, and publishers.
     waited_for: HashSet<i32>,
+}
+
+impl Waits {
+    /// Whether a child that has ended may be one that nothing here knows yet. To be asked after the child was seen.
+    fn may_be_new(&self) -> bool {
+        // What cannot be looked at may have ended.
+        let has_ended = |runner: &OwnedFd| sys::has_ended(runner.as_fd()).unwrap_or(true);
+        self.pauses > 0 || self.runners.values().any(has_ended)
+    }
+}
+
+/// A call of the runner, from before the runner is spawned until the process that it made is claimed.
+#[derive(Debug)]
+pub(crate) struct RunnerCall {
+    reaper: Reaper,
+    /// Until the runner is known.
+    pause: Option<ReapingPause>,
+    /// The key of the runner.
+    runner: Option<RawFd>,
+}
+
+impl RunnerCall {
+    /// The runner has been spawned.
+    pub(crate) fn spawned(&mut self, pid: u32) {
+        match sys::pidfd_open(pid.cast_signed()) {
+            Ok(pidfd) => {
+                let key = pidfd.as_raw_fd();
+                self.reaper.lock().runners.insert(key, pidfd);
+                self.runner = Some(key);
+                self.pause = None;
+            }
+            // The pause lasts as long as the call.
+            Err(error) => {
+                warn!(pid, error:%; "cannot open the runner; nothing is reaped meanwhile")
+            }
+        }
+    }
+}
+
+impl Drop for RunnerCall {
+    fn drop(&mut self) {
+        if let Some(key) = self.runner {
+            self.reaper.lock().runners.remove(&key);
+        }
+        self.pause = None;
+        self.reaper.reap_orphans();
+    }
 }
 
 /// While this lives, no orphan is reaped.
@@ -89,6 +140,15 @@ impl Reaper {
     }
 
     /// To be kept during a call of the runner, and until the process that it made is claimed.
+    pub(crate) fn runner_call(&self) -> RunnerCall {
+        RunnerCall {
+            reaper: self.clone(),
+            pause: Some(self.pause()),
+            runner: None,
+        }
+    }
+
+    /// To be kept from before a child is spawned until it is known here.
     pub(crate) fn pause(&self) -> ReapingPause {
         self.lock().pauses += 1;
         ReapingPause {
@@ -96,8 +156,8 @@ impl Reaper {
         }
     }
 
-    /// Claims the process that a runner has just made. `_pause` is that of the runner's call.
-    pub(crate) fn claim(&self, _pause: &ReapingPause, pid: i32) -> io::Result<ContainerProcess> {
+    /// Claims the process that a runner has just made by this call.
+    pub(crate) fn claim(&self, _call: &RunnerCall, pid: i32) -> io::Result<ContainerProcess> {
         let pidfd = sys::pidfd_open(pid)?;
         self.lock().waited_for.insert(pid);
         Ok(ContainerProcess {
@@ -107,9 +167,9 @@ impl Reaper {
         })
     }
 
-    /// Kills a process that a runner has just made and that could not be claimed. `_pause` is that of the
-    /// runner's call: no child is reaped meanwhile, so none has got its number.
-    pub(crate) fn kill_unclaimed(&self, _pause: &ReapingPause, pid: i32) {
+    /// Kills a process that a runner has just made by this call and that could not be claimed. The runner has ended, and
+    /// the call has not: no child is reaped meanwhile, so none has got its number.
+    pub(crate) fn kill_unclaimed(&self, _call: &RunnerCall, pid: i32) {
         // Another number would mean a group of processes.
         if pid > 0
             && let Err(error) = kill(Pid::from_raw(pid), Signal::SIGKILL)
@@ -139,9 +199,6 @@ impl Reaper {
     /// Reaps ended children that have no waiter.
     fn reap_orphans(&self) {
         let waits = self.lock();
-        if waits.pauses > 0 {
-            return;
-        }
         loop {
             let ended = sys::any_ended().unwrap_or_else(|error| {
                 if error.raw_os_error() != Some(libc::ECHILD) {
@@ -153,6 +210,9 @@ impl Reaper {
             let Some(ended) = ended.filter(|ended| !waits.waited_for.contains(&ended.pid)) else {
                 return;
             };
+            if waits.may_be_new() {
+                return;
+            }
             match sys::reap_now(ended.pid) {
                 Ok(_) => debug!(pid = ended.pid, status = ended.status; "reaped an orphan"),
                 Err(error) => {
@@ -286,9 +346,9 @@ pub(crate) mod tests {
     }
 
     fn claimed(reaper: &Reaper, script: &str) -> ContainerProcess {
-        let pause = reaper.pause();
+        let call = reaper.runner_call();
         let pid = i32::try_from(child(script).id()).expect("pid");
-        reaper.claim(&pause, pid).expect("claim")
+        reaper.claim(&call, pid).expect("claim")
     }
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -333,29 +393,60 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn orphans_are_reaped_after_the_call_of_a_runner_and_not_during_it() {
+    fn orphans_are_not_reaped_before_the_runner_is_known() {
         let _alone = ALONE.lock();
         let reaper = Reaper::default();
-        let pause = reaper.pause();
+        let call = reaper.runner_call();
         let mut runner = child("exit 3");
         await_end(runner.id());
         reaper.reap_orphans();
         assert_eq!(runner.wait().expect("still ours").code(), Some(3));
         let mut orphan = child("exit 0");
         await_end(orphan.id());
-        drop(pause);
+        drop(call);
         assert_reaped(&mut orphan);
+    }
+
+    /// A volume may not answer for as long as the runner waits.
+    #[test]
+    fn orphans_are_reaped_while_a_runner_works_and_not_between_its_end_and_the_claim() {
+        let _alone = ALONE.lock();
+        let reaper = Reaper::default();
+        let mut call = reaper.runner_call();
+        let (input, end) = std::io::pipe().expect("pipe");
+        let mut command = Command::new("sh");
+        let runner = command.args(["-c", "read _; exit 3"]).stdin(input).spawn();
+        let mut runner = runner.expect("spawn");
+        call.spawned(runner.id());
+        let mut orphan = child("exit 0");
+        await_end(orphan.id());
+        reaper.reap_orphans();
+        assert_reaped(&mut orphan);
+
+        let init = child("exit 7");
+        await_end(init.id());
+        drop(end);
+        await_end(runner.id());
+        reaper.reap_orphans();
+        assert_eq!(runner.wait().expect("still ours").code(), Some(3));
+        // Now it is no child of ours any more.
+        reaper.reap_orphans();
+        let process = reaper.claim(&call, init.id().cast_signed()).expect("claim");
+        drop(call);
+        assert_eq!(process.exited_blocking().status, 7);
+        assert!(reaper.lock().runners.is_empty());
+        assert_eq!(reaper.lock().pauses, 0);
     }
 
     #[test]
     fn process_that_cannot_be_claimed_is_killed_and_reaped() {
         let _alone = ALONE.lock();
         let reaper = Reaper::default();
-        let pause = reaper.pause();
+        let call = reaper.runner_call();
         let mut process = child("exec sleep 1000");
-        reaper.kill_unclaimed(&pause, process.id().cast_signed());
+        reaper.kill_unclaimed(&call, process.id().cast_signed());
         await_end(process.id());
-        drop(pause);
+        drop(call);
         assert_reaped(&mut process);
     }
 

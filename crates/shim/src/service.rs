@@ -128,9 +128,9 @@ impl Service {
         reservation: Reservation,
     ) -> Result<Arc<Container>, Error> {
         let launcher = Arc::clone(&self.launcher);
-        let cancelled = reservation.cancelled();
+        let cancellation = reservation.cancellation();
         let (request, launched) = spawn_blocking(move || {
-            let launched = launcher.create(&request, &cancelled);
+            let launched = launcher.create(&request, &cancellation);
             if let Err(error) = &launched {
                 let reason = with_causes(error);
                 warn!(

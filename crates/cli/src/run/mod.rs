@@ -141,16 +141,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         keyring: SessionKeyring::Own,
     };
     let init = supervise::adopt(|| {
-        let created = pipeline.create(&prepared, &container.rootfs, &place)?;
+        let created = pipeline.create(&prepared, &container.rootfs, &place, &mut |_| ())?;
         container::warn(&created.warnings);
         Ok::<_, RunError>(created.pid)
     })?;
     let runner = &pipeline.runner;
     let outcome = runner
-        .start(&id, &state)
+        .start(&id, &state, &mut |_| ())
         .map_err(RunError::from)
         .and_then(|()| Ok(supervise::wait(init, &mut signals)?));
-    let deleted = runner.delete(&id, &state, true);
+    let deleted = runner.delete(&id, &state, true, &mut |_| ());
     let code = outcome?;
     for warning in deleted? {
         eprintln!("wasm-interp: {}", printable(&warning));

@@ -73,7 +73,7 @@ fn delete_containers_of_an_ended_process() {
         }
     }
     for (id, (state, directory)) in containers {
-        let deleted = super::programs::runner().delete(&id, &state, true);
+        let deleted = super::programs::runner().delete(&id, &state, true, &mut |_| ());
         super::cgroups::remove_parents(&id);
         fs::remove_dir_all(&directory).expect("remove the directory");
         deleted.expect("delete");

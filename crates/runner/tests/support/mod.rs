@@ -289,11 +289,8 @@ impl TestContainer {
             guard::watch(&self.id, &self.state(), self.directory.path());
         }
         let _parents_stay = PARENTS.read().unwrap_or_else(PoisonError::into_inner);
-        let created = self
-            .runner
-            .clone()
-            .with_lifetime(self.lifetime)
-            .create(&Creation {
+        let created = self.runner.clone().with_lifetime(self.lifetime).create(
+            &Creation {
                 id: &self.id,
                 bundle: &bundle,
                 state: &self.state(),
@@ -308,7 +305,9 @@ impl TestContainer {
                     Some(terminal) => [terminal.slave(); 3],
                     None => [stdin.as_fd(), output.as_fd(), output.as_fd()],
                 },
-            })?;
+            },
+            &mut |_| (),
+        )?;
         self.pid = Some(created.pid);
         self.warnings = created.warnings;
         Ok(created.pid)
@@ -400,17 +399,17 @@ impl TestContainer {
     }
 
     pub(crate) fn start(&self) -> Result<(), RunnerError> {
-        runner().start(&self.id, &self.state())
+        runner().start(&self.id, &self.state(), &mut |_| ())
     }
 
     /// Gives it new limits, as `linux.resources` of a spec has them.
     pub(crate) fn update(&self, resources: Value) -> Result<(), RunnerError> {
         let resources = serde_json::from_value(resources).expect("resources");
-        runner().update(&self.id, &self.state(), &resources)
+        runner().update(&self.id, &self.state(), &resources, &mut |_| ())
     }
 
     pub(crate) fn delete(&self, force: bool) -> Result<Vec<String>, RunnerError> {
-        runner().delete(&self.id, &self.state(), force)
+        runner().delete(&self.id, &self.state(), force, &mut |_| ())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -475,7 +474,7 @@ impl TestContainer {
 impl Drop for TestContainer {
     /// A failed test leaves nothing either.
     fn drop(&mut self) {
-        let _ = runner().delete(&self.id, &self.state(), true);
+        let _ = runner().delete(&self.id, &self.state(), true, &mut |_| ());
         if let Some(pid) = self.pid {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }

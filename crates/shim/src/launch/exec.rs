@@ -116,8 +116,11 @@ impl Launcher {
             state: &state,
         };
         let planned = log_step(id, "runner plan", || {
-            let _pause = self.reaper.pause();
-            self.pipeline.plan_exec(spec, &container, spawned)
+            let mut call = self.reaper.runner_call();
+            self.pipeline.plan_exec(spec, &container, &mut |pid| {
+                call.spawned(pid);
+                spawned(pid);
+            })
         })
         .map_err(Error::Exec)?;
         let prepared = log_step(id, "native code", || {
@@ -138,7 +141,7 @@ impl Launcher {
             Some(ceiling) => Some(ceiling.place().ok_or(Error::ManyGuests)?),
             None => None,
         };
-        let pause = self.reaper.pause();
+        let mut call = self.reaper.runner_call();
         let made = log_step(id, "runner exec", || {
             let streams = ProcessStreams {
                 stdio: stdio.ends(),
@@ -151,15 +154,18 @@ impl Launcher {
                 &container,
                 &streams,
                 place.as_ref(),
-                spawned,
+                &mut |pid| {
+                    call.spawned(pid);
+                    spawned(pid);
+                },
             )
         })
         .map_err(Error::Exec)?;
         self.warn_of_spec(id, &made.warnings);
         let pid = made.pid;
-        let process = self.claim(id, &pause, pid).inspect_err(|_| {
+        let process = self.claim(id, &call, pid).inspect_err(|_| {
             // It runs already, and the start is about to fail. An undone create kills its process too.
-            self.reaper.kill_unclaimed(&pause, pid);
+            self.reaper.kill_unclaimed(&call, pid);
         })?;
         if let Some(reason) = prepared.uncached() {
             warn!(id, exec_id, namespace, reason; "cannot keep the native code of a process");

@@ -6,14 +6,13 @@
 //! does not know what a task is.
 #![forbid(unsafe_code)]
 
+mod cancellation;
 mod exec;
 mod removal;
 mod spec;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::Mount;
@@ -30,9 +29,10 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
 use crate::io::{HeldStdio, LogContext, ProcessStdio, StdioError, StdioPaths, TerminationLog};
 use crate::options::CreateOptions;
-use crate::reaper::{ContainerProcess, Reaper, ReapingPause};
+use crate::reaper::{ContainerProcess, Reaper, RunnerCall};
 use crate::refusals::RefusalLog;
 
+pub(crate) use cancellation::{Cancellation, CurrentRunner};
 pub(crate) use exec::{ExecRequest, LaunchedProcess};
 pub(crate) use removal::{Removal, remove};
 pub(crate) use spec::{PidNamespace, new_memory_limit};
@@ -80,19 +80,27 @@ impl Launcher {
         })
     }
 
-    /// Creates the container. Fails before it exists if `cancelled` becomes true. A compile then goes
-    /// on, and its result serves the next container.
+    /// Creates the container. Fails, and leaves nothing of it, if that is cancelled. A compile then goes on, and its
+    /// result serves the next container.
     pub(crate) fn create(
         &self,
         request: &CreateRequest,
-        cancelled: &Arc<AtomicBool>,
+        cancellation: &Cancellation,
     ) -> Result<(LaunchedContainer, HeldStdio), Error> {
         // Before all other steps, so that their failures reach the reader of stderr.
         let owner = request.options.io_owner;
         let stdio = self.open_stdio(&request.id, &request.stdio, owner, &|| {
-            cancelled.load(Ordering::Acquire)
+            cancellation.is_cancelled()
         })?;
-        match self.create_container(request, &stdio, cancelled) {
+        let created = self.create_container(request, &stdio, cancellation);
+        cancellation.forget_runner();
+        match created.map_err(|error| match error {
+            // What it says is only that the runner was killed.
+            _ if cancellation.is_cancelled() => Error::Cancelled {
+                id: request.id.clone(),
+            },
+            error => error,
+        }) {
             Ok(launched) => match stdio.into_held() {
                 Ok(held) => Ok((launched, held)),
                 Err(error) => {
@@ -134,9 +142,12 @@ impl Launcher {
 
     /// Lets the created container run.
     pub(crate) fn start(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
-        let _pause = self.reaper.pause();
+        let mut call = self.reaper.runner_call();
         Ok(log_step(id, "runner start", || {
-            self.pipeline.runner.start(id, &bundle.state())
+            let mut spawned = |pid| call.spawned(pid);
+            self.pipeline
+                .runner
+                .start(id, &bundle.state(), &mut spawned)
         })?)
     }
 
@@ -168,11 +179,12 @@ impl Launcher {
                     .flatten(),
             );
         }
-        let pause = self.reaper.pause();
         let updated = log_step(id, "runner update", || {
-            self.pipeline.runner.update(id, &bundle.state(), resources)
+            let mut call = self.reaper.runner_call();
+            let mut spawned = |pid| call.spawned(pid);
+            let runner = &self.pipeline.runner;
+            runner.update(id, &bundle.state(), resources, &mut spawned)
         });
-        drop(pause);
         if let Some((ceiling, old, new)) = guest {
             ceiling.set(if updated.is_ok() { new } else { old });
         }
@@ -181,9 +193,9 @@ impl Launcher {
 
     /// Removes a container and everything that belongs to it.
     pub(crate) fn remove(&self, id: &str, bundle: &Bundle, removal: Removal) -> Result<(), Error> {
-        let _pause = self.reaper.pause();
         let warnings = log_step(id, "delete", || {
-            remove(&self.pipeline.runner, id, bundle, removal)
+            let reaper = Some(&self.reaper);
+            remove(&self.pipeline.runner, id, bundle, removal, reaper)
         })?;
         for warning in warnings {
             let namespace = self.namespace.as_str();
@@ -222,7 +234,7 @@ impl Launcher {
         &self,
         request: &CreateRequest,
         stdio: &ProcessStdio,
-        cancelled: &Arc<AtomicBool>,
+        cancellation: &Cancellation,
     ) -> Result<LaunchedContainer, Error> {
         let began = Instant::now();
         let id = request.id.as_str();
@@ -240,7 +252,7 @@ impl Launcher {
         let root = request.bundle.root_of(&spec);
         let planned = log_step(id, "plan", || -> Result<_, LaunchError> {
             self.pipeline
-                .plan(&spec, open_root(&root)?, Arc::clone(cancelled))
+                .plan(&spec, open_root(&root)?, cancellation.flag())
         })?;
         let prepared = log_step(id, "native code", || {
             let mut report = on_new_stage(|module, stage| {
@@ -249,7 +261,7 @@ impl Launcher {
             });
             self.pipeline.prepare(&spec, planned, &mut report)
         })?;
-        if cancelled.load(Ordering::Acquire) {
+        if cancellation.is_cancelled() {
             return Err(Error::Cancelled { id: id.to_owned() });
         }
         if let Some((columns, rows)) = spec::console_size(&spec) {
@@ -261,7 +273,7 @@ impl Launcher {
             Workload::Wasm { .. } => self.refusal_log(id, ""),
             Workload::Native { .. } | Workload::Pause => None,
         };
-        let pause = self.reaper.pause();
+        let mut call = self.reaper.runner_call();
         let created = log_step(id, "runner create", || {
             let place = Place {
                 id,
@@ -274,10 +286,14 @@ impl Launcher {
                 refusals: refusals.as_ref().map(AsFd::as_fd),
                 keyring: request.options.keyring,
             };
-            self.pipeline.create(&prepared, &root, &place)
+            let mut spawned = |pid| {
+                call.spawned(pid);
+                cancellation.set_runner(pid);
+            };
+            self.pipeline.create(&prepared, &root, &place, &mut spawned)
         })?;
         self.warn_of_spec(id, &created.warnings);
-        let init = self.claim(id, &pause, created.pid)?;
+        let init = self.claim(id, &call, created.pid)?;
         let cgroup = self.locate(request, &init)?;
         self.warn_of_selinux_label(id, &spec);
         self.log_created(id, created.pid, &prepared, began.elapsed());
@@ -297,8 +313,8 @@ impl Launcher {
     }
 
     /// Claims a process of a container from its runner.
-    fn claim(&self, id: &str, pause: &ReapingPause, pid: i32) -> Result<ContainerProcess, Error> {
-        let claimed = self.reaper.claim(pause, pid);
+    fn claim(&self, id: &str, call: &RunnerCall, pid: i32) -> Result<ContainerProcess, Error> {
+        let claimed = self.reaper.claim(call, pid);
         claimed.map_err(|source| Error::Process {
             id: id.to_owned(),
             pid,

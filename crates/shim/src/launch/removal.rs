@@ -6,6 +6,7 @@ use wasm_interp_runner_client::Runner;
 
 use crate::bundle::Bundle;
 use crate::error::Error;
+use crate::reaper::Reaper;
 
 /// What happens to processes of the container that still run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +18,26 @@ pub(crate) enum Removal {
 }
 
 /// Removes a container's processes, cgroup, state, mounts and files. It succeeds if they do not exist.
-/// If one step fails, the others are still tried, and the first error is returned. Returns warnings.
+/// If one step fails, the others are still tried, and the first error is returned. Returns warnings. `reaper` is
+/// that of this process, if it has one.
 pub(crate) fn remove(
     runner: &Runner,
     id: &str,
     bundle: &Bundle,
     removal: Removal,
+    reaper: Option<&Reaper>,
 ) -> Result<Vec<String>, Error> {
     // Without a state no runner has created a container, and there is no need to start one.
     let removed = if bundle.state().exists() {
+        let mut call = reaper.map(Reaper::runner_call);
+        let mut spawned = |pid| {
+            if let Some(call) = &mut call {
+                call.spawned(pid);
+            }
+        };
+        let force = removal == Removal::Forced;
         runner
-            .delete(id, &bundle.state(), removal == Removal::Forced)
+            .delete(id, &bundle.state(), force, &mut spawned)
             .map_err(Error::from)
     } else {
         Ok(Vec::new())

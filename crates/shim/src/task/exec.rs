@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -16,8 +15,8 @@ use super::process::Process;
 use super::state::ProcessState;
 use crate::error::Error;
 use crate::io::StdioPaths;
+use crate::launch::CurrentRunner;
 use crate::reaper::{Exit, KILLED_STATUS, STATUS_UNKNOWN};
-use crate::sys;
 
 /// How long the init process's exit waits for the end of one further process that is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +29,7 @@ pub(super) struct Exec {
     /// Locked while it is started or deleted.
     pub(super) changing: tokio::sync::Mutex<()>,
     /// The runner that works on its start.
-    runner: Mutex<Option<OwnedFd>>,
+    runner: CurrentRunner,
     /// Signals that came while it was started. `None` once it runs and gets them itself.
     early: Mutex<Option<Vec<i32>>>,
 }
@@ -41,7 +40,7 @@ impl Exec {
             process: Arc::new(Process::new(stdio)),
             wanted: Mutex::new(Some(wanted)),
             changing: tokio::sync::Mutex::new(()),
-            runner: Mutex::new(None),
+            runner: CurrentRunner::default(),
             early: Mutex::new(Some(Vec::new())),
         }
     }
@@ -53,31 +52,15 @@ impl Exec {
 
     /// Notes the runner that works on the start, and kills it if that is requested already.
     pub(super) fn set_runner(&self, pid: u32) {
-        match sys::pidfd_open(pid.cast_signed()) {
-            Ok(pidfd) => {
-                *lock(&self.runner) = Some(pidfd);
-                if self.process.sigkill_requested() {
-                    self.kill_runner();
-                }
-            }
-            Err(error) => warn!(pid, error:%; "cannot open the runner; it cannot be killed"),
+        self.runner.set(pid);
+        if self.process.sigkill_requested() {
+            self.runner.kill();
         }
     }
 
     /// The start has ended, and with it the runner.
     pub(super) fn forget_runner(&self) {
-        *lock(&self.runner) = None;
-    }
-
-    /// Kills the runner, which waits for something that may never come.
-    fn kill_runner(&self) {
-        if let Some(pidfd) = &*lock(&self.runner)
-            // It may have ended by itself.
-            && let Err(error) = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)
-            && error.raw_os_error() != Some(libc::ESRCH)
-        {
-            warn!(error:%; "cannot kill the runner of a process that is to be ended");
-        }
+        self.runner.forget();
     }
 
     /// Sends a signal, with the answers of runc's shim.
@@ -95,7 +78,7 @@ impl Exec {
             ProcessState::Created => {
                 self.process.record_request(number);
                 if number == libc::SIGKILL {
-                    self.kill_runner();
+                    self.runner.kill();
                     return Ok(());
                 }
                 if let Some(early) = &mut *lock(&self.early) {
@@ -204,7 +187,7 @@ impl Execs {
         let execs: Vec<_> = lock(&self.by_id).values().cloned().collect();
         for exec in &execs {
             exec.process.record_request(libc::SIGKILL);
-            exec.kill_runner();
+            exec.runner.kill();
             if exec.process.state() == ProcessState::Running
                 && let Err(error) = exec.process.signal(libc::SIGKILL)
                 && error.raw_os_error() != Some(libc::ESRCH)

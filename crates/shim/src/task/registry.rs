@@ -5,13 +5,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::container::Container;
 use crate::error::Error;
+use crate::launch::Cancellation;
 
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
@@ -26,8 +26,8 @@ struct SharedEntries {
 }
 
 enum RegistryEntry {
-    /// The container is being created. The flag is set when the client cancels the creation.
-    Creating(Arc<AtomicBool>),
+    /// The container is being created.
+    Creating(Arc<Cancellation>),
     Created(Arc<Container>),
 }
 
@@ -35,7 +35,7 @@ enum RegistryEntry {
 pub(crate) struct Reservation {
     registry: Registry,
     id: String,
-    cancelled: Arc<AtomicBool>,
+    cancellation: Arc<Cancellation>,
 }
 
 impl Registry {
@@ -53,15 +53,15 @@ impl Registry {
         if entries.contains_key(id) {
             return Err(Error::Exists { id: id.to_owned() });
         }
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let cancellation = Arc::new(Cancellation::default());
         entries.insert(
             id.to_owned(),
-            RegistryEntry::Creating(Arc::clone(&cancelled)),
+            RegistryEntry::Creating(Arc::clone(&cancellation)),
         );
         Ok(Reservation {
             registry: self.clone(),
             id: id.to_owned(),
-            cancelled,
+            cancellation,
         })
     }
 
@@ -79,15 +79,15 @@ impl Registry {
 
     /// Cancels the creation of `id`, if it is being created.
     pub(crate) fn cancel(&self, id: &str) {
-        if let Some(RegistryEntry::Creating(cancelled)) = self.lock().get(id) {
-            cancelled.store(true, Ordering::Release);
+        if let Some(RegistryEntry::Creating(cancellation)) = self.lock().get(id) {
+            cancellation.cancel();
         }
     }
 
     /// Whether every entry is a cancelled creation, or there is none: then the shim may end.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().values().all(|entry| match entry {
-            RegistryEntry::Creating(cancelled) => cancelled.load(Ordering::Acquire),
+            RegistryEntry::Creating(cancellation) => cancellation.is_cancelled(),
             RegistryEntry::Created(_) => false,
         })
     }
@@ -110,9 +110,9 @@ impl Registry {
 }
 
 impl Reservation {
-    /// Is set when the client cancels the creation.
-    pub(crate) fn cancelled(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.cancelled)
+    /// Says when the client cancels the creation.
+    pub(crate) fn cancellation(&self) -> Arc<Cancellation> {
+        Arc::clone(&self.cancellation)
     }
 
     /// Registers the container that `make` makes of `parts`. If the creation is cancelled, it returns
@@ -124,7 +124,7 @@ impl Reservation {
     ) -> Result<Arc<Container>, (Self, T)> {
         let registry = self.registry.clone();
         let mut entries = registry.lock();
-        if self.cancelled.load(Ordering::Acquire) {
+        if self.cancellation.is_cancelled() {
             return Err((self, parts));
         }
         let container = make(parts);
@@ -179,7 +179,7 @@ mod tests {
         assert!(!registry.is_idle());
         registry.cancel("a");
         assert!(registry.is_idle() && !registry.is_empty());
-        assert!(reservation.cancelled().load(Ordering::Acquire));
+        assert!(reservation.cancellation().is_cancelled());
         let (reservation, parts) = reservation
             .fill("parts", |_| unreachable!("it was cancelled"))
             .err()

@@ -209,6 +209,60 @@ async fn cancelled_create_is_undone() {
     ended(&address, shim).await;
 }
 
+/// A volume may never answer. Other containers of the pod go on meanwhile.
+#[tokio::test]
+async fn create_that_hangs_is_ended_when_it_is_cancelled_and_holds_nothing_up() {
+    let dir = TestDir::new();
+    let sandbox = dir.bundle("pod", Some("pod"), IDLE);
+    let hanging = dir.bundle("c", Some("pod"), IDLE);
+    // It stays, so that the runner never ends by itself.
+    fs::write(hanging.join("slow"), "").expect("write");
+    let address = dir.address("pod");
+    assert_eq!(dir.address("c"), address);
+    let api = Api::connect(&address, V3).await;
+    let shim = api.connect_pids("pod").await.shim_pid;
+    api.create(&sandbox, "pod").await.expect("create");
+    api.start("pod").await.expect("start");
+    let create = {
+        let api = api.clone();
+        tokio::spawn(async move { api.create(&hanging, "c").await })
+    };
+    eventually("the runner is called", || dir.calls("c") == ["create"]).await;
+    let script = "sleep 0.05 & exit 3";
+    api.add_exec("pod", "e", script).await.expect("exec");
+    api.start_exec("pod", "e").await.expect("start");
+    assert_eq!(api.wait_exec("pod", "e").await, Ok(3));
+    api.delete_exec("pod", "e").await.expect("delete");
+    // What it left behind is the shim's child, running or not, until it is reaped.
+    eventually("only the init process and the runner are left", || {
+        children(shim) == 2
+    })
+    .await;
+    // In this way containerd cancels a creation.
+    let (code, _) = api.delete("c").await.expect_err("it is not created");
+    assert_eq!(code, Code::NOT_FOUND);
+    let (_, words) = create.await.expect("join").expect_err("cancelled");
+    assert!(words.contains("cancelled"), "{words}");
+    assert_eq!(dir.calls("c"), ["create", "delete"]);
+    assert!(!dir.path("c").join("runner").exists());
+    eventually("the runner is reaped", || children(shim) == 1).await;
+    api.end("pod").await;
+    ended(&address, shim).await;
+}
+
+/// How many children the process has, zombies too.
+fn children(pid: u32) -> usize {
+    let parent = |entry: fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Behind the name, which may hold anything: the state, then the parent.
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let processes = fs::read_dir("/proc").expect("/proc");
+    let processes = processes.filter_map(|entry| parent(entry.expect("entry")));
+    processes.filter(|&parent| parent == pid).count()
+}
+
 /// As when containerd restarts.
 #[tokio::test]
 async fn events_wait_for_containerd_and_verbs_do_not() {
