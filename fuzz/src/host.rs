@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasm_interp_network::Network;
 use wasm_interp_wasi::abi::{wasi_snapshot_preview1 as preview1, wasm_interp_posix_v1 as posix};
-use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, paths};
+use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, ModesBy, paths};
 use wiggle::{GuestError, GuestMemory};
 
 /// The largest errno of preview 1, ENOTCAPABLE.
@@ -131,6 +131,7 @@ pub(crate) fn settings(late_mounts: LateMounts, network: Network) -> GuestSettin
         environment: vec![(b"NAME".to_vec(), b"value".to_vec())],
         root: paths::root().expect("the root directory opens"),
         late_mounts,
+        modes_by: ModesBy::of_kernel(),
         network,
         refusals: None,
     }

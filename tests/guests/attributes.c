@@ -65,6 +65,42 @@ static void modes(void) {
     mode_of("by-zero");
 }
 
+// By AT_SYMLINK_NOFOLLOW: Linux keeps no mode of a link, and has that of anything else changed.
+static void modes_of_names(void) {
+    TRY(fchmodat(AT_FDCWD, "link", 0600, AT_SYMLINK_NOFOLLOW));
+    TRY(lchmod("link", 0600));
+    mode_of("link");
+    mode_of("all");
+    MUST(symlink("nowhere", "dangling"));
+    TRY(fchmodat(AT_FDCWD, "dangling", 0600, AT_SYMLINK_NOFOLLOW));
+    TRY(fchmodat(AT_FDCWD, "dangling", 0600, 0));
+    TRY(fchmodat(AT_FDCWD, "all", 0664, AT_SYMLINK_NOFOLLOW));
+    mode_of("all");
+    TRY(lchmod("all", 0640));
+    mode_of("all");
+    // A mode without a right is changed all the same.
+    TRY(fchmodat(AT_FDCWD, "masked", 0200, AT_SYMLINK_NOFOLLOW));
+    mode_of("masked");
+    TRY(fchmodat(AT_FDCWD, "masked", 0, AT_SYMLINK_NOFOLLOW));
+    TRY(fchmodat(AT_FDCWD, "fifo", 0606, AT_SYMLINK_NOFOLLOW));
+    mode_of("fifo");
+    TRY(fchmodat(AT_FDCWD, "masked-folder", 0710, AT_SYMLINK_NOFOLLOW));
+    mode_of("masked-folder");
+    // A slash after a link is its target.
+    MUST(symlink("masked-folder", "to-folder"));
+    TRY(fchmodat(AT_FDCWD, "to-folder/", 0750, AT_SYMLINK_NOFOLLOW));
+    mode_of("masked-folder");
+    TRY(fchmodat(AT_FDCWD, "to-folder/missing", 0750, AT_SYMLINK_NOFOLLOW));
+    int folder = open("masked-folder", O_RDONLY | O_DIRECTORY);
+    MUST(folder);
+    TRY(fchmodat(folder, "../all", 0604, AT_SYMLINK_NOFOLLOW));
+    mode_of("all");
+    MUST(close(folder));
+    TRY(fchmodat(AT_FDCWD, "missing", 0600, AT_SYMLINK_NOFOLLOW));
+    TRY(fchmodat(AT_FDCWD, "all/beneath", 0600, AT_SYMLINK_NOFOLLOW));
+    TRY(fchmodat(AT_FDCWD, "", 0600, AT_SYMLINK_NOFOLLOW));
+}
+
 static void changes(void) {
     TRY(chmod("all", 0604));
     mode_of("all");
@@ -83,6 +119,7 @@ static void changes(void) {
     TRY(chmod("all/beneath", 0600));
     TRY(chmod("", 0600));
     TRY(fchmod(99, 0600));
+    modes_of_names();
     TRY(chown("all", (uid_t)-1, (gid_t)-1));
     TRY(chown("all", getuid(), getgid()));
     TRY(lchown("link", getuid(), getgid()));

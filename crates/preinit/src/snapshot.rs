@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use wasm_interp_artifact::load;
 use wasm_interp_network::Network;
-use wasm_interp_wasi::{Guest, GuestError, GuestSettings, LateMounts, paths};
+use wasm_interp_wasi::{Guest, GuestError, GuestSettings, LateMounts, ModesBy, paths};
 use wasmtime::{Engine, Instance, Linker, Store, Val};
 use wasmtime_wizer::{InstanceState, ModuleContext, SnapshotVal, ValType, Wizer};
 
@@ -93,6 +93,7 @@ impl<'a> Initializable<'a> {
             environment: environment.into_iter().map(bytes).collect(),
             root: paths::root().map_err(SnapshotError::Root)?,
             late_mounts: LateMounts::Impossible,
+            modes_by: ModesBy::of_kernel(),
             network: Network::default(),
             refusals: None,
         })

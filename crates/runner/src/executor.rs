@@ -279,9 +279,12 @@ impl Executor for InitProcess {
                 InitTask::Guest(guest) => {
                     let network = guest.plan().network.needs();
                     let refusals = self.refusals.clone();
-                    let (code, text) = guest.run(self.late_mounts(), refusals, |calls| {
-                        self.privileges.close_fence(self.notes(), calls, &network)
-                    });
+                    let (code, text) = guest.run(
+                        self.late_mounts(),
+                        self.privileges.modes_by(),
+                        refusals,
+                        |calls| self.privileges.close_fence(self.notes(), calls, &network),
+                    );
                     self.end(code, text.as_deref())
                 }
                 InitTask::Program(program) => match program.exec() {

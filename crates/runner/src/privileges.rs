@@ -10,6 +10,7 @@ use std::{os::fd::RawFd, path::Path};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::thread::CapabilitySet;
 use wasm_interp_network::NetworkNeeds;
+use wasm_interp_wasi::ModesBy;
 use wasm_interp_workload::cut_capabilities;
 
 use crate::{
@@ -156,6 +157,12 @@ impl Privileges {
             NewPrivileges::Possible => Ok(()),
             NewPrivileges::Never => self.install(),
         }
+    }
+
+    /// The call by which a guest has to change modes.
+    pub(crate) fn modes_by(&self) -> ModesBy {
+        // Without a fence no guest runs.
+        self.fence.map_or(ModesBy::Fchmodat, Fence::modes_by)
     }
 
     /// The very last step before a guest runs, when it needs nothing more of the host.

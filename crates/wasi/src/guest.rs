@@ -17,6 +17,7 @@ use crate::{
     ids::GuestIds,
     limits,
     paths::{LateMounts, Paths},
+    posix::ModesBy,
     signals::Registration,
     sockets::{self, NetworkGrants, Resolver},
     sys::{self, Standard},
@@ -33,6 +34,8 @@ pub struct GuestSettings {
     pub root: OwnedFd,
     /// Whether file systems can be mounted beneath it while the guest runs.
     pub late_mounts: LateMounts,
+    /// How it changes modes.
+    pub modes_by: ModesBy,
     /// What it may reach of the network.
     pub network: Network,
     /// Where refusals are written besides standard error, for the operator: one write for each and at most one
@@ -77,6 +80,7 @@ pub struct Guest {
     pub descriptors: Table,
     /// How its paths are resolved. A host function of another namespace resolves them by it too.
     pub paths: Paths,
+    pub(crate) modes_by: ModesBy,
     pub(crate) ids: GuestIds,
     pub(crate) resolutions: Resolutions,
     pub(crate) grants: NetworkGrants,
@@ -99,6 +103,7 @@ impl Guest {
             environment,
             root,
             late_mounts,
+            modes_by,
             network,
             refusals,
         } = settings;
@@ -122,6 +127,7 @@ impl Guest {
             grants,
             resolver,
             paths,
+            modes_by,
             memory: None,
             memory_stays: false,
             signals: Registration::default(),

@@ -105,5 +105,6 @@ pub use self::{
     guest::{Guest, GuestError, GuestSettings},
     link::add_to_linker,
     paths::LateMounts,
-    sys::Standard,
+    posix::ModesBy,
+    sys::{SYS_FCHMODAT2, Standard},
 };

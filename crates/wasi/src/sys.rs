@@ -275,6 +275,36 @@ pub(crate) fn access(
     checked(result).map(drop)
 }
 
+/// The number of fchmodat2(2), which is the same on every architecture. The `libc` crate lacks it on some.
+pub const SYS_FCHMODAT2: libc::c_long = 452;
+
+/// fchmodat2(2), which Linux has since 6.6: fchmodat(2) with flags.
+pub(crate) fn change_mode(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    mode: rustix::fs::Mode,
+    flags: rustix::fs::AtFlags,
+) -> Result<()> {
+    // SAFETY: the arguments are a descriptor, a string with its zero, and two numbers.
+    let result = unsafe {
+        libc::syscall(
+            SYS_FCHMODAT2,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            mode.bits(),
+            flags.bits(),
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Whether the kernel has fchmodat2(2), and no filter of this process keeps it away. Changes nothing.
+pub(crate) fn has_change_mode() -> bool {
+    // SAFETY: the arguments are a number that is no descriptor, a string with its zero, and two numbers.
+    let result = unsafe { libc::syscall(SYS_FCHMODAT2, -1, c".".as_ptr(), 0, 0) };
+    checked(result) == Err(Errno::BADF)
+}
+
 /// The length of the kernel's own `struct termios`, for TCGETS and TCSETS.
 pub(crate) const TERMINAL_SETTINGS: usize = 36;
 

@@ -12,6 +12,7 @@ mod program;
 mod rules;
 
 use wasm_interp_network::NetworkNeeds;
+use wasm_interp_wasi::{ModesBy, SYS_FCHMODAT2};
 
 pub(crate) use self::alarm::Notes;
 use self::ports::TcpPorts;
@@ -60,11 +61,19 @@ impl CallGroup {
     }
 }
 
+fn modes(by: ModesBy) -> &'static [rules::Rule] {
+    match by {
+        ModesBy::Fchmodat2 => rules::MODES_BY_FCHMODAT2,
+        ModesBy::Fchmodat => rules::MODES_BY_FCHMODAT,
+    }
+}
+
 /// The fence of one guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fence {
     loader: Loader,
     landlock: landlock::LandlockLevel,
+    modes_by: ModesBy,
 }
 
 /// The pod's profile forbids what a guest's process cannot do without.
@@ -123,11 +132,23 @@ impl Fence {
             ));
             level = landlock::LandlockLevel::Absent;
         }
+        // The answers are the same by either call, so the profile is not worth a warning.
+        let modes_by = if permits(Question::of("fchmodat2", SYS_FCHMODAT2, [0; 6])) {
+            ModesBy::of_kernel()
+        } else {
+            ModesBy::Fchmodat
+        };
         let fence = Self {
             loader,
             landlock: level,
+            modes_by,
         };
         Ok((fence, warnings))
+    }
+
+    /// The call by which the guest has to change modes: the fence lets no other through.
+    pub(crate) fn modes_by(self) -> ModesBy {
+        self.modes_by
     }
 
     /// Closes it around this process, for good. From here on it may neither abort nor unwind. `calls` are
@@ -145,7 +166,8 @@ impl Fence {
         // What the guest itself needs takes the place of what its network does.
         let calls = of_network.iter().chain(calls);
         let more = calls.flat_map(|group| group.rules());
-        let program = program::assemble(rules::RULES.iter().chain(more));
+        let rules = rules::RULES.iter().chain(modes(self.modes_by)).chain(more);
+        let program = program::assemble(rules);
         seccomp::load(&program, self.loader)
             .map_err(|e| format!("cannot install the guest's system call filter: {e}"))
     }

@@ -12,6 +12,13 @@ use libc::{
     TCSETS, TCSETSF, TCSETSW, TIOCGWINSZ, c_int, c_long,
 };
 
+/// The numbers, by the names that the C library has for them.
+mod numbers {
+    pub(super) use libc::*;
+    // `libc` lacks it on some architectures.
+    pub(super) use wasm_interp_wasi::SYS_FCHMODAT2 as SYS_fchmodat2;
+}
+
 /// How many calls may be allowed.
 #[cfg(test)]
 pub(super) const MOST: usize = 50;
@@ -87,6 +94,7 @@ const DATA: u32 = (PROT_READ | PROT_WRITE) as u32;
 /// A FIFO, not a device.
 const FIFO: u32 = S_IFIFO | 0o7777;
 const PIPE: u32 = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u32;
+const OF_NAME: u32 = (libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) as u32;
 const FCNTL: &[u32] = &[
     F_DUPFD_CLOEXEC as u32,
     F_GETFD as u32,
@@ -115,7 +123,7 @@ macro_rules! rules {
     ($($(#[$condition:meta])* $name:ident $([$($check:expr),*])? $(fails $errno:ident)?;)*) => {
         &[$($(#[$condition])* Rule {
             name: stringify!($name),
-            number: libc::$name,
+            number: numbers::$name,
             answer: rules!(@answer $([$($check),*])? $($errno)?),
         }),*]
     };
@@ -154,7 +162,6 @@ pub(super) const RULES: &[Rule] = rules! {
     SYS_symlinkat;                            // makes a symlink
     SYS_utimensat;                            // times
     SYS_fchmod[mode(1)];                      // rights
-    SYS_fchmodat[mode(2)];                    // the same by a path
     SYS_fchownat;                             // owners, as far as its capabilities go
     SYS_ftruncate;                            // the length of a file
     SYS_fallocate;                            // its space on the disk
@@ -192,6 +199,16 @@ pub(super) const RULES: &[Rule] = rules! {
     SYS_recvmsg fails ENOTSOCK;
     SYS_sendmsg fails ENOTSOCK;
     SYS_shutdown fails ENOTSOCK;
+};
+
+/// Rights by a path. A guest has one of these two lists, and its 50 calls with it.
+pub(super) const MODES_BY_FCHMODAT2: &[Rule] = rules! {
+    SYS_fchmodat2[mode(2), only(3, OF_NAME)]; // of a link too, which has none to change
+};
+
+/// Where the kernel or the pod's profile is older than fchmodat2(2).
+pub(super) const MODES_BY_FCHMODAT: &[Rule] = rules! {
+    SYS_fchmodat[mode(2)];                    // it has no flags, and follows links
 };
 
 /// What a guest needs besides that handles signals. Handlers and timers are made before.

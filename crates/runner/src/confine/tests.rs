@@ -12,13 +12,14 @@ use nix::{
 };
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::json;
+use wasm_interp_wasi::{ModesBy, SYS_FCHMODAT2};
 
 use super::{
     CallGroup, Fence,
     program::{REFUSE, assemble, fail},
     rules::{
-        ALL_SOCKETS, Answer, HOPS, INTERNET_SOCKETS, MOST, MOST_OF_SOCKETS, PAIRS, RULES, Rule,
-        SIGNALS, SOCKETS, UNIX_SOCKETS,
+        ALL_SOCKETS, Answer, HOPS, INTERNET_SOCKETS, MODES_BY_FCHMODAT, MODES_BY_FCHMODAT2, MOST,
+        MOST_OF_SOCKETS, PAIRS, RULES, Rule, SIGNALS, SOCKETS, UNIX_SOCKETS,
     },
 };
 use crate::{
@@ -37,13 +38,16 @@ fn answer(number: c_long, arguments: [u64; 6]) -> u32 {
 
 #[test]
 fn filter_has_at_most_fifty_calls_each_once() {
-    let numbers: BTreeSet<_> = RULES.iter().map(|rule| rule.number).collect();
-    assert_eq!(numbers.len(), RULES.len(), "a call is listed twice");
-    let allowed = RULES
-        .iter()
-        .filter(|r| matches!(r.answer, Answer::Allow(_)));
-    let count = allowed.count();
-    assert!(count <= MOST, "{count} calls");
+    for modes in [MODES_BY_FCHMODAT2, MODES_BY_FCHMODAT] {
+        let rules: Vec<_> = RULES.iter().chain(modes).collect();
+        let numbers: BTreeSet<_> = rules.iter().map(|rule| rule.number).collect();
+        assert_eq!(numbers.len(), rules.len(), "a call is listed twice");
+        let allowed = rules
+            .iter()
+            .filter(|r| matches!(r.answer, Answer::Allow(_)));
+        let count = allowed.count();
+        assert!(count <= MOST, "{count} calls");
+    }
 }
 
 #[test]
@@ -339,8 +343,6 @@ fn arguments_are_checked() {
         (libc::SYS_mprotect, at(2, READ | WRITE | EXEC), REFUSE),
         (libc::SYS_fchmod, at(1, 0o1777), ALLOW),
         (libc::SYS_fchmod, at(1, 0o4755), PERM),
-        (libc::SYS_fchmodat, at(2, 0o644), ALLOW),
-        (libc::SYS_fchmodat, at(2, 0o2755), PERM),
         (libc::SYS_mkdirat, at(2, 0o777), ALLOW),
         (libc::SYS_mkdirat, at(2, 0o2777), PERM),
         (libc::SYS_openat, at(3, 0o666), ALLOW),
@@ -368,6 +370,57 @@ fn arguments_are_checked() {
     ] {
         let answer = answer(number, arguments);
         assert_eq!(answer, expected, "{number} {arguments:?}");
+    }
+}
+
+#[test]
+fn modes_are_changed_by_a_path_with_one_call_of_two() {
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const PERM: u32 = fail(libc::EPERM);
+    const NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
+    let ask = |program: &[libc::sock_filter], number, mode, flags: i32| {
+        let arguments = [0, 0, mode, u64::from(flags.cast_unsigned()), 0, 0];
+        Question::of("test", number, arguments).answer(program)
+    };
+    let program = assemble(RULES.iter().chain(MODES_BY_FCHMODAT2));
+    for (mode, flags, expected) in [
+        (0o644, 0, ALLOW),
+        (0o1777, NOFOLLOW, ALLOW),
+        (0o1777, libc::AT_EMPTY_PATH, ALLOW),
+        (0o2755, 0, PERM),
+        (0o4755, NOFOLLOW, PERM),
+        (0o644, libc::AT_SYMLINK_FOLLOW, REFUSE),
+        (0o644, NOFOLLOW | libc::AT_NO_AUTOMOUNT, REFUSE),
+        (0o644, -1, REFUSE),
+    ] {
+        let answer = ask(&program, SYS_FCHMODAT2, mode, flags);
+        assert_eq!(answer, Some(expected), "{mode:o} {flags:#x}");
+    }
+    let older = ask(&program, libc::SYS_fchmodat, 0o644, 0);
+    assert_eq!(older, Some(REFUSE));
+
+    let program = assemble(RULES.iter().chain(MODES_BY_FCHMODAT));
+    for (mode, expected) in [(0o644, ALLOW), (0o1777, ALLOW), (0o2755, PERM)] {
+        let answer = ask(&program, libc::SYS_fchmodat, mode, 0);
+        assert_eq!(answer, Some(expected), "{mode:o}");
+    }
+    let newer = ask(&program, SYS_FCHMODAT2, 0o644, 0);
+    assert_eq!(newer, Some(REFUSE));
+}
+
+/// Without a warning, and without asking the kernel, which the profile may forbid by ending the process.
+#[test]
+fn profile_without_fchmodat2_has_modes_changed_by_fchmodat() {
+    let (fence, _) = Fence::behind(None).expect("a fence");
+    assert_eq!(fence.modes_by(), ModesBy::of_kernel());
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+        let (fence, warnings) = behind(&json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["fchmodat2"], "action": action }],
+        }))
+        .expect("a fence");
+        assert_eq!(fence.modes_by(), ModesBy::Fchmodat);
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 }
 

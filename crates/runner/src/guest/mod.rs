@@ -23,7 +23,7 @@ use std::{
 
 use wasm_interp_artifact::load;
 use wasm_interp_runner_client::CeilingView;
-use wasm_interp_wasi::{GuestSettings, LateMounts, paths};
+use wasm_interp_wasi::{GuestSettings, LateMounts, ModesBy, paths};
 use wasm_interp_workload::{GuestKind, PLAN_VERSION, Plan};
 use wasmtime::Engine;
 
@@ -101,11 +101,12 @@ impl Prepared {
     pub(crate) fn run(
         &self,
         late_mounts: LateMounts,
+        modes_by: ModesBy,
         refusals: Option<Arc<OwnedFd>>,
         close_fence: impl FnOnce(&[CallGroup]) -> Result<(), String>,
     ) -> (i32, Option<String>) {
         let outcome = self
-            .settings(late_mounts, refusals)
+            .settings(late_mounts, modes_by, refusals)
             .and_then(|settings| match &self.linked {
                 Linked::Module(module) => {
                     completed(module.run(&self.engine, settings, self.ceiling(), close_fence)?)
@@ -129,6 +130,7 @@ impl Prepared {
     fn settings(
         &self,
         late_mounts: LateMounts,
+        modes_by: ModesBy,
         refusals: Option<Arc<OwnedFd>>,
     ) -> Result<GuestSettings, String> {
         let bytes = |text: &String| text.clone().into_bytes();
@@ -142,6 +144,7 @@ impl Prepared {
                 .collect(),
             root: paths::root().map_err(|e| format!("open its root directory: {e}"))?,
             late_mounts,
+            modes_by,
             network: self.plan.network.clone(),
             refusals,
         })

@@ -17,6 +17,7 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 use serde_json::json;
+use wasm_interp_wasi::ModesBy;
 
 use super::{REFUSED, escaped, guests, rules, sockets::network};
 use crate::payload::call;
@@ -26,7 +27,7 @@ use crate::support::TestContainer;
 fn every_call_of_sockets_is_made_by_a_guest() {
     let mut container = TestContainer::of(&guests::granted_sockets());
     container.plan.network = network("tcp:8080, udp:*, unix:/tmp/*", "unix:/tmp/*");
-    let made = calls_of(container, Openat2::Allowed);
+    let made = calls_of(container, Profile::Newest);
     let unused: Vec<_> = rules::SOCKETS
         .iter()
         .chain(rules::ALL_SOCKETS)
@@ -56,6 +57,8 @@ fn guest_learns_that_no_stream_of_its_own_is_a_socket() {
 fn all_rules() -> impl Iterator<Item = &'static rules::Rule> {
     rules::RULES
         .iter()
+        .chain(rules::MODES_BY_FCHMODAT2)
+        .chain(rules::MODES_BY_FCHMODAT)
         .chain(rules::SIGNALS)
         .chain(rules::PAIRS)
 }
@@ -74,17 +77,19 @@ fn every_call_of_the_list_is_made_by_a_guest() {
         guests::timer(),
         guests::pairs(),
     ] {
-        made.extend(calls_of(TestContainer::of(&guest), Openat2::Allowed));
+        made.extend(calls_of(TestContainer::of(&guest), Profile::Newest));
     }
     let guest = TestContainer::of(&guests::everything());
-    made.extend(calls_of(guest, Openat2::Refused));
+    made.extend(calls_of(guest, Profile::Older));
     // The allocator's, which has room at the start: when it asks for more depends on its history.
     let heap = escaped(&[call(libc::SYS_brk, &[0.into()])]);
-    made.extend(calls_of(heap, Openat2::Allowed));
+    made.extend(calls_of(heap, Profile::Newest));
     let unused: Vec<_> = all_rules()
         .filter(|rule| matches!(rule.answer, rules::Answer::Allow(_)))
         .filter(|rule| !made.contains(&rule.number))
         .map(|rule| rule.name)
+        // Linux has it since 6.6, and this machine may run an older one.
+        .filter(|name| *name != "SYS_fchmodat2" || ModesBy::of_kernel() == ModesBy::Fchmodat2)
         .collect();
     assert!(unused.is_empty(), "no test makes these calls: {unused:?}");
 }
@@ -98,17 +103,18 @@ fn calls_of_a_guest_that_handles_signals_are_refused_to_others() {
     assert_eq!(container.wait(), REFUSED);
 }
 
-/// What the pod's profile says of openat2(2), without which a guest's files are opened by openat(2).
+/// Whether the pod's profile knows openat2(2) and fchmodat2(2). If not, a guest uses openat(2) and
+/// fchmodat(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Openat2 {
-    Allowed,
-    Refused,
+enum Profile {
+    Newest,
+    Older,
 }
 
 /// The calls of the list that a guest's process makes behind its filter.
 ///
 /// The pod's profile asks a listener about each of them, and this one lets all of them through.
-fn calls_of(mut container: TestContainer, openat2: Openat2) -> BTreeSet<i64> {
+fn calls_of(mut container: TestContainer, profile: Profile) -> BTreeSet<i64> {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("listener");
     let listener = UnixListener::bind(&path).expect("bind");
@@ -118,6 +124,7 @@ fn calls_of(mut container: TestContainer, openat2: Openat2) -> BTreeSet<i64> {
     let names: Vec<_> = names
         .into_iter()
         .filter(|name| !["write", "sendmsg"].contains(name))
+        .filter(|name| profile == Profile::Newest || *name != "fchmodat2")
         .chain(["seccomp"])
         .collect();
     container.spec["linux"]["seccomp"] = json!({
@@ -125,7 +132,12 @@ fn calls_of(mut container: TestContainer, openat2: Openat2) -> BTreeSet<i64> {
         "listenerPath": path,
         "syscalls": [{ "names": names, "action": "SCMP_ACT_NOTIFY" }],
     });
-    let watcher = thread::spawn(move || watch(&listener, openat2));
+    if profile == Profile::Older {
+        let older = json!({ "names": ["fchmodat2"], "action": "SCMP_ACT_ERRNO" });
+        let rules = container.spec["linux"]["seccomp"]["syscalls"].as_array_mut();
+        rules.expect("a list").push(older);
+    }
+    let watcher = thread::spawn(move || watch(&listener, profile));
     container.create().expect("create");
     container.start().expect("start");
     container.wait();
@@ -136,7 +148,7 @@ fn calls_of(mut container: TestContainer, openat2: Openat2) -> BTreeSet<i64> {
     made
 }
 
-fn watch(listener: &UnixListener, openat2: Openat2) -> BTreeSet<i64> {
+fn watch(listener: &UnixListener, profile: Profile) -> BTreeSet<i64> {
     let (connection, _) = listener.accept().expect("accept");
     let mut text = vec![0; 65536];
     let mut control = cmsg_space!([RawFd; 1]);
@@ -179,7 +191,7 @@ fn watch(listener: &UnixListener, openat2: Openat2) -> BTreeSet<i64> {
             made.insert(number);
         }
         let flags = ScmpNotifRespFlags::empty();
-        let answer = if number == libc::SYS_openat2 && openat2 == Openat2::Refused {
+        let answer = if number == libc::SYS_openat2 && profile == Profile::Older {
             ScmpNotifResp::new_error(request.id, -libc::EPERM, flags)
         } else {
             ScmpNotifResp::new_continue(request.id, flags)

@@ -35,6 +35,7 @@ use libc::{
     PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 use serde_json::json;
+use wasm_interp_wasi::{ModesBy, SYS_FCHMODAT2};
 
 use payload::{Argument, Call, artifact, call, text};
 use support::{TestContainer, status};
@@ -403,13 +404,17 @@ fn escaped_guest_makes_neither_set_id_files_nor_devices() {
     let cwd = || Argument::from(AT_FDCWD);
     let file = || text("/data/file");
     let make = libc::O_CREAT | libc::O_RDWR;
+    let (by_path, other) = match ModesBy::of_kernel() {
+        ModesBy::Fchmodat2 => (SYS_FCHMODAT2, libc::SYS_fchmodat),
+        ModesBy::Fchmodat => (libc::SYS_fchmodat, SYS_FCHMODAT2),
+    };
     let mut container = escaped(&[
         call(
             libc::SYS_openat,
             &[cwd(), file(), make.into(), 0o755.into()],
         ),
         call(libc::SYS_fchmod, &[Argument::Previous, 0o4755.into()]),
-        call(libc::SYS_fchmodat, &[cwd(), file(), 0o2755.into()]),
+        call(by_path, &[cwd(), file(), 0o2755.into(), 0.into()]),
         call(
             libc::SYS_openat,
             &[cwd(), text("/data/other"), make.into(), 0o4755.into()],
@@ -450,8 +455,8 @@ fn escaped_guest_makes_neither_set_id_files_nor_devices() {
         ("a block device", libc::SYS_mknodat, node(libc::S_IFBLK)),
         ("a socket", libc::SYS_mknodat, node(libc::S_IFSOCK)),
         (
-            "fchmodat2",
-            452,
+            "the other way to change a mode",
+            other,
             vec![cwd(), file(), 0o4755.into(), 0.into()],
         ),
         (

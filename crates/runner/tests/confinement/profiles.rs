@@ -64,6 +64,20 @@ fn guest_opens_its_files_behind_a_profile_that_refuses_openat2() {
     }
 }
 
+/// Also one that would end the process at the call: it is not tried.
+#[test]
+fn guest_changes_modes_behind_a_profile_without_fchmodat2() {
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+        // It changes the mode of a file by a path, among others.
+        let mut container = TestContainer::of(&guests::everything());
+        container.spec["linux"]["seccomp"] = profile(action, &["fchmodat2"]);
+        container.create().expect("create");
+        assert!(container.warnings.is_empty(), "{:?}", container.warnings);
+        container.start().expect("start");
+        assert_eq!(container.wait(), 0, "{action}: {}", container.output());
+    }
+}
+
 #[test]
 fn profile_that_refuses_every_way_is_a_failed_create_with_the_way_out() {
     let mut container = TestContainer::of(&guests::hello(0));

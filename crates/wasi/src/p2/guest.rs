@@ -47,6 +47,8 @@ impl ComponentGuest {
             environment,
             root,
             late_mounts,
+            // WASI 0.2 has no modes.
+            modes_by: _,
             network,
             refusals,
         } = settings;

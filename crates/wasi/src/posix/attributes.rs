@@ -6,8 +6,8 @@ use std::os::fd::AsFd as _;
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, OFlags, Stat, StatVfs, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
-        Uid, chmodat, chownat, fchmod, fcntl_getfl, fstat, fstatvfs, futimens,
+        AtFlags, Gid, OFlags, Stat, StatVfs, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+        chownat, fchmod, fcntl_getfl, fstat, fstatvfs, futimens,
     },
     io::Errno as Kernel,
 };
@@ -157,16 +157,10 @@ impl Guest {
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
         let directory = self.descriptors.directory(directory)?.as_ref().as_fd();
-        if follow(lookup) == Follow::No {
-            // Linux keeps no mode of a link.
-            let found = self.paths.metadata(directory, &path, Follow::No)?;
-            if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-                return Err(Errno::Notsup);
-            }
-        }
-        let place = self.paths.place_of_target(directory, &path)?;
         let mode = without_set_id(mode)?;
-        Ok(chmodat(&place, place.name(), mode, AtFlags::empty())?)
+        Ok(self
+            .modes_by
+            .change(&self.paths, directory, &path, follow(lookup), mode)?)
     }
 
     pub(super) fn change_owner(&self, fd: types::Fd, owner: Owner) -> Result<()> {

@@ -22,6 +22,7 @@ use crate::{
 };
 
 use self::attributes::{Change, Owner};
+pub use self::modes::ModesBy;
 
 impl WasmInterpPosixV1 for Guest {
     fn openat(

@@ -11,11 +11,12 @@ use std::{
     sync::{Arc, Mutex, OnceLock, mpsc},
 };
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 use wasm_interp_test_support::{executables, lines::assert_same};
 use wasm_interp_wasi::{
-    Guest, GuestSettings, LateMounts, abi::types::Fd, add_to_linker, descriptors::Description,
-    paths,
+    Guest, GuestSettings, LateMounts, ModesBy, abi::types::Fd, add_to_linker,
+    descriptors::Description, paths,
 };
 use wasmtime::{Engine, Linker, Module, Store};
 
@@ -43,7 +44,7 @@ fn programs() -> PathBuf {
 
 /// Fills the tree with what the programs look for.
 fn furnish(tree: &Path, programs: &Path) {
-    for folder in ["data", "tmp", "start", "etc", "usr", "usr/share"] {
+    for folder in ["data", "tmp", "start", "etc", "proc", "usr", "usr/share"] {
         fs::create_dir(tree.join(folder)).expect(folder);
     }
     fs::write(tree.join("start/here-first"), "").expect("a file");
@@ -69,6 +70,9 @@ fn native(tree: &Path, program: &Path, directory: &str, arguments: &[&str]) -> S
     let alone = without_guests();
     executables::copy(program, &tree.join("program"));
     drop(alone);
+    // Where glibc looks for a file that it has open. A guest has none.
+    let proc = tree.join("proc");
+    mount("proc", &proc, "proc", MountFlags::empty(), None).expect("proc");
     let ended = run(Command::new("unshare")
         .arg(format!("--root={}", tree.display()))
         .arg(format!("--wd={directory}"))
@@ -79,6 +83,7 @@ fn native(tree: &Path, program: &Path, directory: &str, arguments: &[&str]) -> S
         .stdout(Stdio::piped())
         .stderr(Stdio::piped()));
     assert!(ended.status.success(), "{ended:?}");
+    unmount(&proc, UnmountFlags::DETACH).expect("unmount");
     fs::remove_file(tree.join("program")).expect("remove");
     String::from_utf8(ended.stdout).expect("text")
 }
@@ -102,6 +107,7 @@ fn guest(module: &Module, directory: &str, arguments: &[&str], network: Network)
         environment: vec![(b"PWD".to_vec(), directory.as_bytes().to_vec())],
         root: paths::root().expect("the root directory"),
         late_mounts: LateMounts::Impossible,
+        modes_by: ModesBy::of_kernel(),
         network,
         refusals: None,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wasm_interp_network::Network;
 use wasm_interp_wasi::{
-    Guest, GuestError, GuestSettings, LateMounts,
+    Guest, GuestError, GuestSettings, LateMounts, ModesBy,
     abi::types,
     errno::Errno,
     imports::{CoreType, NAMESPACES},
@@ -127,6 +127,7 @@ fn a_zero_byte_in_an_argument_is_refused() {
         environment: Vec::new(),
         root: paths::root().expect("root"),
         late_mounts: LateMounts::Impossible,
+        modes_by: ModesBy::of_kernel(),
         network: Network::none(),
         refusals: None,
     });

@@ -4,10 +4,14 @@
 use std::{
     fs,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::mount::{MountFlags, mount};
-use wasm_interp_wasi::{LateMounts, abi::types, errno::Errno};
+use wasm_interp_wasi::{LateMounts, ModesBy, abi::types, errno::Errno};
 
 use crate::support::{BUFFER, Caller, MEMORY, OUT, Opening, ROOT, enter, in_tree, with_guest};
 
@@ -228,21 +232,101 @@ fn unknown_choices_are_einval() {
     });
 }
 
+/// By each call that changes modes, and with both ways to resolve paths.
 #[test]
 fn the_mode_of_a_link_is_enotsup_and_its_target_untouched() {
-    with_guest(|guest| {
-        fs::write("/f", "").expect("a file");
-        fs::set_permissions("/f", fs::Permissions::from_mode(0o600)).expect("mode");
-        symlink("f", "/link").expect("a link");
-        let [path, length] = guest.put("link");
-        let answer = guest.call("fchmodat", &[ROOT.into(), 0, path, length, 0o644]);
-        assert_eq!(answer, Err(Errno::Notsup));
-        assert_eq!(fs::metadata("/f").expect("f").mode() & 0o777, 0o600);
-        let [path, length] = guest.put("f");
-        guest
-            .call("fchmodat", &[ROOT.into(), 0, path, length, 0o644])
-            .expect("no link");
-        assert_eq!(fs::metadata("/f").expect("f").mode() & 0o777, 0o644);
+    const CHECKED: LateMounts = LateMounts::Checked(|_| false);
+    let mut calls = vec![ModesBy::Fchmodat];
+    if ModesBy::of_kernel() == ModesBy::Fchmodat2 {
+        calls.push(ModesBy::Fchmodat2);
+    }
+    for modes_by in calls {
+        for late_mounts in [LateMounts::Impossible, CHECKED] {
+            in_tree(move |tree| {
+                enter(tree);
+                let mut guest = Caller::with_modes_by(late_mounts, modes_by);
+                modes_of_links(&mut guest);
+            });
+        }
+    }
+}
+
+fn modes_of_links(guest: &mut Caller) {
+    fn change(guest: &mut Caller, lookup: u64, path: &str, mode: u64) -> Result<(), Errno> {
+        let [path, length] = guest.put(path);
+        guest.call("fchmodat", &[ROOT.into(), lookup, path, length, mode])
+    }
+    let mode = |path: &str| fs::metadata(path).expect(path).mode() & 0o7777;
+    fs::write("/f", "").expect("a file");
+    fs::set_permissions("/f", fs::Permissions::from_mode(0o600)).expect("mode");
+    fs::create_dir("/folder").expect("a folder");
+    for (target, link) in [("f", "/link"), ("missing", "/dangling"), ("folder", "/to")] {
+        symlink(target, link).expect("a link");
+    }
+    for link in ["link", "dangling", "to"] {
+        assert_eq!(change(guest, 0, link, 0o644), Err(Errno::Notsup), "{link}");
+    }
+    assert_eq!(mode("/f"), 0o600);
+    // What is no link, whatever its mode lets be opened; and a link with a slash, which is its target.
+    for (path, mode_of, new) in [
+        ("f", "/f", 0o000),
+        ("f", "/f", 0o644),
+        ("folder", "/folder", 0o1711),
+        ("to/", "/folder", 0o750),
+        ("to/../f", "/f", 0o640),
+    ] {
+        change(guest, 0, path, new).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        assert_eq!(u64::from(mode(mode_of)), new, "{path}");
+    }
+    change(guest, FOLLOW, "link", 0o604).expect("its target");
+    assert_eq!(mode("/f"), 0o604);
+    for (path, error) in [("missing", Errno::Noent), ("f/beneath", Errno::Notdir)] {
+        for lookup in [0, FOLLOW] {
+            assert_eq!(change(guest, lookup, path, 0o644), Err(error), "{path}");
+        }
+    }
+}
+
+/// Whether or not another process puts a link in its place meanwhile: of a link that is not followed, the
+/// target keeps its mode.
+#[test]
+fn file_that_becomes_a_link_keeps_the_mode_of_its_target() {
+    if ModesBy::of_kernel() != ModesBy::Fchmodat2 {
+        eprintln!("this kernel has no fchmodat2, without which a link may be followed");
+        return;
+    }
+    in_tree(|tree| {
+        enter(tree);
+        fs::write("/target", "").expect("a file");
+        fs::set_permissions("/target", fs::Permissions::from_mode(0o600)).expect("mode");
+        let ended = Arc::new(AtomicBool::new(false));
+        // It has the root directory of this thread.
+        let swaps = std::thread::spawn({
+            let ended = Arc::clone(&ended);
+            move || {
+                while !ended.load(Ordering::Relaxed) {
+                    fs::write("/new", "").expect("a file");
+                    fs::rename("/new", "/name").expect("a file in its place");
+                    symlink("target", "/new").expect("a link");
+                    fs::rename("/new", "/name").expect("a link in its place");
+                }
+            }
+        });
+        let mut guest = Caller::new(LateMounts::Impossible);
+        let (mut files, mut links) = (0, 0);
+        while files < 2000 || links < 2000 {
+            let [path, length] = guest.put("name");
+            match guest.call("fchmodat", &[ROOT.into(), 0, path, length, 0o644]) {
+                Ok(()) => files += 1,
+                Err(Errno::Notsup) => links += 1,
+                // Before the first one is there.
+                Err(error) => assert_eq!((error, files, links), (Errno::Noent, 0, 0)),
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        swaps.join().expect("the swaps");
+        let mode = fs::metadata("/target").expect("the target").mode();
+        assert_eq!(mode & 0o777, 0o600);
     });
 }
 

@@ -16,7 +16,7 @@ use nix::{
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use wasm_interp_network::Network;
 use wasm_interp_wasi::{
-    Guest, GuestSettings, LateMounts,
+    Guest, GuestSettings, LateMounts, ModesBy,
     abi::types,
     add_to_linker,
     errno::{Errno, Result},
@@ -190,11 +190,26 @@ impl Caller {
         network: Network,
         refusals: Option<OwnedFd>,
     ) -> Self {
+        Self::with(late_mounts, ModesBy::of_kernel(), network, refusals)
+    }
+
+    /// As [`Caller::new`], with the call that changes modes.
+    pub(crate) fn with_modes_by(late_mounts: LateMounts, modes_by: ModesBy) -> Self {
+        Self::with(late_mounts, modes_by, Network::none(), None)
+    }
+
+    fn with(
+        late_mounts: LateMounts,
+        modes_by: ModesBy,
+        network: Network,
+        refusals: Option<OwnedFd>,
+    ) -> Self {
         let guest = Guest::new(GuestSettings {
             arguments: vec![b"program".to_vec(), b"\xff".to_vec()],
             environment: vec![(b"NAME".to_vec(), b"value".to_vec())],
             root: paths::root().expect("the root directory"),
             late_mounts,
+            modes_by,
             network,
             refusals: refusals.map(Arc::new),
         });

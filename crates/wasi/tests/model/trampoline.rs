@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use wasm_interp_network::Network;
 use wasm_interp_wasi::imports::{CoreType, NAMESPACES};
-use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, add_to_linker, paths};
+use wasm_interp_wasi::{Guest, GuestSettings, LateMounts, ModesBy, add_to_linker, paths};
 use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store, Val};
 
 /// Enough for the longest path, the most data and the largest listing of an operation.
@@ -94,6 +94,7 @@ impl Instance {
             environment: Vec::new(),
             root: paths::root().expect("the root directory opens"),
             late_mounts,
+            modes_by: ModesBy::of_kernel(),
             network: Network::none(),
             refusals: None,
         };

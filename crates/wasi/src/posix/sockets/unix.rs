@@ -332,7 +332,7 @@ mod tests {
     use wasm_interp_network::Network;
 
     use super::*;
-    use crate::{GuestSettings, LateMounts, paths};
+    use crate::{GuestSettings, LateMounts, ModesBy, paths};
 
     #[test]
     fn names_are_taken_from_the_first_on() {
@@ -351,6 +351,7 @@ mod tests {
             environment: Vec::new(),
             root: paths::root().expect("the root directory"),
             late_mounts: LateMounts::Impossible,
+            modes_by: ModesBy::of_kernel(),
             network: Network::none(),
             refusals: None,
         })
