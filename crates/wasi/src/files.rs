@@ -102,23 +102,23 @@ impl Guest {
         path: GuestPtr<str>,
         open: &Open,
     ) -> Result<types::Fd> {
-        self.open_with_mode(memory, directory, path, open, NEW_FILE)
+        self.open_with_mode(memory, directory, path, open, Ok(NEW_FILE))
     }
 
-    /// As `path_open`, with the mode of a file that is made by it.
+    /// As `path_open`, with the mode of a file that is made by it. Its error is one of the last.
     pub(crate) fn open_with_mode(
         &mut self,
         memory: &GuestMemory<'_>,
         directory: types::Fd,
         path: GuestPtr<str>,
         open: &Open,
-        mode: Mode,
+        mode: Result<Mode>,
     ) -> Result<types::Fd> {
         let path = paths::argument(memory, path)?;
         let flags = open.flags()?;
         let directory = Arc::clone(self.descriptors.directory(directory)?);
         let directory = directory.as_ref().as_fd();
-        match self.paths.open(directory, &path, flags, mode) {
+        match self.paths.open(directory, &path, flags, mode?) {
             Ok(fd) => self.descriptors.insert(Description::new(fd)),
             Err(error) => {
                 let follow = if flags.contains(OFlags::NOFOLLOW) {

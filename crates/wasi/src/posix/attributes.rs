@@ -47,7 +47,7 @@ impl Owner {
 pub(super) struct Change(Timestamps);
 
 impl Change {
-    /// EINVAL for nanoseconds that are none, and for a time that is given and the present too.
+    /// EINVAL for a time that is given and the present too.
     pub(super) fn new(atim: (i64, u32), mtim: (i64, u32), flags: types::Fstflags) -> Result<Self> {
         use types::Fstflags as F;
         let time = |(seconds, nanoseconds): (i64, u32), set: F, now: F| {
@@ -56,10 +56,11 @@ impl Change {
                 (true, true) => Err(Errno::Inval),
                 (false, true) => Ok(special(UTIME_NOW)),
                 (false, false) => Ok(special(UTIME_OMIT)),
-                (true, false) if nanoseconds >= SECOND => Err(Errno::Inval),
                 (true, false) => Ok(Timespec {
                     tv_sec: seconds,
-                    tv_nsec: i64::from(nanoseconds),
+                    // A second is refused by the kernel, which has found the file before. Of greater
+                    // numbers two mean something else to it.
+                    tv_nsec: i64::from(nanoseconds.min(SECOND)),
                 }),
             }
         };
@@ -291,11 +292,12 @@ mod tests {
     #[test]
     fn nanoseconds_that_stand_for_the_present_are_no_nanoseconds() {
         for nanoseconds in [SECOND, UTIME_NOW as u32, UTIME_OMIT as u32, u32::MAX] {
-            let change = Change::new((0, nanoseconds), (0, 0), F::ATIM);
-            assert!(matches!(change, Err(Errno::Inval)), "{nanoseconds}");
+            let change = Change::new((0, nanoseconds), (0, 0), F::ATIM).expect("for the kernel");
+            assert_eq!(change.times().last_access.tv_nsec, SECOND.into());
         }
         // Not looked at where no time is set.
-        assert!(Change::new((0, u32::MAX), (0, 0), F::MTIM).is_ok());
+        let change = Change::new((0, u32::MAX), (0, 0), F::MTIM).expect("times");
+        assert_eq!(change.times().last_access.tv_nsec, UTIME_OMIT);
         assert!(Change::new((0, 0), (0, 0), F::ATIM | F::ATIM_NOW).is_err());
     }
 

@@ -28,16 +28,16 @@ impl Guest {
         fdflags: types::Fdflags,
         mode: types::Mode,
     ) -> Result<types::Fd> {
-        let mode = if oflags.contains(types::Oflags::CREAT) {
-            without_set_id(mode)?
-        } else {
-            Mode::empty()
-        };
         let open = Open {
             lookup,
             oflags,
             rights: rights(access),
             fdflags,
+        };
+        let mode = if oflags.contains(types::Oflags::CREAT) {
+            without_set_id(mode)
+        } else {
+            Ok(Mode::empty())
         };
         self.open_with_mode(memory, directory, path, &open, mode)
     }
@@ -64,6 +64,7 @@ impl Guest {
         mode: types::Mode,
     ) -> Result<()> {
         let path = paths::argument(memory, path)?;
+        self.descriptors.directory(directory)?;
         let mode = without_set_id(mode)?;
         let place = self.place(directory, &path)?;
         Ok(mknodat(&place, place.name(), FileType::Fifo, mode, 0)?)

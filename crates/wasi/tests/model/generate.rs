@@ -77,16 +77,12 @@ const OFFSETS: &[u64] = &[
 /// Makes up operations for a process that has certain descriptors open.
 pub(crate) struct Generator {
     random: Random,
-    /// Whether a guest has the namespace of our own.
-    posix: bool,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
-            posix: super::trampoline::has_posix()
-                && std::env::var_os("WASM_INTERP_MODEL_POSIX").is_some(),
         }
     }
 
@@ -97,7 +93,7 @@ impl Generator {
             let fd = self.fd(open, |_| true);
             return Operation::Close { fd };
         }
-        if self.posix && self.random.one_in(4) {
+        if self.random.one_in(4) {
             return Operation::Posix(self.posix(open));
         }
         match self.random.below(100) {

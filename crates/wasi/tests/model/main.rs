@@ -1,5 +1,5 @@
-//! The model test: random operations on two equal trees, one by a guest through preview 1, one by
-//! the kernel's own calls. Results, errors and data are compared step by step, and the trees at
+//! The model test: random operations on two equal trees, one by a guest through preview 1 and the
+//! namespace of our own, one by the kernel's own calls. Results, errors and data are compared step by step, and the trees at
 //! the end of each sequence.
 //!
 //! `operation` is the language of both sides, `generate` makes sentences of it, `kernel` and
@@ -7,8 +7,7 @@
 //! preview 1 cannot say as Linux does is listed in `exemptions`. Needs root, for mounts.
 //!
 //! `WASM_INTERP_MODEL_STEPS` and `WASM_INTERP_MODEL_SEED` set how many steps are taken, and from
-//! which seed; `make test-model` takes a million. With
-//! `WASM_INTERP_MODEL_POSIX` the operations of the namespace of our own are among them.
+//! which seed; `make test-model` takes a million.
 #![forbid(unsafe_code)]
 
 mod exemptions;

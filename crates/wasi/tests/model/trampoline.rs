@@ -32,13 +32,6 @@ impl From<u64> for Value {
     }
 }
 
-/// Whether a guest has the namespace of our own.
-pub(crate) fn has_posix() -> bool {
-    NAMESPACES
-        .iter()
-        .any(|one| one.module == "wasm_interp_posix_v1")
-}
-
 /// The module's text, from the list of what a guest may import.
 fn text() -> String {
     let name = |of: &CoreType| match of {

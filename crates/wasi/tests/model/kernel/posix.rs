@@ -1,17 +1,20 @@
 //! What preview 1 cannot say: modes, owners, locks, ids, in the kernel's calls.
 
+use std::os::fd::AsFd;
+
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::{
-    fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags},
+    fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags},
     io::Errno,
     process::{getegid, geteuid, getgid, getgroups, getuid},
 };
+use wasm_interp_wasi::ModesBy;
 
 use super::{
     Answer, KernelSide, done, file_system,
     waits::opening_waits,
     words::{
-        creates_a_directory, kernels, new_mode, nofollow, open_flags, owner, record, signed_stamps,
+        creates_a_directory, kernels, nofollow, open_flags, owner, record, signed_stamps,
         without_set_id,
     },
 };
@@ -19,6 +22,22 @@ use crate::{
     operation::{Lock, Owner, Posix},
     outcome::{FileId, Outcome, Whole},
 };
+
+/// The error that fchmodat2(2) has for a link that is not followed, or the C library without it.
+fn of_no_link(directory: impl AsFd, path: &[u8]) -> Result<(), Errno> {
+    let name = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = fs::openat(directory, path, name, Mode::empty())?;
+    if FileType::from_raw_mode(fs::fstat(&found)?.st_mode) != FileType::Symlink {
+        return Ok(());
+    }
+    let read_only = fs::fstatvfs(&found)?
+        .f_flag
+        .contains(StatVfsMountFlags::RDONLY);
+    match ModesBy::of_kernel() {
+        ModesBy::Fchmodat2 if read_only => Err(Errno::ROFS),
+        ModesBy::Fchmodat2 | ModesBy::Fchmodat => Err(Errno::OPNOTSUPP),
+    }
+}
 
 impl KernelSide {
     pub(super) fn posix(&mut self, operation: &Posix) -> Answer {
@@ -66,8 +85,7 @@ impl KernelSide {
                 Ok(self.whole(&fs::statat(directory, path, nofollow(*follow))?))
             }
             Posix::ChangeMode { fd, mode } => {
-                let fd = self.fd(*fd)?;
-                done(fs::fchmod(fd, new_mode(&fs::fstat(fd)?, *mode)?))
+                done(fs::fchmod(self.fd(*fd)?, without_set_id(*mode)?))
             }
             Posix::ChangeModeAt {
                 at,
@@ -76,11 +94,10 @@ impl KernelSide {
                 mode,
             } => {
                 let (directory, path) = self.place(*at, path)?;
-                let stat = fs::statat(directory, path, nofollow(*follow))?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                    return Err(Errno::OPNOTSUPP);
+                let mode = without_set_id(*mode)?;
+                if !follow {
+                    of_no_link(directory, path)?;
                 }
-                let mode = new_mode(&stat, *mode)?;
                 done(fs::chmodat(directory, path, mode, AtFlags::empty()))
             }
             Posix::ChangeOwner { fd, user, group } => {

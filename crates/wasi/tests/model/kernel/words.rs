@@ -1,7 +1,7 @@
 //! Preview 1's flags, times, kinds and errors in the kernel's words, and back.
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT},
+    fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT},
     io::Errno,
     process::{Gid, Uid},
 };
@@ -139,14 +139,6 @@ pub(super) fn without_set_id(mode: u32) -> Result<Mode, Errno> {
         return Err(Errno::PERM);
     }
     Ok(Mode::from_raw_mode(mode))
-}
-
-/// On a directory such a bit says who owns what is made in it.
-pub(super) fn new_mode(stat: &fs::Stat, mode: u32) -> Result<Mode, Errno> {
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        return Ok(Mode::from_raw_mode(mode));
-    }
-    without_set_id(mode)
 }
 
 pub(super) fn owner(user: u32, group: u32) -> (Option<Uid>, Option<Gid>) {
