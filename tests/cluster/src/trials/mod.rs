@@ -142,6 +142,9 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
          ends it",
     Shared Api sockets::a_service_leads_to_a_component:
         "a component serves HTTP behind a Service and its probes, and a component finds it by name",
+    Shared Api sockets::containers_of_a_pod_talk_by_every_kind_of_socket:
+        "containers of a pod talk by TCP, UDP and a Unix socket on a volume, with grants of \
+         their own",
     Shared Api sockets::a_port_is_forwarded_to_a_server: "kubectl port-forward reaches a guest",
     Shared Api sockets::a_refusal_is_in_the_log:
         "kubectl logs says what was not granted, and which annotation grants it",

@@ -20,9 +20,11 @@ fn program(
 ) -> Outcome {
     spec["runtimeClassName"] = "wasm-interp".into();
     spec["restartPolicy"] = "Never".into();
-    for container in spec["containers"].as_array_mut().into_iter().flatten() {
-        container["image"] = C_PROGRAMS.into();
-        container["imagePullPolicy"] = "Never".into();
+    for kind in ["initContainers", "containers"] {
+        for container in spec[kind].as_array_mut().into_iter().flatten() {
+            container["image"] = C_PROGRAMS.into();
+            container["imagePullPolicy"] = "Never".into();
+        }
     }
     let pod: k8s_openapi::api::core::v1::Pod = namespace.create(json!({
         "metadata": { "name": name, "labels": { "app": name }, "annotations": annotations },
@@ -117,6 +119,71 @@ pub(super) fn a_service_leads_to_a_component(world: &TestCluster) -> Outcome {
     serve_and_fetch(&namespace, ProgramForm::Component)?;
     // Its grace is two minutes: a component has no handler of TERM.
     namespace.delete("server")
+}
+
+/// A server and its clients in a pod, each with the grants of its own container.
+pub(super) fn containers_of_a_pod_talk_by_every_kind_of_socket(world: &TestCluster) -> Outcome {
+    let namespace = world.namespace(None)?;
+    let shared = json!([{ "name": "shared", "mountPath": "/run/app" }]);
+    let server = json!({
+        "name": "server", "restartPolicy": "Always", "volumeMounts": shared,
+        "command": [
+            "/wasm/echo.wasm", "tcp:0.0.0.0:7000", "udp:0.0.0.0:7000", "unix:/run/app/echo.sock",
+        ],
+        "startupProbe": {
+            "tcpSocket": { "port": 7000 }, "periodSeconds": 1, "failureThreshold": 60,
+        },
+    });
+    let clients = [
+        (
+            "tcp",
+            &["tcp", "127.0.0.1", "7000"][..],
+            "tcp:localhost:7000",
+        ),
+        ("udp", &["udp", "127.0.0.1", "7000"], "udp:localhost:7000"),
+        ("unix", &["unix", "/run/app/echo.sock"], "unix:/run/app/*"),
+    ];
+    let containers = clients.map(|(name, words, _)| {
+        let command = [&["/wasm/talk.wasm"], words, &["20"]].concat();
+        json!({ "name": name, "command": command, "volumeMounts": shared })
+    });
+    let mut annotations = json!({
+        "wasm-interp.io/listen.server": "tcp:7000, udp:7000, unix:/run/app/echo.sock",
+    });
+    for (name, _, rule) in clients {
+        annotations[format!("wasm-interp.io/connect.{name}")] = rule.into();
+    }
+    program(
+        &namespace,
+        "talk",
+        &annotations,
+        json!({
+            "initContainers": [server], "containers": containers,
+            "volumes": [{ "name": "shared", "emptyDir": {} }],
+            "terminationGracePeriodSeconds": 120,
+        }),
+    )?;
+    let ended = namespace.ended("talk")?;
+    let log = |container: &str| -> Outcome<String> {
+        let words = ["logs", "talk", "--container", container];
+        Ok(namespace.kubectl(&words)?.expect_code(0)?.stdout)
+    };
+    for (name, _, _) in clients {
+        let printed = log(name)?;
+        expect(&printed.ends_with("heard: 20 of 20\n"), &true)
+            .map_err(|_| format!("the client {name} printed:\n{printed}"))?;
+    }
+    expect(&ended, &"Succeeded".to_owned())?;
+    // When its clients had ended, it got TERM, and ended by its handler.
+    let code = "-o=jsonpath={.status.initContainerStatuses[0].state.terminated.exitCode}";
+    let code = namespace
+        .kubectl(&["get", "pod", "talk", code])?
+        .expect_code(0)?
+        .stdout;
+    expect(&code, &"0".to_owned())?;
+    let printed = log("server")?;
+    expect(&printed.ends_with("connections, 20 datagrams\n"), &true)
+        .map_err(|_| format!("the server printed:\n{printed}").into())
 }
 
 pub(super) fn a_port_is_forwarded_to_a_server(world: &TestCluster) -> Outcome {

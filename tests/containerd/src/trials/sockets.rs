@@ -141,16 +141,18 @@ pub(super) fn names_are_looked_up_in_the_containers_files(world: &World) -> Outc
     )
 }
 
+/// Where [`echo`] listens.
+const PLACES: [&str; 3] = [
+    "tcp:127.0.0.1:7000",
+    "udp:127.0.0.1:7000",
+    "unix:/data/echo.sock",
+];
+
 /// A server that is running, and a client's run to its end.
 fn echo(world: &World, network: &LoopbackNetwork, server: Way, client: Way) -> Outcome {
     let folder = world.folder("data")?;
-    let places = [
-        "tcp:127.0.0.1:7000",
-        "udp:127.0.0.1:7000",
-        "unix:/data/echo.sock",
-    ];
     let server = granted(
-        network.join(server(world, "echo", &places)),
+        network.join(server(world, "echo", &PLACES)),
         "tcp:7000, udp:7000, unix:/data/echo.sock",
         "",
     )
@@ -362,6 +364,41 @@ pub(super) fn the_command_line_grants_sockets(world: &World) -> Outcome {
         let ended = server.finish()?;
         asked?;
         ended.expect_code(0)?.expect_stdout("served: 1")?;
+
+        // One loop over every kind of socket, and a Unix socket on a folder that two containers share.
+        let folder = world.folder("data")?;
+        let mount = format!("src={},dst=/data", folder.display());
+        let listen = "tcp:7000, udp:7000, unix:/data/echo.sock";
+        let server = run(
+            &["--mount", &mount, "--listen", listen],
+            &[&["/wasm/echo.wasm"], &PLACES[..]].concat(),
+        )?;
+        let asked = (|| -> Outcome {
+            wait_for("the server to be ready", || {
+                Ok(server.stdout()?.contains("ready").then_some(()))
+            })?;
+            let connect = "tcp:127.0.0.1:7000, udp:127.0.0.1:7000, unix:/data/*";
+            for (words, count) in [
+                (&["tcp", "127.0.0.1", "7000"][..], "100"),
+                (&["udp", "127.0.0.1", "7000"], "20"),
+                (&["unix", "/data/echo.sock"], "50"),
+            ] {
+                run(
+                    &["--mount", &mount, "--connect", connect],
+                    &[&["/wasm/talk.wasm"], words, &[count]].concat(),
+                )?
+                .finish()?
+                .expect_code(0)?
+                .expect_stdout(&format!("heard: {count} of {count}\n"))?;
+            }
+            Ok(())
+        })();
+        server.signal(nix::sys::signal::Signal::SIGTERM)?;
+        let ended = server.finish()?;
+        asked?;
+        ended
+            .expect_code(0)?
+            .expect_stdout("served: 150 connections, 20 datagrams\n")?;
         Ok(())
     })
 }
