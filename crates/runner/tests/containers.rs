@@ -710,7 +710,7 @@ fn sandbox_waits_for_a_signal_ends_with_zero_and_needs_little_memory() {
 fn error_names_the_runner_that_is_missing() {
     let runner = wasm_interp_runner_client::Runner::new("/no/such/runner");
     let error = runner
-        .start("x", Path::new("/tmp"))
+        .start("x", Path::new("/tmp"), &mut |_| ())
         .expect_err("not there")
         .to_string();
     assert!(error.contains("/no/such/runner"), "{error}");
@@ -834,7 +834,7 @@ fn container_tied_to_its_caller_ends_with_it() {
     caller.kill();
     assert_eq!(support::wait(caller.pid), Some(137));
     support::runner()
-        .delete(&caller.id, &caller.state, false)
+        .delete(&caller.id, &caller.state, false, &mut |_| ())
         .expect("delete");
     assert!(cgroups_named(&caller.id).is_empty());
     support::remove_parents(&caller.id);

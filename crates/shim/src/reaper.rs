@@ -95,7 +95,7 @@ impl RunnerCall {
             }
             // The pause lasts as long as the call.
             Err(error) => {
-                warn!(pid, error:%; "cannot open the runner; nothing is reaped meanwhile")
+                warn!(pid, error:%; "cannot open the runner; nothing is reaped meanwhile");
             }
         }
     }
@@ -423,7 +423,7 @@ pub(crate) mod tests {
         reaper.reap_orphans();
         assert_reaped(&mut orphan);
 
-        let init = child("exit 7");
+        let mut init = child("exit 7");
         await_end(init.id());
         drop(end);
         await_end(runner.id());
@@ -434,6 +434,7 @@ pub(crate) mod tests {
         let process = reaper.claim(&call, init.id().cast_signed()).expect("claim");
         drop(call);
         assert_eq!(process.exited_blocking().status, 7);
+        assert_reaped(&mut init);
         assert!(reaper.lock().runners.is_empty());
         assert_eq!(reaper.lock().pauses, 0);
     }
