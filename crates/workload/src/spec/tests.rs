@@ -120,7 +120,7 @@ fn processors_are_listed_as_go_reads_them() {
     assert_eq!(affinity.cpu_affinity_final(), &None);
     // Digits of other scripts are none.
     for list in ["0-\u{663}", "0-", "a"] {
-        let text = spec(json!({ "process": { "execCPUAffinity": { "initial": list } } }));
+        let text = self::spec(json!({ "process": { "execCPUAffinity": { "initial": list } } }));
         assert!(parse_spec(text.to_string().as_bytes()).is_err(), "{list}");
     }
 }
