@@ -25,7 +25,7 @@ class Container:
         self.daemon, self.side, self.name = daemon, side, name
         annotations = ["--annotation", f"{GROUP}={group}"] if group else []
         daemon.ctr("run", "--detach", "--runtime", side.runtime, *annotations, side.image, name,
-                   side.python, "/app/idle.py", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                   side.program, "/app/idle.py", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def bundle(self):
         return next(pathlib.Path(self.daemon.work, "state").glob(f"io.containerd.runtime.v2.task/*/{self.name}"))
@@ -36,7 +36,7 @@ class Container:
     def process(self, *words):
         """A further process: the container's own, with other words."""
         process = json.loads((self.bundle() / "config.json").read_text())["process"]
-        return {**process, "args": [self.side.python, *words]}
+        return {**process, "args": [self.side.program, *words]}
 
     def shim(self):
         """The process number of its shim: the parent of what it runs is the shim, under either runtime."""
