@@ -34,6 +34,7 @@ const PATHS: &[&str] = &[
     "/work",
     "/work/main.py",
     "/work/tool",
+    "/work/\u{1b}[2J\u{202e}.py",
 ];
 const TARGETS: &[&str] = &[
     "..",
@@ -93,6 +94,8 @@ const ARGS: &[&str] = &[
     "main.py.wasm",
     "/",
     "ü",
+    "/work/\u{1b}[2J\u{202e}.py",
+    "\u{1b}]0;x\u{7}",
 ];
 const ENV: &[&str] = &[
     "PATH=/usr/bin:/bin",
@@ -110,6 +113,8 @@ const ENV: &[&str] = &[
     "A=",
     "PATH=/usr/bin/python:/dev:/work",
     "B==",
+    "PATH=/a\u{9b}2J",
+    "\u{1b}[2J=1",
 ];
 const ANNOTATIONS: &[&str] = &[
     "wasm-interp.io/interpreter",
@@ -210,6 +215,10 @@ fn path(input: &mut Unstructured<'_>) -> Result<String> {
     for _ in 0..input.int_in_range(0_u8..=5)?.saturating_sub(3) {
         path = format!("{path}/{}", word(input, TARGETS)?);
     }
+    // Deeper than the kernel takes, or with many steps for each look-up.
+    if input.ratio(1, 24)? {
+        path = path.repeat(input.int_in_range(1..=700)?);
+    }
     Ok(path)
 }
 
@@ -287,6 +296,10 @@ impl<'a> arbitrary::Arbitrary<'a> for Container {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         let mut env = list(input, 5, |input| word(input, ENV).map(str::to_owned))?;
         env.push(format!("SECRET={SECRET}"));
+        if input.ratio(1, 16)? {
+            let directories = vec![path(input)?; input.int_in_range(1..=300)?];
+            env.push(format!("PATH={}", directories.join(":")));
+        }
         let mut process = json!({
             "user": { "uid": input.choose(&[0, 1000, u32::MAX])?, "gid": 0 },
             "args": list(input, 4, |input| word(input, ARGS))?,

@@ -7,10 +7,13 @@ use std::path::{Component, Path};
 use oci_spec::runtime::Spec;
 use wasm_interp_workload::{
     GrantKind, NativePlan, Plan, PlanError, Planned, Policy, Withholding, container_spec, explain,
-    explain_native, native_spec, sandbox_spec,
+    explain_native, native_spec, printable, sandbox_spec, with_causes,
 };
 
 use crate::container::SECRET;
+
+/// The longest text of an error, in bytes, whatever a spec and an image say.
+const MOST_OF_AN_ERROR: usize = 4096;
 
 /// Checks what was decided twice on equal inputs.
 pub fn check<F: Read>(
@@ -40,6 +43,9 @@ pub fn check<F: Read>(
             assert!(!text.is_empty() && !text.ends_with('.'), "{text:?}");
             assert_eq!(text, second.to_string(), "equal inputs give equal errors");
             assert_eq!(error.kind(), second.kind());
+            let shown = with_causes(&error);
+            assert!(shown.len() <= MOST_OF_AN_ERROR, "{} bytes", shown.len());
+            check_shown(&shown);
         }
         _ => panic!("equal inputs were decided differently"),
     }
@@ -141,10 +147,19 @@ fn check_plan(spec: &Spec, policy: &Policy, plan: &Plan) {
             "{withheld:?} is masked"
         );
     }
+    let shown = explain(plan);
     assert!(
-        !explain(plan).contains(SECRET),
+        !shown.contains(SECRET),
         "values of the environment are not shown"
     );
+    check_shown(&shown);
+}
+
+/// Nothing acts on the terminal that it is shown on.
+fn check_shown(text: &str) {
+    for line in text.lines() {
+        assert_eq!(line, printable(line), "names are escaped");
+    }
 }
 
 fn check_native(spec: &Spec, plan: &NativePlan) {
@@ -169,10 +184,12 @@ fn check_native(spec: &Spec, plan: &NativePlan) {
         spec.linux(),
         "the spec of a native program stays"
     );
+    let shown = explain_native(plan);
     assert!(
-        !explain_native(plan).contains(SECRET),
+        !shown.contains(SECRET),
         "values of the environment are not shown"
     );
+    check_shown(&shown);
 }
 
 /// What execve(2) takes.

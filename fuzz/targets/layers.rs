@@ -30,7 +30,10 @@ const STEPS: &[&str] = &[
     "outside",
     "canary",
     "",
+    "a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a",
 ];
+/// The most directories in one another, so that they can be removed with the usual limit of open files.
+const DEEPEST: usize = 512;
 /// The largest file that a layer may make here, so that a sparse one fills no memory.
 const MOST: u64 = 1 << 20;
 
@@ -216,6 +219,8 @@ fuzz_target!(|input: Input<'_>| {
         "equal layers give equal files"
     );
     for (path, what) in &files {
+        let above = path.components().count() - 1;
+        assert!(above <= DEEPEST, "{above} directories are above a file");
         // A directory above a file may be called so; what a layer itself calls so is a whiteout.
         let is_directory = what.starts_with("4");
         let is_whiteout = path
