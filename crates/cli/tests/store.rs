@@ -458,6 +458,39 @@ fn a_compile_beyond_its_limits_fails_with_the_limit() {
     );
 }
 
+/// Each component makes ten instances of the one in it, so that some hundred bytes are a hundred million instances.
+fn a_component_of_countless_instances_ends_at_the_limit() {
+    let mut node = StoreNode::new();
+    let mut component =
+        "(component $c0 (core module $m (func)) (core instance (instantiate $m)))".to_owned();
+    for level in 1..=8 {
+        let instances = format!("(instance (instantiate $c{}))", level - 1).repeat(10);
+        component = format!("(component $c{level} {component} {instances})");
+    }
+    let component = wat::parse_str(format!(
+        r#"(component {component} (instance (instantiate $c8))
+            (core module (func (export "run") (result i32) (i32.const 0)))
+            (core instance (instantiate 0))
+            (func (result (result)) (canon lift (core func 0 "run")))
+            (instance (export "wasi:cli/run@0.2.0") (export "run" (func 0))))"#
+    ))
+    .unwrap();
+    assert!(component.len() < 1000, "{}", component.len());
+    let path = node.file("countless.wasm", &component);
+    node.policy.compile_memory_bytes = 128 << 20;
+    let error = node.get(&path).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArtifactError::Compile {
+                failure: CompileFailure::MemoryLimit { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
 /// A sparse file in a volume may have any length. To read it would take hours, and a copy of it would
 /// need all memory of the node.
 fn a_module_of_any_length_is_refused_before_it_is_read() {

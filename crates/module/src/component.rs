@@ -17,8 +17,15 @@ use crate::text::{Named, clipped};
 
 /// What a command exports.
 const RUN: &str = "wasi:cli/run";
+/// The deepest nesting of components. Tools nest a few; the validator's time grows with the square of it.
+const NESTING: usize = 100;
 
 pub(crate) fn check(bytes: &[u8]) -> Result<(), ModuleRefusal> {
+    if is_nested_too_deep(bytes) {
+        return Err(ModuleRefusal::InvalidComponent {
+            reason: format!("components in it are nested more than {NESTING} deep"),
+        });
+    }
     // Wasmtime's defaults without threads, like the recipe.
     let features = (WasmFeatures::WASM3 - WasmFeatures::THREADS) | WasmFeatures::COMPONENT_MODEL;
     let types = Validator::new_with_features(features)
@@ -51,6 +58,23 @@ fn invalid(error: &wasmparser::BinaryReaderError) -> ModuleRefusal {
     ModuleRefusal::InvalidComponent {
         reason: clipped(&error.to_string()),
     }
+}
+
+/// What is not valid is for the validator to say.
+fn is_nested_too_deep(bytes: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+        if depth > NESTING {
+            return true;
+        }
+    }
+    false
 }
 
 /// The names of what a component imports, and of the instances that it exports.
@@ -228,6 +252,40 @@ mod tests {
             checked(&format!("{RUN} {nested}")),
             Ok(WasmLayer::Component)
         );
+    }
+
+    /// Adds a section that holds a component. The text format cannot nest as deep as the binary one.
+    fn append_component(outer: &mut Vec<u8>, inner: &[u8]) {
+        const SECTION: u8 = 4;
+        let length = u32::try_from(inner.len()).unwrap();
+        outer.push(SECTION);
+        for place in 0..4 {
+            outer.push((length >> (7 * place)) as u8 | 0x80);
+        }
+        outer.push((length >> 28) as u8);
+        outer.extend(inner);
+    }
+
+    #[test]
+    fn components_are_nested_a_hundred_deep_at_most() {
+        let nested = |depth| {
+            let mut inner = wat::parse_str("(component)").unwrap();
+            for _ in 0..depth {
+                let mut outer = wat::parse_str("(component)").unwrap();
+                append_component(&mut outer, &inner);
+                inner = outer;
+            }
+            let mut command = wat::parse_str(format!("(component {RUN})")).unwrap();
+            append_component(&mut command, &inner);
+            check(&command)
+        };
+        assert_eq!(nested(NESTING - 1), Ok(WasmLayer::Component));
+        match nested(NESTING) {
+            Err(ModuleRefusal::InvalidComponent { reason }) => {
+                assert!(reason.contains("nested more than 100 deep"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
