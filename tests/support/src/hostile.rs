@@ -19,6 +19,44 @@ const GUESTS: &[(&str, &str)] = &[
     ("numbers", include_str!("../../hostile/numbers.wat")),
 ];
 
+/// Components that are guests: in [`MODULES`] each is `/bin/component-NAME.wasm`.
+const COMPONENTS: &[(&str, &str)] = &[
+    (
+        "dropped-twice",
+        include_str!("../../hostile/components/dropped-twice.wat"),
+    ),
+    (
+        "far-list",
+        include_str!("../../hostile/components/far-list.wat"),
+    ),
+    (
+        "far-text",
+        include_str!("../../hostile/components/far-text.wat"),
+    ),
+    ("flood", include_str!("../../hostile/components/flood.wat")),
+    (
+        "foreign-handle",
+        include_str!("../../hostile/components/foreign-handle.wat"),
+    ),
+    (
+        "inner-call",
+        include_str!("../../hostile/components/inner-call.wat"),
+    ),
+    (
+        "memories",
+        include_str!("../../hostile/components/memories.wat"),
+    ),
+    (
+        "resources",
+        include_str!("../../hostile/components/resources.wat"),
+    ),
+    ("spin", include_str!("../../hostile/components/spin.wat")),
+    (
+        "tables",
+        include_str!("../../hostile/components/tables.wat"),
+    ),
+];
+
 /// The image whose folder `/bin` holds the modules.
 pub const MODULES: &str = "localhost/test/hostile-modules:1";
 
@@ -44,6 +82,12 @@ pub fn images() -> Outcome<Vec<(String, Image)>> {
     let mut all = Image::new();
     for (name, bytes) in modules()? {
         all = all.program(&format!("/bin/{name}.wasm"), bytes);
+    }
+    for (name, text) in COMPONENTS {
+        all = all.program(
+            &format!("/bin/component-{name}.wasm"),
+            wat::parse_str(text)?,
+        );
     }
     images.push((MODULES.to_owned(), all));
     Ok(images)
@@ -71,6 +115,24 @@ fn modules() -> Outcome<Vec<(&'static str, Vec<u8>)>> {
             "component-foreign",
             component(r#"(import "wasi:http/types@0.2.0" (instance))"#, "1")?,
         ),
+        (
+            "component-newer",
+            component(r#"(import "wasi:cli/environment@0.2.99" (instance))"#, "1")?,
+        ),
+        (
+            "component-deep",
+            [&command[..], &nested_components(1000)].concat(),
+        ),
+        (
+            "component-wide",
+            component(&"(component)".repeat(1001), "1")?,
+        ),
+        ("component-huge-type", component(&huge_type(), "1")?),
+        ("component-of-another-layer", b"\0asm\x0c\0\x01\0".to_vec()),
+        (
+            "component-as-module",
+            [b"\0asm\x0d\0\x01\0", &sound[8..]].concat(),
+        ),
         ("component-library", wat::parse_str("(component)")?),
         ("component-huge-memory", component("", "65536")?),
         ("cut-off", sound[..sound.len() - 3].to_vec()),
@@ -97,6 +159,27 @@ fn component(import: &str, memory: &str) -> Outcome<Vec<u8>> {
             (func (result (result)) (canon lift (core func 0 "run")))
             (instance (export "wasi:cli/run@0.2.0") (export "run" (func 0))))"#
     ))?)
+}
+
+/// A section with a component in which this many others are nested. Text cannot be nested that deep.
+fn nested_components(depth: usize) -> Vec<u8> {
+    let mut nested = Vec::new();
+    for _ in 0..=depth {
+        nested = section(4, &[b"\0asm\x0d\0\x01\0", &nested[..]].concat());
+    }
+    nested
+}
+
+/// Each type holds the one before ten times.
+fn huge_type() -> String {
+    let types = (1..30).map(|n| {
+        let ten = format!("$t{} ", n - 1).repeat(10);
+        format!("(type $t{n} (tuple {ten}))")
+    });
+    format!(
+        "(type $t0 (record (field \"a\" u8))) {}",
+        types.collect::<String>()
+    )
 }
 
 /// An unsigned number as WebAssembly writes it.

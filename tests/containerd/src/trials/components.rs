@@ -217,12 +217,14 @@ pub(super) fn no_path_of_a_component_leads_out_of_the_container(world: &World) -
     let outside = world.folder("outside")?;
     let secret = outside.join("secret");
     std::fs::write(&secret, "the host's")?;
-    component(
-        world,
-        "hostile",
-        &["outside", &secret.display().to_string()],
-    )
-    .run()?
-    .expect_code(0)?;
-    Ok(())
+    beside_a_neighbour(world, || {
+        component(
+            world,
+            "hostile",
+            &["outside", &secret.display().to_string()],
+        )
+        .run()?
+        .expect_code(0)?;
+        Ok(())
+    })
 }

@@ -21,7 +21,7 @@ use super::sockets::{LoopbackNetwork, WEB, granted};
 use crate::Outcome;
 use crate::command::{Finished, wait_for};
 use crate::hostile::{MODULES, image};
-use crate::world::World;
+use crate::world::{CtrContainer, World};
 
 /// Preview 1's numbers of errors.
 const MFILE: i32 = 33;
@@ -163,8 +163,16 @@ pub(super) fn lengths_and_pointers_out_of_memory_are_errors(world: &World) -> Ou
 
 /// Guards against a shim that buffers what nothing reads.
 pub(super) fn output_waits_for_a_slow_reader(world: &World) -> Outcome {
+    flood(world, || world.container(&image("flood")))?;
+    flood(world, || component(world, "flood"))
+}
+
+fn flood<'world>(
+    world: &'world World,
+    container: impl FnOnce() -> CtrContainer<'world>,
+) -> Outcome {
     beside_a_neighbour(world, || {
-        let container = world.container(&image("flood"));
+        let container = container();
         let reader = container.run_beside()?;
         wait_for("the first output", || {
             Ok((reader.written()? > 0).then_some(()))
@@ -521,7 +529,9 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
     };
     beside_a_neighbour(world, || {
         for module in [
+            "component-as-module",
             "component-cut-off",
+            "component-of-another-layer",
             "cut-off",
             "far-section",
             "endless-number",
@@ -539,6 +549,19 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
                 "imports what no grant offers",
                 "wasi:http/types@0.2.0 (interface)",
             ])?;
+        run("component-newer")?.expect_failure()?.expect_stderr(&[
+            "imports what no grant offers",
+            "wasi:cli/environment@0.2.99 (a newer version)",
+        ])?;
+        for (module, reason) in [
+            ("component-deep", "nested more than 100 deep"),
+            ("component-huge-type", "type size exceeds the limit"),
+            ("component-wide", "components count exceeds limit"),
+        ] {
+            run(module)?
+                .expect_failure()?
+                .expect_stderr(&["not a valid WebAssembly component", reason])?;
+        }
         run("component-library")?
             .expect_failure()?
             .expect_stderr(&["exports no wasi:cli/run"])?;
@@ -554,6 +577,48 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
         run("deep-nesting")?.expect_code(0)?;
         Ok(())
     })
+}
+
+/// One of the hostile components.
+fn component<'world>(world: &'world World, name: &str) -> CtrContainer<'world> {
+    let program = format!("/bin/component-{name}.wasm");
+    world.container(MODULES).arguments(&[&program])
+}
+
+/// They break the rules between a component and its host, or take what there is.
+pub(super) fn components_that_break_the_rules_trap(world: &World) -> Outcome {
+    for (name, code, reason) in [
+        ("memories", 0, ""),
+        ("tables", 0, ""),
+        ("resources", 134, "handle limit exceeded"),
+        ("foreign-handle", 134, "unknown handle index"),
+        ("dropped-twice", 134, "unknown handle index"),
+        ("far-list", 134, "beyond end of memory"),
+        ("far-text", 134, "out of bounds of memory"),
+        ("inner-call", 134, "cannot leave component instance"),
+    ] {
+        beside_a_neighbour(world, || {
+            let limit = (64 * MIB).to_string();
+            component(world, name)
+                .options(&["--memory-limit", &limit])
+                .run()?
+                .expect_code(code)?
+                .expect_stderr(&[reason])?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn component_that_never_waits_keeps_no_one_out(world: &World) -> Outcome {
+    let spinning = component(world, "spin");
+    spinning.detach()?;
+    spinning.wait_for_output("ready\n")?;
+    beside_a_neighbour(world, || {
+        component(world, "tables").run()?.expect_code(0)?;
+        Ok(())
+    })?;
+    spinning.end_by("SIGTERM", 143)
 }
 
 pub(super) fn a_file_without_end_is_no_module(world: &World) -> Outcome {

@@ -158,6 +158,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared hostile::lengths_and_pointers_out_of_memory_are_errors,
     Shared hostile::output_waits_for_a_slow_reader,
     Shared hostile::hostile_modules_are_refused_in_words,
+    Shared hostile::components_that_break_the_rules_trap,
+    Shared hostile::component_that_never_waits_keeps_no_one_out,
     Shared hostile::a_file_without_end_is_no_module,
     Shared hostile_inputs::specs_are_refused_in_words,
     Shared hostile_inputs::paths_of_a_spec_stay_in_the_container,
