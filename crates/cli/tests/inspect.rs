@@ -133,6 +133,8 @@ fn module_that_create_refuses_is_refused_in_the_same_words() {
         format!(r#"(module {imports} (func (export "_start")))"#),
         r#"(module (func (export "_initialize")))"#.to_owned(),
         r#"(module (memory 1 1 shared) (func (export "_start")))"#.to_owned(),
+        component(r#"(import "wasi:cli/environment@0.2.99" (instance))"#),
+        "(component)".to_owned(),
     ] {
         let created = wasm_interp_compiler::compile(&wat::parse_str(&module).unwrap());
         let reason = created.unwrap_err().to_string();
@@ -146,6 +148,37 @@ fn module_that_create_refuses_is_refused_in_the_same_words() {
         assert_eq!(answer["error"]["kind"], "invalid-argument");
         assert_eq!(answer["error"]["message"], error.trim_end());
     }
+}
+
+/// A command of WASI 0.2 with these imports.
+fn component(imports: &str) -> String {
+    format!(
+        r#"(component {imports}
+            (core module $main (func (export "run") (result i32) (i32.const 0)))
+            (core instance $main (instantiate $main))
+            (func $run (result (result)) (canon lift (core func $main "run")))
+            (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run))))"#
+    )
+}
+
+#[test]
+fn a_component_is_explained() {
+    let rootfs = rootfs_with(&component(
+        r#"(import "wasi:cli/environment@0.2.12" (instance))"#,
+    ));
+    let output = wasm_interp(&["inspect", text(rootfs.path()), "--", "/app/main.py"]);
+    let explained = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for line in [
+        "runs         /usr/bin/python.wasm",
+        "as           a component: a command of WASI 0.2",
+        "arguments    python /app/main.py",
+    ] {
+        assert!(explained.contains(line), "{explained}");
+    }
+    let args = ["inspect", "--json", text(rootfs.path()), "--", "python"];
+    let answer: Value = serde_json::from_slice(&wasm_interp(&args).stdout).unwrap();
+    assert_eq!(answer["kind"], "component", "{answer}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) fn write(settings: &ClusterSettings, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
     let mut archives = guests::write(folder, &settings.dist, &settings.busybox)?;
     guests::write_c_programs(folder, &settings.guests)?;
-    for image in ["installer", "component-python"] {
+    for image in ["installer", "component-python", "component-javascript"] {
         archives.push(settings.dist.join(format!("images/{image}.tar")));
     }
     archives.extend(settings.bench.iter().map(|bench| bench.native.clone()));
