@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         publishing_keeps_the_store_within_its_size,
         a_refused_module_is_named_with_the_reason,
         a_compile_beyond_its_limits_fails_with_the_limit,
+        a_component_of_countless_instances_ends_at_the_limit,
         a_module_of_any_length_is_refused_before_it_is_read,
         hundreds_of_unknown_imports_are_a_clear_error,
         a_killed_or_missing_compiler_is_named_in_the_error,
