@@ -1,7 +1,7 @@
 //! The application of `deployments/apps/django` on the cluster, from its images to its end. Trials use it as its clients do.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::process::Command;
 use k8s_openapi::serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::command::{self, Running};
+use crate::command::{self, Running, wait_for};
 use crate::node::{ClusterNode, NODES};
 use crate::world::TestCluster;
 use crate::{Outcome, expect, images};
@@ -82,9 +82,19 @@ fn deploy<'world>(
     }))?;
     let port = "-o=jsonpath={.spec.ports[0].nodePort}";
     let port = kubectl(world, &["get", "service", "outside", port])?;
-    Ok(Board {
-        world,
-        address: format!("{}:{port}", NODES[0].address()),
+    let address = format!("{}:{port}", NODES[0].address());
+    wait_for_service(&address)?;
+    Ok(Board { world, address })
+}
+
+/// The node's kube-proxy learns of the Service and its pods after the API server has them. Until then the node refuses
+/// connections to the port.
+fn wait_for_service(address: &str) -> Outcome {
+    let what = format!("the Service to accept a connection at {address}");
+    wait_for(&what, || match TcpStream::connect(address) {
+        Ok(_) => Ok(Some(())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(format!("cannot connect to {address}: {error}").into()),
     })
 }
 

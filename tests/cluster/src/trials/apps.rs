@@ -1,6 +1,7 @@
 //! A real application: Django with its admin on PostgreSQL, as `deployments/apps/django` has it. The first trial is of
 //! `make e2e`, the others of `make e2e-apps`.
 
+use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,10 @@ pub(super) fn the_admin_is_used_by_a_browser(world: &TestCluster) -> Outcome {
     let settings = &world.cluster()?.settings;
     let browser = settings.browser.as_ref().ok_or("run make e2e-apps")?;
     let picture = settings.logs.with_file_name("django-admin.png");
+    if let Some(folder) = picture.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    }
     with_board(world, |board| {
         board.create_superuser()?;
         board.is_used_by(
