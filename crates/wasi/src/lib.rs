@@ -68,6 +68,8 @@ mod link;
 mod listing;
 #[cfg(feature = "host")]
 pub mod memory;
+#[cfg(feature = "host")]
+mod modes;
 #[cfg(feature = "components")]
 #[allow(unreachable_pub)] // the macro re-exports what is in private modules
 pub mod p2;
@@ -104,7 +106,7 @@ pub use self::sockets::fuzzing;
 pub use self::{
     guest::{Guest, GuestError, GuestSettings},
     link::add_to_linker,
+    modes::ModesBy,
     paths::LateMounts,
-    posix::ModesBy,
     sys::{SYS_FCHMODAT2, Standard},
 };

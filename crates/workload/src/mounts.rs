@@ -4,13 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::Mount;
 
 use crate::plan::MountAccess;
-use crate::view::ViewError;
-
-/// The most mounts of a spec. Kubernetes makes a few dozen; each one is compared with the others.
-const MAX_MOUNTS: usize = 4096;
 
 /// The longest path that the kernel takes, with the byte that ends it (`PATH_MAX` of `linux/limits.h`).
 pub(crate) const PATH_MAX: usize = 4096;
@@ -131,18 +127,6 @@ impl KernelFs {
             Self::Debug => "it is an interface to the kernel, not files",
         }
     }
-}
-
-/// The mounts of `spec`, which are not too many.
-pub(crate) fn of(spec: &Spec) -> Result<&[Mount], ViewError> {
-    let mounts = spec.mounts().as_deref().unwrap_or_default();
-    if mounts.len() > MAX_MOUNTS {
-        return Err(ViewError::TooManyMounts {
-            count: mounts.len(),
-            most: MAX_MOUNTS,
-        });
-    }
-    Ok(mounts)
 }
 
 /// The source of `mount`.

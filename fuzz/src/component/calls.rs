@@ -3,7 +3,6 @@
 use arbitrary::Arbitrary;
 
 use super::values::{Address, Choice, Name, Number, Path, Time};
-use super::{Component, Kind};
 
 /// A call of a function. A handle is the number of one among those of its kind that the guest has; without one,
 /// nothing is called. Only `wasi:cli/exit` is never called: it ends the process.
@@ -17,7 +16,8 @@ pub enum Call {
     Tcp(u8, TcpCall),
     Udp(u8, UdpCall),
     Other(OtherCall),
-    Drop(Kind, u8),
+    /// Of the kind with this number.
+    Drop(u8, u8),
 }
 
 /// Of what is open.
@@ -150,35 +150,4 @@ pub enum OtherCall {
     Resolve(u8, Name),
     NextAddress(u8),
     SubscribeAddresses(u8),
-}
-
-impl Call {
-    /// Opens a file beneath the root, to read and to write it.
-    pub(super) fn open(name: &'static str) -> Self {
-        let open = PathCall::Open(
-            Choice::FIRST,
-            Path(name),
-            Choice::FIRST,
-            Choice::READ_AND_WRITE,
-        );
-        Self::Path(0, open)
-    }
-}
-
-impl Component {
-    pub(super) fn call(&mut self, call: &Call) {
-        let called = match call {
-            Call::File(file, call) => self.call_file(*file, call),
-            Call::Path(directory, call) => self.call_path(*directory, call),
-            Call::Input(stream, call) => self.call_input(*stream, call),
-            Call::Output(stream, call) => self.call_output(*stream, call),
-            Call::Wait(pollable, call) => self.call_wait(*pollable, call),
-            Call::Tcp(socket, call) => self.call_tcp(*socket, call),
-            Call::Udp(socket, call) => self.call_udp(*socket, call),
-            Call::Other(call) => self.call_other(call),
-            Call::Drop(kind, pick) => self.drop_one(*kind, *pick).then_some(()),
-        };
-        // Without the handle, or refused.
-        let _: Option<()> = called;
-    }
 }

@@ -21,6 +21,8 @@ use wasm_interp_wasi::p2::fuzzing::wasi::sockets::{
 use wasm_interp_wasi::p2::fuzzing::{FileFailure, Resource, SocketFailure, StreamFailure, Trap};
 
 pub use self::calls::Call;
+use self::calls::PathCall;
+use self::values::{Choice, Path};
 use crate::contained::SECRET;
 use crate::host::settings;
 
@@ -71,9 +73,9 @@ macro_rules! all_handles {
         }
 
         /// The kinds of handles.
-        #[derive(Clone, Copy, Debug, arbitrary::Arbitrary)]
+        #[derive(Clone, Copy, Debug)]
         #[allow(non_camel_case_types)]
-        pub enum Kind {
+        enum Kind {
             $($name,)*
         }
 
@@ -131,6 +133,17 @@ pub struct Component {
     deep: bool,
 }
 
+/// Opens a file beneath the root, to read and to write it.
+fn open_call(name: &'static str) -> Call {
+    let open = PathCall::Open(
+        Choice::FIRST,
+        Path(name),
+        Choice::FIRST,
+        Choice::READ_AND_WRITE,
+    );
+    Call::Path(0, open)
+}
+
 impl Component {
     /// With a handle of most kinds to begin with, as far as its grants give them.
     fn new(late_mounts: LateMounts, granted: Network, rude: bool) -> Self {
@@ -153,7 +166,7 @@ impl Component {
             assert_eq!(name, "/");
             component.handles.files.put(root);
         }
-        component.call(&Call::open("file"));
+        component.call(&open_call("file"));
         for family in values::FAMILIES {
             let guest = &mut component.guest;
             let stream = tcp_create_socket::Host::create_tcp_socket(guest, family);
@@ -166,6 +179,25 @@ impl Component {
             }
         }
         component
+    }
+
+    fn call(&mut self, call: &Call) {
+        let called = match call {
+            Call::File(file, call) => self.call_file(*file, call),
+            Call::Path(directory, call) => self.call_path(*directory, call),
+            Call::Input(stream, call) => self.call_input(*stream, call),
+            Call::Output(stream, call) => self.call_output(*stream, call),
+            Call::Wait(pollable, call) => self.call_wait(*pollable, call),
+            Call::Tcp(socket, call) => self.call_tcp(*socket, call),
+            Call::Udp(socket, call) => self.call_udp(*socket, call),
+            Call::Other(call) => self.call_other(call),
+            Call::Drop(kind, pick) => {
+                let kind = KINDS[usize::from(*kind) % KINDS.len()];
+                self.drop_one(kind, *pick).then_some(())
+            }
+        };
+        // Without the handle, or refused.
+        let _: Option<()> = called;
     }
 
     /// Calls all functions, until the guest ends. Whether it has come to what takes several.

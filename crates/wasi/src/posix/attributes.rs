@@ -13,7 +13,7 @@ use rustix::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::modes::without_set_id;
+use crate::modes::without_set_id;
 use crate::{
     abi::types,
     errno::{Errno, Result},

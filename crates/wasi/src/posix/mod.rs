@@ -5,7 +5,6 @@
 
 mod attributes;
 mod locks;
-mod modes;
 mod new_files;
 mod pipes;
 mod poll;
@@ -22,7 +21,6 @@ use crate::{
 };
 
 use self::attributes::{Change, Owner};
-pub use self::modes::ModesBy;
 
 impl WasmInterpPosixV1 for Guest {
     fn openat(

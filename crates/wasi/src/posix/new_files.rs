@@ -4,7 +4,7 @@
 use rustix::fs::{FileType, Mode, mkdirat, mknodat};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::modes::without_set_id;
+use crate::modes::without_set_id;
 use crate::{abi::types, errno::Result, files::Open, guest::Guest, paths};
 
 /// What preview 1 calls an access mode.

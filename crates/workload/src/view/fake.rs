@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde::Deserialize;
 
-use super::layers::{Layers, Tree, TreeEntry};
+use super::layers::{Layers, Tree, TreeEntry, mounts_of};
 use super::{
     HostNetwork, KernelFs, MountContent, MountPoint, MountRefusal, Resolved, View, ViewError,
 };
@@ -75,7 +75,7 @@ impl FakeView {
     pub(crate) fn new(image: &FakeImage, spec: &Spec) -> Result<Self, ViewError> {
         let mut layers = Layers::new(FakeTree::new(&image.files));
         let mut points = Vec::new();
-        for mount in mounts::of(spec)? {
+        for mount in mounts_of(spec)? {
             let path = layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let (content, tree) = match mounts::source(mount) {

@@ -22,7 +22,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use rustix::fs::FileType;
 use wasm_interp_mounts::mountinfo::{self, MountInfo};
 
-use super::layers::{Layers, Tree, TreeEntry};
+use super::layers::{Layers, Tree, TreeEntry, mounts_of};
 use super::{HostNetwork, MountContent, MountPoint, MountRefusal, Resolved, View, ViewError};
 use crate::mounts::{self, BindDepth, KernelFs, MountSource};
 
@@ -120,7 +120,7 @@ impl RootfsView {
             network: NetworkNamespace::of(spec),
         };
         let mut table = None;
-        for mount in mounts::of(spec)? {
+        for mount in mounts_of(spec)? {
             let path = view.layers.mount_point(&mounts::destination(mount))?;
             let mut brings = Vec::new();
             let content = match mounts::source(mount) {
@@ -207,7 +207,7 @@ pub fn open_root(path: &Path) -> Result<OwnedFd, ViewError> {
 /// root.
 pub fn mount_places(rootfs: &Path, spec: &Spec) -> Result<Vec<PathBuf>, ViewError> {
     let mut layers = Layers::new(HostTree::root(rootfs)?);
-    let places = mounts::of(spec)?.iter().map(|mount| {
+    let places = mounts_of(spec)?.iter().map(|mount| {
         let place = layers.mount_point(&mounts::destination(mount))?;
         let tree = match mounts::source(mount) {
             MountSource::Bind { host, depth } => Some(bind(host, depth, &place)?),

@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use oci_spec::runtime::{Mount, Spec};
+
 use super::{FileKind, Resolved, ViewError};
 use crate::mounts::PATH_MAX;
 
@@ -24,6 +26,21 @@ const MAX_WORK: u64 = 4 << 20;
 
 /// What an entry costs besides the components of its path: the system calls.
 const ENTRY_WORK: u64 = 32;
+
+/// The most mounts of a spec. Kubernetes makes a few dozen; each one is compared with the others.
+const MAX_MOUNTS: usize = 4096;
+
+/// The mounts of `spec`, which are not too many.
+pub(super) fn mounts_of(spec: &Spec) -> Result<&[Mount], ViewError> {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    if mounts.len() > MAX_MOUNTS {
+        return Err(ViewError::TooManyMounts {
+            count: mounts.len(),
+            most: MAX_MOUNTS,
+        });
+    }
+    Ok(mounts)
+}
 
 /// One file tree. Paths are relative to its root, free of symlinks, and empty for the root itself.
 pub(crate) trait Tree {

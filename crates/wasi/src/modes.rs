@@ -40,7 +40,7 @@ impl ModesBy {
     }
 
     /// fchmodat(3): EOPNOTSUPP for a link that is not followed, since Linux keeps no mode of a link.
-    pub(super) fn change(
+    pub(crate) fn change(
         self,
         paths: &Paths,
         directory: BorrowedFd<'_>,
@@ -78,7 +78,7 @@ const SET_ID: u32 = 0o6000;
 
 /// Refuses what would let another user run a program with the guest's rights. The filter of a running
 /// guest's system calls refuses it too.
-pub(super) fn without_set_id(mode: types::Mode) -> Result<Mode> {
+pub(crate) fn without_set_id(mode: types::Mode) -> Result<Mode> {
     if mode & SET_ID != 0 {
         return Err(Errno::Perm);
     }
