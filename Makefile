@@ -292,10 +292,11 @@ bench-cpu: build images ## Measure programs that only compute as guests and nati
 	@benches/cpu $(SIDES) --out docs/internals/benchmarks.md
 
 .PHONY: bench-apps
-bench-apps: build images ## Measure Django on PostgreSQL beside native CPython; writes a section of docs/internals/benchmarks.md
-	@images=$$(scripts/apps images); native=$$(scripts/apps native); database=$$(scripts/apps database); \
-	benches/apps --containerd "$$(scripts/go-tools containerd/2.4)" --images "$$images" --native "$$native" \
-		--database "$$database/root" --out docs/internals/benchmarks.md
+bench-apps: build images ## Measure Django, FastAPI and Flask beside native CPython; writes a section of docs/internals/benchmarks.md
+	@images=$$(scripts/apps images); servers=$$(scripts/apps servers); native=$$(scripts/apps native); \
+	database=$$(scripts/apps database); \
+	benches/apps --containerd "$$(scripts/go-tools containerd/2.4)" --images "$$images" --servers "$$servers" \
+		--native "$$native" --database "$$database/root" --out docs/internals/benchmarks.md
 
 .PHONY: bench-cluster
 bench-cluster: build images ## Measure pods on a cluster of its own; writes a section of docs/internals/benchmarks.md

@@ -2,7 +2,8 @@
 //
 // Opens the connections to 127.0.0.1 and keeps one request under way on each. After a tenth of the time it counts and
 // measures. Prints one line: requests a second, and the median and the 99th percentile of microseconds per request.
-// A connection that fails or ends is an error of the whole run.
+// A server that says `Connection: close` gets its next request by a new connection, whose opening is part of the
+// request. A connection that fails, or ends in the middle of an answer, is an error of the whole run.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,15 +21,16 @@ static char http_request[512];
 static const char echo_request[] = "................................................................";
 
 struct connection {
-    int fd;
+    int fd, closed;
     size_t heard;
     int64_t began;
     char answer[32768];
 };
 
+static struct sockaddr_in address = {.sin_family = AF_INET};
 static const char *request;
 static size_t request_size;
-static int is_http;
+static int is_http, epoll;
 
 static void fail(const char *what) {
     fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
@@ -41,9 +43,23 @@ static int64_t now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+static void open_connection(struct connection *connection) {
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on)) fail("setsockopt");
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) fail("epoll_ctl");
+    connection->fd = fd;
+}
+
 static void ask(struct connection *connection) {
     connection->heard = 0;
     connection->began = now();
+    if (connection->closed) {
+        close(connection->fd);
+        open_connection(connection);
+        connection->closed = 0;
+    }
     // A request is far smaller than what a socket takes.
     if (send(connection->fd, request, request_size, MSG_NOSIGNAL) != (ssize_t)request_size) fail("send");
 }
@@ -52,13 +68,17 @@ static void ask(struct connection *connection) {
 static size_t answer_size(struct connection *connection) {
     if (!is_http) return request_size;
     connection->answer[connection->heard] = 0;
-    const char *end = strstr(connection->answer, "\r\n\r\n");
+    char *end = strstr(connection->answer, "\r\n\r\n");
     if (end == NULL) return 0;
+    // Only the head is looked through.
+    end[2] = 0;
     const char *length = strcasestr(connection->answer, "\r\nContent-Length: ");
     if (length == NULL || strncmp(connection->answer, "HTTP/1.1 200 ", 13) != 0) {
         errno = EBADMSG;
         fail("answer");
     }
+    connection->closed = strcasestr(connection->answer, "\r\nConnection: close\r\n") != NULL;
+    end[2] = '\r';
     return (size_t)(end + 4 - connection->answer) + strtoul(length + 18, NULL, 10);
 }
 
@@ -77,23 +97,16 @@ int main(int argc, char **argv) {
     is_http = strcmp(argv[1], "http") == 0;
     request = is_http ? http_request : echo_request;
     request_size = strlen(request);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
+    address.sin_port = htons((uint16_t)atoi(argv[2]));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     size_t count = (size_t)atoi(argv[3]);
     int64_t seconds = atoi(argv[4]);
     struct connection *connections = calloc(count, sizeof *connections);
     size_t room = 1 << 24, measured = 0;
     uint32_t *times = malloc(room * sizeof *times);
-    int epoll = epoll_create1(0);
+    epoll = epoll_create1(0);
     if (connections == NULL || times == NULL || epoll < 0) fail("start");
-    for (size_t at = 0; at < count; at++) {
-        int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
-        if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on)) fail("setsockopt");
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &connections[at]};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) fail("epoll_ctl");
-        connections[at].fd = fd;
-    }
+    for (size_t at = 0; at < count; at++) open_connection(&connections[at]);
     for (size_t at = 0; at < count; at++) ask(&connections[at]);
     int64_t counted_from = now() + seconds * 100000000, end = counted_from + seconds * 900000000;
     int64_t time = 0;

@@ -54,6 +54,7 @@ def flask():
     assert ask_json("/notes", {"text": "<one>"}, method="POST", status=201) == {"count": 1}
     assert ask_json("/notes", {"text": "two"}, method="POST", status=201) == {"count": 2}
     assert ask("/") == "<p>&lt;one&gt;</p><p>two</p>"
+    assert ask_json("/notes") == {"notes": ["<one>", "two"]}
     assert ask("/stream") == "line 0\nline 1\nline 2\n"
     assert "Internal Server Error" in ask("/fails", status=500)
     ask("/missing", status=404)

@@ -17,6 +17,11 @@ def index():
     return render_template_string("{% for note in notes %}<p>{{ note }}</p>{% endfor %}", notes=notes)
 
 
+@app.get("/notes")
+def notes():
+    return jsonify(notes=[text for (text,) in database.execute("select text from note")])
+
+
 @app.post("/notes")
 def add():
     database.execute("insert into note values (?)", [request.get_json()["text"]])
