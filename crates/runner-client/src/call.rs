@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::fd::AsFd,
     process::Child,
 };
@@ -53,7 +53,14 @@ impl Call {
 /// Reads one line. Not to the end of file, and not after the end of the runner: if that is killed, other processes may
 /// hold the pipe open, and one of them may wait for something that never comes.
 fn line(runner: &Child, mut response: File) -> io::Result<Vec<u8>> {
-    let runner = pidfd_open(Pid::from_child(runner), PidfdFlags::empty())?;
+    // Without a descriptor to spare: to the end of the line or of the file.
+    let Ok(runner) = pidfd_open(Pid::from_child(runner), PidfdFlags::empty()) else {
+        let mut line = Vec::new();
+        let most = u64::try_from(RESPONSE_MAX).unwrap_or(u64::MAX);
+        BufReader::new(response.take(most)).read_until(b'\n', &mut line)?;
+        line.pop_if(|last| *last == b'\n');
+        return Ok(line);
+    };
     let now = Timespec::default();
     let mut line = Vec::new();
     let mut chunk = [0; 16 * 1024];

@@ -968,7 +968,8 @@ keys_of(PyObject *object)
 static size_t
 size_of_keys(const PyDictKeysObject *keys)
 {
-    Py_ssize_t entries = keys->dk_nentries + keys->dk_usable;
+    // As many as CPython makes room for. Fewer may be left to use, after popitem().
+    Py_ssize_t entries = ((Py_ssize_t)2 << keys->dk_log2_size) / 3;
     size_t entry = keys->dk_kind == DICT_KEYS_GENERAL ? sizeof(PyDictKeyEntry) : sizeof(PyDictUnicodeEntry);
     return sizeof(*keys) + ((size_t)1 << keys->dk_log2_index_bytes) + entries * entry;
 }

@@ -377,7 +377,7 @@ impl<V: View> ProgramSearch<'_, V> {
         match (named.rsplit('/').next(), native_program) {
             (None | Some(""), native_program) => Ok(native_program),
             (Some(name), None) => self.on_path(name),
-            (Some(name), native_program) => Ok(self.search(name, is_wasm)?.or(native_program)),
+            (Some(name), native_program) => Ok(self.search_if_short(name)?.or(native_program)),
         }
     }
 
@@ -396,9 +396,18 @@ impl<V: View> ProgramSearch<'_, V> {
     fn on_path(&self, name: &str) -> Result<Option<Candidate<V::File>>, PlanError> {
         match self.search(name, |_| true)? {
             Some(candidate) if candidate.format == FileFormat::Native => {
-                Ok(self.search(name, is_wasm)?.or(Some(candidate)))
+                Ok(self.search_if_short(name)?.or(Some(candidate)))
             }
             candidate => Ok(candidate),
+        }
+    }
+
+    /// A Wasm module of this name, for a caller that has a native program: without one, that is what runs,
+    /// also if the PATH is too long to be searched to its end.
+    fn search_if_short(&self, name: &str) -> Result<Option<Candidate<V::File>>, PlanError> {
+        match self.search(name, is_wasm) {
+            Err(PlanError::LongSearchPath { .. }) => Ok(None),
+            found => found,
         }
     }
 
