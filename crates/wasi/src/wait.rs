@@ -141,6 +141,7 @@ impl<'a> PollSet<'a> {
         }
     }
 
+    #[cfg(feature = "components")]
     pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
