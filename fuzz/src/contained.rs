@@ -1,6 +1,7 @@
 //! A small file system with a directory to be the root of a guest and one outside of it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -54,6 +55,22 @@ pub fn files() -> PathBuf {
 /// A directory that no guest may reach.
 pub fn outside() -> PathBuf {
     base().join("outside")
+}
+
+/// Resets, and makes what guests that call functions of files find: directories, a file, and links, of which one leads
+/// out and one to itself.
+pub fn reset_with_files() {
+    reset();
+    let files = files();
+    fs::create_dir_all(files.join("a/b")).expect("a directory");
+    fs::write(files.join("file"), "content").expect("a file");
+    for (name, target) in [
+        ("link", "a"),
+        ("absolute", "/../outside/secret"),
+        ("loop", "loop"),
+    ] {
+        symlink(target, files.join(name)).expect("a link");
+    }
 }
 
 /// Empties both directories, and puts a secret outside.

@@ -4,7 +4,7 @@
 #![no_main]
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Once;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -76,17 +76,7 @@ fn pipe() -> File {
 fuzz_target!(|input: Input| {
     empty_streams();
     hosts::make();
-    contained::reset();
-    let files = contained::files();
-    fs::create_dir_all(files.join("a/b")).expect("a directory");
-    fs::write(files.join("file"), "content").expect("a file");
-    for (name, target) in [
-        ("link", "a"),
-        ("absolute", "/../outside/secret"),
-        ("loop", "loop"),
-    ] {
-        symlink(target, files.join(name)).expect("a link");
-    }
+    contained::reset_with_files();
     resolver_files();
     let pipe = pipe();
     let late_mounts = if input.checked {

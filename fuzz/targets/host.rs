@@ -2,7 +2,6 @@
 #![no_main]
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -164,17 +163,7 @@ fn calls(input: &Input, memory: &mut [u8]) -> Vec<&'static str> {
 }
 
 fuzz_target!(|input: Input| {
-    contained::reset();
-    let files = contained::files();
-    fs::create_dir_all(files.join("a/b")).expect("a directory");
-    fs::write(files.join("file"), "content").expect("a file");
-    for (name, target) in [
-        ("link", "a"),
-        ("absolute", "/../outside/secret"),
-        ("loop", "loop"),
-    ] {
-        symlink(target, files.join(name)).expect("a link");
-    }
+    contained::reset_with_files();
     let succeeded = contained::run(|| in_guarded_memory(|memory| calls(&input, memory)));
     let outside = fs::read_dir(contained::outside()).expect("a directory");
     assert_eq!(outside.count(), 1, "a file was made outside");

@@ -426,21 +426,22 @@ fn a_refused_module_is_named_with_the_reason() {
     assert_eq!(node.store().list().unwrap().len(), 0);
 }
 
+fn is_memory_limit(error: &ArtifactError) -> bool {
+    matches!(
+        error,
+        ArtifactError::Compile {
+            failure: CompileFailure::MemoryLimit { .. },
+            ..
+        }
+    )
+}
+
 fn a_compile_beyond_its_limits_fails_with_the_limit() {
     let mut node = StoreNode::new();
     let path = node.file("hungry.wasm", &large(8));
     node.policy.compile_memory_bytes = 8 << 20;
     let error = node.get(&path).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ArtifactError::Compile {
-                failure: CompileFailure::MemoryLimit { .. },
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(is_memory_limit(&error), "{error}");
     assert!(error.to_string().contains("hungry.wasm") && error.to_string().contains("8 MiB"));
     node.policy = CachePolicy {
         compile_seconds: 0,
@@ -480,16 +481,7 @@ fn a_component_of_countless_instances_ends_at_the_limit() {
     let path = node.file("countless.wasm", &component);
     node.policy.compile_memory_bytes = 128 << 20;
     let error = node.get(&path).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ArtifactError::Compile {
-                failure: CompileFailure::MemoryLimit { .. },
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(is_memory_limit(&error), "{error}");
 }
 
 /// A sparse file in a volume may have any length. To read it would take hours, and a copy of it would

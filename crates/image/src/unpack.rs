@@ -4,7 +4,7 @@
 //! unpacks them, so that the kernel resolves each of them beneath it, as in a container.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -21,7 +21,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest as _, Sha256};
 use tar::{Entry, EntryType};
 
-use wasm_interp_workload::with_causes;
+use wasm_interp_workload::{MAX_LINKS, WalkStep, push_steps, with_causes};
 
 use crate::archive::{Archive, ArchiveError, ArchivedImage, Blob};
 use crate::limits::{EntryLimit, HeaderLimit, Limited, MAX_DEPTH, MAX_IMAGE};
@@ -468,25 +468,24 @@ fn make_parents(path: &Path) -> io::Result<()> {
 ///
 /// It walks the path name by name, and does not call itself: a layer decides how many names there are.
 fn make_directories(path: &Path) -> io::Result<usize> {
-    // The kernel follows as many symlinks (path_resolution(7)).
-    const MAX_LINKS: usize = 40;
     let mut at = PathBuf::from("/");
     let mut depth = 0_usize;
     let mut links = 0;
     // The steps that are left, the next one last.
-    let mut ahead = steps(path);
+    let mut ahead = Vec::new();
+    push_steps(&mut ahead, path);
     while let Some(step) = ahead.pop() {
         let name = match step {
-            TreeStep::Root => {
+            WalkStep::Root => {
                 (at, depth) = (PathBuf::from("/"), 0);
                 continue;
             }
-            TreeStep::Up => {
+            WalkStep::Up => {
                 at.pop();
                 depth = depth.saturating_sub(1);
                 continue;
             }
-            TreeStep::Down(name) => name,
+            WalkStep::Down(name) => name,
         };
         let next = at.join(name);
         match fs::symlink_metadata(&next) {
@@ -495,7 +494,7 @@ fn make_directories(path: &Path) -> io::Result<usize> {
                 if links > MAX_LINKS {
                     return Err(io::Error::other("too many links"));
                 }
-                ahead.append(&mut steps(&fs::read_link(&next)?));
+                push_steps(&mut ahead, &fs::read_link(&next)?);
                 continue;
             }
             Ok(_) => {}
@@ -508,24 +507,6 @@ fn make_directories(path: &Path) -> io::Result<usize> {
         (at, depth) = (next, depth + 1);
     }
     Ok(depth)
-}
-
-enum TreeStep {
-    Root,
-    Up,
-    Down(OsString),
-}
-
-/// The steps of a path, the first one last.
-fn steps(path: &Path) -> Vec<TreeStep> {
-    let parts = path.components().rev();
-    let steps = parts.filter_map(|part| match part {
-        Component::RootDir => Some(TreeStep::Root),
-        Component::ParentDir => Some(TreeStep::Up),
-        Component::Normal(name) => Some(TreeStep::Down(name.to_owned())),
-        Component::CurDir | Component::Prefix(_) => None,
-    });
-    steps.collect()
 }
 
 /// Refuses a directory with more directories above it than can be removed with the usual limit of open files.

@@ -120,10 +120,23 @@ fn kind(rule: &str) -> Result<Option<Kind<'_>>, RuleProblem> {
 }
 
 fn listen(rule: &str) -> Result<ListenRule, RuleProblem> {
+    parsed(rule, "8080", listen_of)
+}
+
+fn connect(rule: &str) -> Result<ConnectRule, RuleProblem> {
+    parsed(rule, "db.prod:5432", connect_of)
+}
+
+/// The rule that `of` makes of a text. `example` is what may stand behind a transport.
+fn parsed<R>(
+    rule: &str,
+    example: &str,
+    of: impl Fn(Kind<'_>) -> Result<R, RuleProblem>,
+) -> Result<R, RuleProblem> {
     match kind(rule)? {
-        Some(kind) => listen_of(kind),
+        Some(kind) => of(kind),
         None => Err(RuleProblem::NoTransport {
-            instead: no_transport(rule, "8080", |kind| listen_of(kind).is_ok()),
+            instead: no_transport(rule, example, |kind| of(kind).is_ok()),
         }),
     }
 }
@@ -147,15 +160,6 @@ fn listen_of(kind: Kind<'_>) -> Result<ListenRule, RuleProblem> {
                 ports: ports(rest)?,
             })
         }
-    }
-}
-
-fn connect(rule: &str) -> Result<ConnectRule, RuleProblem> {
-    match kind(rule)? {
-        Some(kind) => connect_of(kind),
-        None => Err(RuleProblem::NoTransport {
-            instead: no_transport(rule, "db.prod:5432", |kind| connect_of(kind).is_ok()),
-        }),
     }
 }
 

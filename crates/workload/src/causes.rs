@@ -24,8 +24,9 @@ pub fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     // Errors of TOML show the line.
-    let acts = |c| c != '\n' && is_active(c);
-    let text = escaped(&text, acts, |c| c.escape_default().to_string());
+    let text = escaped(&text, is_active_in_lines, |c| {
+        c.escape_default().to_string()
+    });
     without_middle(text, LONGEST_ERROR)
 }
 
@@ -77,15 +78,21 @@ pub fn printable(text: &str) -> String {
 /// The same for JSON, where such a character is within a string: a JSON library escapes only some of them.
 #[must_use]
 pub fn printable_json(json: &str) -> String {
-    let acts = |c| c != '\n' && is_active(c);
     // All of them are beneath U+10000, so one unit of UTF-16 is enough.
-    escaped(json, acts, |c| format!("\\u{:04x}", u32::from(c)))
+    escaped(json, is_active_in_lines, |c| {
+        format!("\\u{:04x}", u32::from(c))
+    })
 }
 
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// In a text that may have several lines.
+fn is_active_in_lines(c: char) -> bool {
+    c != '\n' && is_active(c)
 }
 
 fn escaped(text: &str, acts: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> String {
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn no_text_for_people_acts_on_their_terminal() {
         let name = "a\u{1b}]0;x\u{7}\r\u{9b}2J\u{202e}b\u{7f}ü";
-        let acts = |text: &str| text.chars().any(|c| c != '\n' && is_active(c));
+        let acts = |text: &str| text.chars().any(is_active_in_lines);
         let error = std::io::Error::other(name);
         for text in [with_causes(&error), printable(name), shown(name)] {
             assert_eq!(text, r"a\u{1b}]0;x\u{7}\r\u{9b}2J\u{202e}b\u{7f}ü");

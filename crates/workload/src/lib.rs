@@ -35,6 +35,7 @@ mod program;
 mod request;
 mod resolve;
 mod spec;
+mod steps;
 mod view;
 
 pub use annotations::{CRI_CONTAINER_NAME, INTERPRETER_ANNOTATION};
@@ -55,6 +56,7 @@ pub use plan::{
 pub use program::DEFAULT_PATH;
 pub use resolve::{decide, network_of};
 pub use spec::{SpecParseError, SpecWarning, parse_resources, parse_spec};
+pub use steps::{MAX_LINKS, WalkStep, push_steps};
 pub use view::{
     FileKind, HostNetwork, KernelFs, MountContent, MountPoint, MountRefusal, Resolved, RootfsView,
     View, ViewError, mount_places, open_root,

@@ -162,12 +162,7 @@ fn parsed<T>(
 /// interface does not offer.
 pub(crate) fn without_unix_sockets(network: Network) -> (Network, Vec<Withheld>) {
     let (network, taken) = network.without_unix();
-    let listen = taken.listen.iter().map(|rule| ("listen", rule.to_string()));
-    let connect = taken
-        .connect
-        .iter()
-        .map(|rule| ("connect", rule.to_string()));
-    let withheld = listen.chain(connect).map(|(name, rule)| Withheld {
+    let withheld = written(&taken).map(|(name, rule)| Withheld {
         path: format!("network.{name}"),
         reason: format!("{rule} has no effect: {NO_UNIX_SOCKETS}"),
         by: Withholding::Network,
@@ -175,20 +170,19 @@ pub(crate) fn without_unix_sockets(network: Network) -> (Network, Vec<Withheld>)
     (network, withheld.collect())
 }
 
+/// Each rule as it is written, with the name of its list.
+fn written(rules: &NetworkRules) -> impl Iterator<Item = (&'static str, String)> {
+    let listen = rules.listen.iter().map(|rule| ("listen", rule.to_string()));
+    let connect = rules.connect.iter();
+    listen.chain(connect.map(|rule| ("connect", rule.to_string())))
+}
+
 /// What of the default the ceiling does not allow: under the node's network, whose ceiling is another one.
 fn withheld(default: &NetworkRules, cut: &NetworkRules, setting: &str) -> Vec<Withheld> {
     let mode = (default.mode != cut.mode).then(|| ("mode", default.mode.to_string()));
-    let listen = default
-        .listen
-        .iter()
-        .filter(|rule| !cut.listen.contains(rule));
-    let connect = default
-        .connect
-        .iter()
-        .filter(|rule| !cut.connect.contains(rule));
+    let kept: Vec<_> = written(cut).collect();
     mode.into_iter()
-        .chain(listen.map(|rule| ("listen", rule.to_string())))
-        .chain(connect.map(|rule| ("connect", rule.to_string())))
+        .chain(written(default).filter(|rule| !kept.contains(rule)))
         .map(|(name, what)| Withheld {
             path: format!("network.default.{name}"),
             reason: format!(

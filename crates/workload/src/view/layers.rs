@@ -14,9 +14,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::{FileKind, Resolved, ViewError};
 use crate::mounts::PATH_MAX;
-
-/// The most symlinks that are followed, as in the kernel (path_resolution(7)).
-const MAX_LINKS: usize = 40;
+use crate::steps::{MAX_LINKS, WalkStep, push_steps};
 
 /// The most work that all look-ups in one view may cost together. Names of an image lead the walk, and it runs
 /// as root outside the pod's cgroup, so an image must not decide how long it takes. The kernel looks up each
@@ -193,24 +191,24 @@ impl<T: Tree> Layers<T> {
         let mut links = 0;
         // The components that are left, the next one last.
         let mut ahead = Vec::new();
-        push(&mut ahead, path);
+        push_steps(&mut ahead, path);
         self.work(ENTRY_WORK + ahead.len() as u64, path)?;
         while let Some(step) = ahead.pop() {
             let name = match step {
-                Step::Root => {
+                WalkStep::Root => {
                     at = PathBuf::from("/");
                     covering.truncate(1);
                     kind = FileKind::Directory;
                     continue;
                 }
                 // The walk enters only directories, so this is the real parent.
-                Step::Up if kind == FileKind::Directory => {
+                WalkStep::Up if kind == FileKind::Directory => {
                     at.pop();
                     covering.truncate(covering.len().saturating_sub(1).max(1));
                     continue;
                 }
-                Step::Down(name) if kind == FileKind::Directory => name,
-                Step::Up | Step::Down(_) => {
+                WalkStep::Down(name) if kind == FileKind::Directory => name,
+                WalkStep::Up | WalkStep::Down(_) => {
                     return Err(ViewError::NotFound {
                         path: path.to_owned(),
                     });
@@ -246,7 +244,7 @@ impl<T: Tree> Layers<T> {
                     detour |= target.is_absolute()
                         || target.components().any(|part| part == Component::ParentDir);
                     let before = ahead.len();
-                    push(&mut ahead, &target);
+                    push_steps(&mut ahead, &target);
                     self.work((ahead.len() - before) as u64, path)?;
                     continue;
                 }
@@ -319,19 +317,4 @@ fn check_length(path: &Path, destination: &Path) -> Result<(), ViewError> {
         });
     }
     Ok(())
-}
-
-enum Step {
-    Root,
-    Up,
-    Down(OsString),
-}
-
-fn push(ahead: &mut Vec<Step>, path: &Path) {
-    ahead.extend(path.components().rev().filter_map(|part| match part {
-        Component::RootDir => Some(Step::Root),
-        Component::ParentDir => Some(Step::Up),
-        Component::Normal(name) => Some(Step::Down(name.to_owned())),
-        Component::CurDir | Component::Prefix(_) => None,
-    }));
 }
