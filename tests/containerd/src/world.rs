@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -348,22 +350,22 @@ impl CtrContainer<'_> {
     }
 
     /// The same without waiting: a test types.
-    pub(crate) fn run_beside_on_a_terminal(&self) -> Outcome<Running> {
-        Running::start_on_a_terminal(&self.command(&["--rm", "--tty"]))
+    pub(crate) fn run_beside_on_a_terminal(&self) -> Outcome<Beside<'_>> {
+        Running::start_on_a_terminal(&self.command(&["--rm", "--tty"])).map(Beside::new)
     }
 
     /// The same with `--detach`: ctr leaves when the container runs.
-    pub(crate) fn run_detached_on_a_terminal(&self) -> Outcome<Running> {
-        Running::start_on_a_terminal(&self.command(&["--detach", "--tty"]))
+    pub(crate) fn run_detached_on_a_terminal(&self) -> Outcome<Beside<'_>> {
+        Running::start_on_a_terminal(&self.command(&["--detach", "--tty"])).map(Beside::new)
     }
 
     /// `ctr task attach` on a terminal on which a test types.
-    pub(crate) fn attach_on_a_terminal(&self) -> Outcome<Running> {
+    pub(crate) fn attach_on_a_terminal(&self) -> Outcome<Beside<'_>> {
         let attach = self
             .world
             .daemon()
             .ctr_command(&["task", "attach", &self.id]);
-        Running::start_on_a_terminal(&attach)
+        Running::start_on_a_terminal(&attach).map(Beside::new)
     }
 
     /// `ctr task exec --tty` on a terminal on which a test types.
@@ -372,17 +374,17 @@ impl CtrContainer<'_> {
         exec_id: &str,
         options: &[&str],
         command: &[&str],
-    ) -> Outcome<Running> {
+    ) -> Outcome<Beside<'_>> {
         let fifos = self.fifo_folder();
         let verb = ["task", "exec", "--tty", "--exec-id", exec_id, "--fifo-dir"];
         let mut exec = self.world.daemon().ctr_command(&verb);
         exec.arg(fifos).args(options).arg(&self.id).args(command);
-        Running::start_on_a_terminal(&exec)
+        Running::start_on_a_terminal(&exec).map(Beside::new)
     }
 
     /// The same as [`Self::run_beside_on_a_terminal`] without one.
-    pub(crate) fn run_beside(&self) -> Outcome<Running> {
-        Running::start(self.command(&["--rm"]), None)
+    pub(crate) fn run_beside(&self) -> Outcome<Beside<'_>> {
+        Running::start(self.command(&["--rm"]), None).map(Beside::new)
     }
 
     /// `ctr run --detach`, its output into a file that [`Self::output`] reads.
@@ -401,12 +403,12 @@ impl CtrContainer<'_> {
     }
 
     /// `ctr task exec`, not waited for.
-    pub(crate) fn exec_beside(&self, exec_id: &str, command: &[&str]) -> Outcome<Running> {
+    pub(crate) fn exec_beside(&self, exec_id: &str, command: &[&str]) -> Outcome<Beside<'_>> {
         let fifos = self.fifo_folder();
         let verb = ["task", "exec", "--exec-id", exec_id, "--fifo-dir"];
         let mut exec = self.world.daemon().ctr_command(&verb);
         exec.arg(fifos).arg(&self.id).args(command);
-        Running::start(exec, None)
+        Running::start(exec, None).map(Beside::new)
     }
 
     /// `ctr run --detach` with its output to where this URI says.
@@ -626,6 +628,40 @@ impl CtrContainer<'_> {
             .ctr(&["container", "rm", &self.id])?
             .expect_code(0)?;
         Ok(())
+    }
+}
+
+/// A program that runs beside the test, of a container that must be there for as long: its drop removes it.
+pub(crate) struct Beside<'container> {
+    running: Running,
+    container: PhantomData<&'container CtrContainer<'container>>,
+}
+
+impl Beside<'_> {
+    fn new(running: Running) -> Self {
+        Self {
+            running,
+            container: PhantomData,
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(self) -> Outcome<Finished> {
+        self.running.finish()
+    }
+}
+
+impl Deref for Beside<'_> {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Beside<'_> {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
     }
 }
 

@@ -19,11 +19,11 @@ use super::native::{same, shell};
 use super::pods::with_hooks;
 use super::survival::is_recorded_as_a_sandbox;
 use crate::Outcome;
-use crate::command::{Finished, Running, wait_for};
+use crate::command::{Finished, wait_for};
 use crate::guests::{IDLE, PYTHON};
 use crate::leftovers::Leftovers;
 use crate::random::Random;
-use crate::world::{CtrContainer, OURS, RUNC, World, wait_for_end_of_keyring};
+use crate::world::{Beside, CtrContainer, OURS, RUNC, World, wait_for_end_of_keyring};
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -432,7 +432,7 @@ impl Scene<'_> {
         self.container.detach_logging_to(&uri)
     }
 
-    fn exec(&self, guest: bool) -> Outcome<Running> {
+    fn exec(&self, guest: bool) -> Outcome<Beside<'_>> {
         let native = format!("busybox sleep 0.1; exit {EXEC_ENDS}");
         let python = format!("import sys, time; time.sleep(0.1); sys.exit({EXEC_ENDS})");
         let command = if guest {

@@ -95,7 +95,8 @@ pub(super) fn input_is_read_to_its_end(world: &World) -> Outcome {
 
 /// The guest asks for input again and again, and never waits.
 pub(super) fn input_reaches_a_component_that_never_waits(world: &World) -> Outcome {
-    let mut running = component(world, "ends", &["spin"]).run_beside_on_a_terminal()?;
+    let container = component(world, "ends", &["spin"]);
+    let mut running = container.run_beside_on_a_terminal()?;
     let mut seen = 0;
     running.wait_for_stdout("ready", &mut seen)?;
     running.write(b"some input\n\x04")?;

@@ -8,9 +8,9 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::Outcome;
-use crate::command::Running;
+
 use crate::guests::{HELLO, IDLE, NEW};
-use crate::world::{CtrContainer, World};
+use crate::world::{Beside, CtrContainer, World};
 
 pub(super) fn fifty_containers_of_a_new_image_compile_it_once(world: &World) -> Outcome {
     let containers: Vec<_> = (0..50)
@@ -23,7 +23,7 @@ pub(super) fn fifty_containers_of_a_new_image_compile_it_once(world: &World) -> 
     let running = containers
         .iter()
         .map(CtrContainer::run_beside)
-        .collect::<Outcome<Vec<Running>>>()?;
+        .collect::<Outcome<Vec<Beside<'_>>>>()?;
     for (number, running) in running.into_iter().enumerate() {
         running
             .finish()?

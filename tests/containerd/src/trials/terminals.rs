@@ -10,7 +10,7 @@ use super::native::{same, shell};
 use crate::Outcome;
 use crate::command::{Running, wait_for};
 use crate::guests::{COMPUTES, PYTHON};
-use crate::world::{CtrContainer, OURS, RUNC, World};
+use crate::world::{Beside, CtrContainer, OURS, RUNC, World};
 
 /// What a program finds out of its terminal, and then a line that it reads.
 const LOOK: &str = "busybox tty; busybox stat -c '%F %t,%T %a' $(busybox tty) /dev/console; \
@@ -200,7 +200,7 @@ pub(super) fn python_is_usable_by_hand_beside_a_script(world: &World) -> Outcome
 }
 
 /// A block of several lines, exceptions, input, and the end by ctrl-D.
-fn converse(mut terminal: Running) -> Outcome {
+fn converse(mut terminal: Beside<'_>) -> Outcome {
     let mut seen = 0;
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     for (typed, answer) in [
@@ -245,7 +245,7 @@ fn converse(mut terminal: Running) -> Outcome {
 }
 
 /// ctrl-C ends a script with the status of the signal.
-fn interrupt(mut terminal: Running) -> Outcome {
+fn interrupt(mut terminal: Beside<'_>) -> Outcome {
     let mut seen = 0;
     terminal.wait_for_stdout("computes", &mut seen)?;
     terminal.write(b"\x03")?;
