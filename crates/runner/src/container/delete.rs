@@ -5,13 +5,16 @@
 //! `create` has recorded the directories. libcgroups is used only to ask systemd.
 //!
 //! containerd may ask twice at the same time, by a shim that ends and by the `delete` action. The second one waits for
-//! the first and finds nothing to do. It also waits for a `create` whose shim has died.
+//! the first and finds nothing to do. It also waits for the processes of a `create` whose runner was killed, and ends
+//! them if the removal is forced: they may wait for a file system that does not answer.
 #![forbid(unsafe_code)]
 
 use std::{
     fs::File,
     io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use libcgroups::common::CgroupManager;
@@ -20,7 +23,10 @@ use libcontainer::{
     hooks::run_hooks,
     process::intel_rdt::cleanup_intel_rdt,
 };
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use wasm_interp_workload::with_causes;
 
 use super::{StateDirectory, VerbError};
@@ -29,6 +35,9 @@ use crate::{
     diagnostics::Diagnostics,
     spec::RemovalRecord,
 };
+
+/// Between two attempts to lock what processes hold that are being killed.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What to do if the container still runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +75,8 @@ pub(super) fn remove(
         id: id.to_owned(),
         reason,
     };
-    let _alone = match lock(state.0) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        lock => lock.map_err(|e| failed(format!("cannot lock {}: {e}", state.0.display())))?,
+    let Some(_alone) = take(state, running).map_err(failed)? else {
+        return Ok(Vec::new());
     };
     // If libcontainer's state is lost or incomplete, our own record is enough.
     let mut container = Container::load(state.container(id)).ok();
@@ -86,6 +94,48 @@ pub(super) fn remove(
             state.0.display()
         ))),
         _ => Ok(warnings),
+    }
+}
+
+/// Locks the container's state for its removal. `None`: there is none, or another removal has been faster.
+fn take(
+    state: &StateDirectory<'_>,
+    running: IfRunning,
+) -> Result<Option<Flock<File>>, String> {
+    let failed = |error: std::io::Error| format!("cannot lock {}: {error}", state.0.display());
+    let mut directory = match File::open(state.0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        directory => directory.map_err(failed)?,
+    };
+    let argument = match running {
+        IfRunning::Kill => FlockArg::LockExclusiveNonblock,
+        IfRunning::Refuse => FlockArg::LockExclusive,
+    };
+    loop {
+        let locked = Flock::lock(directory, argument);
+        // A later container of the same id is not the one to remove.
+        let is_there = |directory: &File| is_at(directory, state.0).map_err(failed);
+        match locked {
+            Ok(lock) => return Ok(is_there(&lock)?.then_some(lock)),
+            Err((waiting, Errno::EWOULDBLOCK)) if is_there(&waiting)? => directory = waiting,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+        // It is written before a process of the create joins a cgroup.
+        if let Some(record) = read(&state.record())? {
+            cgroup::kill_in(&record.directories).map_err(|e| e.to_string())?;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether the open directory is the one at `path`.
+fn is_at(directory: &File, path: &Path) -> std::io::Result<bool> {
+    let open = directory.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -621,6 +621,14 @@ fn find(is_wanted: impl Fn(&SeenProcess) -> bool) -> Option<i32> {
 
 /// A hook of the host holds a create up, and the shim is killed meanwhile: the runner ends with it.
 pub(super) fn killed_shim_takes_a_create_along(world: &World) -> Outcome {
+    // The runner waits for the first, the container's init process for the second.
+    for kind in ["createRuntime", "createContainer"] {
+        killed_during(world, kind).map_err(|e| format!("{kind}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn killed_during(world: &World, kind: &str) -> Outcome {
     let before = Leftovers::during(world.name());
     let (folder, mut spec) = with_hooks(world)?;
     let (hold, held) = (folder.join("hold"), folder.join("held"));
@@ -631,7 +639,7 @@ pub(super) fn killed_shim_takes_a_create_along(world: &World) -> Outcome {
         hold.display()
     );
     let path = "PATH=/usr/bin:/bin";
-    spec["hooks"] = json!({ "createRuntime": [
+    spec["hooks"] = json!({ kind: [
         { "path": "/bin/sh", "args": ["sh", "-c", waits], "env": [path] },
     ] });
     let file = folder.join("spec.json");
@@ -646,9 +654,9 @@ pub(super) fn killed_shim_takes_a_create_along(world: &World) -> Outcome {
             .is_none()
             .then_some(()))
     });
-    fs::remove_file(&hold)?;
     ended?;
     client.finish()?.expect_failure()?;
+    fs::remove_file(&hold)?;
     let left = before.what_is_new();
     if !left.is_empty() {
         return Err(format!("left: {left:?}").into());
