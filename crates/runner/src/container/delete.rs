@@ -98,10 +98,7 @@ pub(super) fn remove(
 }
 
 /// Locks the container's state for its removal. `None`: there is none, or another removal has been faster.
-fn take(
-    state: &StateDirectory<'_>,
-    running: IfRunning,
-) -> Result<Option<Flock<File>>, String> {
+fn take(state: &StateDirectory<'_>, running: IfRunning) -> Result<Option<Flock<File>>, String> {
     let failed = |error: std::io::Error| format!("cannot lock {}: {error}", state.0.display());
     let mut directory = match File::open(state.0) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

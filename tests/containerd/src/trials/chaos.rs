@@ -623,7 +623,7 @@ fn find(is_wanted: impl Fn(&SeenProcess) -> bool) -> Option<i32> {
 pub(super) fn killed_shim_takes_a_create_along(world: &World) -> Outcome {
     // The runner waits for the first, the container's init process for the second.
     for kind in ["createRuntime", "createContainer"] {
-        killed_during(world, kind).map_err(|e| format!("{kind}: {e}"))?;
+        killed_during(world, kind)?;
     }
     Ok(())
 }
@@ -659,7 +659,7 @@ fn killed_during(world: &World, kind: &str) -> Outcome {
     fs::remove_file(&hold)?;
     let left = before.what_is_new();
     if !left.is_empty() {
-        return Err(format!("left: {left:?}").into());
+        return Err(format!("left of a {kind} hook: {left:?}").into());
     }
     let id = std::mem::take(&mut container.id);
     let mut again = shell(world, OURS, "exit 5");
