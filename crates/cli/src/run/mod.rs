@@ -2,6 +2,7 @@
 //! ([`wasm_interp_launch`]). It always removes the container. If this process is killed, the kernel ends the
 //! container too, and only an empty directory and an empty cgroup remain.
 
+mod profile;
 pub(crate) mod progress;
 mod scratch;
 mod supervise;
@@ -11,11 +12,13 @@ use std::os::fd::AsFd;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
+use oci_spec::runtime::Spec;
 use thiserror::Error;
 use wasm_interp_launch::{LaunchError, Pipeline, Place, PlannedContainer};
 use wasm_interp_runner_client::{Lifetime, RunnerError, SessionKeyring};
 use wasm_interp_workload::{open_root, printable};
 
+use self::profile::{ProfileFile, ProfileFileError, ProfileTarget, Recording, RecordingError};
 use self::progress::Compiling;
 use self::scratch::{Scratch, ScratchError};
 use self::supervise::{Signals, SuperviseError};
@@ -35,6 +38,14 @@ use crate::container::{self, ContainerArgs, ContainerError, Shape};
 pub(crate) struct RunArgs {
     #[command(flatten)]
     container: ContainerArgs,
+
+    /// Write where the guest's CPU time goes: a flame graph (.svg) or folded stacks (.folded or .txt).
+    ///
+    /// The kernel samples the guest from outside, 999 times per second of CPU time. Frames are the functions of the
+    /// interpreter, not of the script; [host] is what runs the guest, [kernel] its system calls. Time in which
+    /// the guest waits is not in it.
+    #[arg(long, value_name = "FILE", value_parser = profile::target)]
+    profile: Option<ProfileTarget>,
 }
 
 const EXAMPLES: &str = "\
@@ -46,6 +57,7 @@ Examples:
   wasm-interp run --mount src=.,dst=/app,ro --workdir /app dist/images/python.tar -- python main.py
   wasm-interp run --mount src=.,dst=/app -e LANG=C.UTF-8 ./rootfs -- python /app/main.py
   wasm-interp run --listen tcp:8080 --connect tcp:localhost:5432 ./rootfs -- /app/server.wasm
+  wasm-interp run --profile slow.svg --mount src=.,dst=/app dist/images/python.tar -- python /app/slow.py
   wasm-interp run --env MODE=test --user 1000 --memory 128M ./rootfs -- /app/main.py
   wasm-interp run /path/to/bundle";
 
@@ -69,6 +81,14 @@ pub(crate) enum RunError {
     Runner(#[from] RunnerError),
     #[error(transparent)]
     Supervise(#[from] SuperviseError),
+    #[error(
+        "cannot profile {path:?}: it is a native program; leave out --profile, and use perf(1) from outside"
+    )]
+    NativeProfile { path: String },
+    #[error(transparent)]
+    ProfileFile(#[from] ProfileFileError),
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
 }
 
 /// Runs the container, and returns its exit code.
@@ -76,6 +96,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    // First, so that a wrong path costs no time.
+    let mut profile_file = args.profile.as_ref().map(ProfileFile::create).transpose()?;
     let mut container = args.container.container()?;
     container::warn(&container.warnings);
     let mut signals = Signals::catch()?;
@@ -93,6 +115,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let planned = pipeline.plan(&container.spec, root, Arc::default())?;
     match (&planned, container.shape) {
         (PlannedContainer::Sandbox, _) => return Err(RunError::Sandbox),
+        (PlannedContainer::Native(native), _) if profile_file.is_some() => {
+            let path = native.interpreter.path.clone();
+            return Err(RunError::NativeProfile { path });
+        }
         (PlannedContainer::Native(_), Shape::Rootfs) => {
             if args.container.network.is_some() {
                 // Rules hold for host functions, which a native program does not need.
@@ -112,6 +138,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         if let Some(signal) = signals.ending() {
             // The compile goes on without this process.
             compiling.end();
+            drop(profile_file.take());
             scratch.remove();
             process::exit(128 + signal);
         }
@@ -146,14 +173,32 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         Ok::<_, RunError>(created.pid)
     })?;
     let runner = &pipeline.runner;
-    let outcome = runner
-        .start(&id, &state, &mut |_| ())
+    let sampled = profile_file.as_ref().and(prepared.artifact());
+    let outcome = sampled
+        .map(|code| Recording::begin(init, &code.file))
+        .transpose()
         .map_err(RunError::from)
-        .and_then(|()| Ok(supervise::wait(init, &mut signals)?));
+        .and_then(|recording| {
+            runner.start(&id, &state, &mut |_| ())?;
+            Ok((supervise::wait(init, &mut signals)?, recording))
+        });
     let deleted = runner.delete(&id, &state, true, &mut |_| ());
-    let code = outcome?;
+    let (code, recording) = outcome?;
+    if let (Some(file), Some(recording)) = (profile_file, recording) {
+        let told = file.write(&recording.end()?, &title(&container.spec))?;
+        eprintln!("wasm-interp: {told}");
+    }
     for warning in deleted? {
         eprintln!("wasm-interp: {}", printable(&warning));
     }
     Ok(ExitCode::from(code))
+}
+
+/// What ran, for the title of a profile.
+fn title(spec: &Spec) -> String {
+    let args = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.args().clone());
+    printable(&args.unwrap_or_default().join(" "))
 }
