@@ -168,27 +168,54 @@ fn profile_is_written_when_the_guest_traps() {
     assert_mostly(&machine.samples(&profile, &output, 134), BUSY);
 }
 
+/// Says that it has computed, and goes on until a signal.
+fn busy_until_a_signal() -> String {
+    busy("(call $say_ready) (loop $on (call $until_enough) (br $on))")
+}
+
+/// Starts a guest that says when it has computed, calls `then`, and sends it a signal.
+fn ended_by(signal: Signal, command: &mut Command, then: impl FnOnce()) -> Output {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    then();
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(line, "ready\n", "{}", stderr(&output));
+    output
+}
+
 #[test]
 fn profile_is_written_when_a_signal_ends_the_guest() {
-    let machine = Machine::with(&busy(
-        "(call $say_ready) (loop $on (call $until_enough) (br $on))",
-    ));
+    let machine = Machine::with(&busy_until_a_signal());
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         let profile = machine.path("signal.folded");
-        let mut child = machine
-            .run(&profile)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(line, "ready\n", "{}", stderr(&output));
+        let output = ended_by(signal, &mut machine.run(&profile), || ());
         assert_mostly(&machine.samples(&profile, &output, code), BUSY);
+        fs::remove_file(profile).unwrap();
     }
+}
+
+#[test]
+fn profile_that_is_not_written_does_not_hide_the_exit_code() {
+    let machine = Machine::with(&busy_until_a_signal());
+    let folder = machine.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let mut command = machine.run(&folder.join("lost.svg"));
+    let output = ended_by(Signal::SIGTERM, &mut command, || {
+        fs::remove_dir_all(&folder).unwrap();
+    });
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(143), "{told}");
+    assert!(
+        told.contains("cannot write the profile") && told.contains("lost.svg"),
+        "{told}"
+    );
 }
 
 #[test]

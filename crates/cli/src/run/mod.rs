@@ -16,7 +16,7 @@ use oci_spec::runtime::Spec;
 use thiserror::Error;
 use wasm_interp_launch::{LaunchError, Pipeline, Place, PlannedContainer};
 use wasm_interp_runner_client::{Lifetime, RunnerError, SessionKeyring};
-use wasm_interp_workload::{open_root, printable};
+use wasm_interp_workload::{open_root, printable, with_causes};
 
 use self::profile::{ProfileFile, ProfileFileError, ProfileTarget, Recording, RecordingError};
 use self::progress::Compiling;
@@ -57,7 +57,7 @@ Examples:
   wasm-interp run --mount src=.,dst=/app,ro --workdir /app dist/images/python.tar -- python main.py
   wasm-interp run --mount src=.,dst=/app -e LANG=C.UTF-8 ./rootfs -- python /app/main.py
   wasm-interp run --listen tcp:8080 --connect tcp:localhost:5432 ./rootfs -- /app/server.wasm
-  wasm-interp run --profile slow.svg --mount src=.,dst=/app dist/images/python.tar -- python /app/slow.py
+  wasm-interp run --profile main.svg --mount src=.,dst=/app ./rootfs -- python /app/main.py
   wasm-interp run --env MODE=test --user 1000 --memory 128M ./rootfs -- /app/main.py
   wasm-interp run /path/to/bundle";
 
@@ -82,7 +82,8 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Supervise(#[from] SuperviseError),
     #[error(
-        "cannot profile {path:?}: it is a native program; leave out --profile, and use perf(1) from outside"
+        "cannot profile {path:?}: it is a native program; leave out --profile, and use perf record \
+         from outside"
     )]
     NativeProfile { path: String },
     #[error(transparent)]
@@ -184,14 +185,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
         });
     let deleted = runner.delete(&id, &state, true, &mut |_| ());
     let (code, recording) = outcome?;
-    if let (Some(file), Some(recording)) = (profile_file, recording) {
-        let told = file.write(&recording.end()?, &title(&container.spec))?;
-        eprintln!("wasm-interp: {told}");
-    }
     for warning in deleted? {
         eprintln!("wasm-interp: {}", printable(&warning));
     }
-    Ok(ExitCode::from(code))
+    let (Some(file), Some(recording)) = (profile_file, recording) else {
+        return Ok(ExitCode::from(code));
+    };
+    let written = recording.end().map_err(RunError::from).and_then(|profile| {
+        let told = file.write(&profile, &title(&container.spec));
+        Ok(told?)
+    });
+    Ok(ExitCode::from(match written {
+        Ok(told) => {
+            eprintln!("wasm-interp: {told}");
+            code
+        }
+        // The container has run: 125 would deny that, and 0 that something is missing.
+        Err(error) => {
+            eprintln!("wasm-interp: {}", printable(&with_causes(&error)));
+            code.max(1)
+        }
+    }))
 }
 
 /// What ran, for the title of a profile.

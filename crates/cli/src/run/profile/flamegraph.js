@@ -34,4 +34,6 @@
   };
   frames.forEach((frame, index) => frame.addEventListener("click", () => zoom(index)));
   found.addEventListener("click", search);
+  // The lowest frames are where reading begins.
+  scrollTo(0, root.height.baseVal.value);
 })();

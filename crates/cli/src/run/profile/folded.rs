@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::recording::Profile;
+use super::recording::CpuProfile;
 
 /// Writes the stacks in the order of their text.
-pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(profile: &CpuProfile, out: &mut dyn Write) -> io::Result<()> {
     let tree = &profile.tree;
     // Names of different functions may be the same here.
     let mut lines = BTreeMap::<String, u64>::new();
@@ -44,7 +44,7 @@ mod tests {
         tree.add(&[Frame::Guest(0), Frame::Guest(1)]);
         tree.add(&[Frame::Guest(0), Frame::Guest(1), Frame::Host, Frame::Kernel]);
         tree.add(&[Frame::Cut, Frame::Unknown]);
-        let profile = Profile {
+        let profile = CpuProfile {
             tree,
             symbols,
             lost: 0,

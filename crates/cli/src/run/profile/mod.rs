@@ -23,7 +23,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 use wasm_interp_workload::printable;
 
-use self::recording::Profile;
+use self::recording::CpuProfile;
 pub(super) use self::recording::{Recording, RecordingError};
 
 /// Where a profile goes, and in which form.
@@ -99,7 +99,11 @@ impl ProfileFile {
     }
 
     /// Writes the profile, and gives the file its name. `title` says what ran. Returns what to tell the user.
-    pub(super) fn write(self, profile: &Profile, title: &str) -> Result<String, ProfileFileError> {
+    pub(super) fn write(
+        self,
+        profile: &CpuProfile,
+        title: &str,
+    ) -> Result<String, ProfileFileError> {
         let Self {
             target: ProfileTarget { path, format },
             mut file,
@@ -124,8 +128,8 @@ impl ProfileFile {
 }
 
 /// What the profile is, in one line.
-fn report(profile: &Profile, path: &Path) -> String {
-    let Profile {
+fn report(profile: &CpuProfile, path: &Path) -> String {
+    let CpuProfile {
         tree,
         lost,
         throttled,
@@ -142,7 +146,7 @@ fn report(profile: &Profile, path: &Path) -> String {
     if *throttled > 0 {
         let _ = write!(
             text,
-            ", fewer for a while, {throttled} times, by kernel.perf_cpu_time_max_percent"
+            ", fewer {throttled} times, when kernel.perf_event_max_sample_rate was reached"
         );
     }
     format!(
@@ -158,12 +162,12 @@ mod tests {
     use super::tree::{CallTree, Frame};
     use super::*;
 
-    fn profile(samples: usize) -> Profile {
+    fn profile(samples: usize) -> CpuProfile {
         let mut tree = CallTree::new();
         for _ in 0..samples {
             tree.add(&[Frame::Host]);
         }
-        Profile {
+        CpuProfile {
             tree,
             symbols: symbols::Symbols::none(),
             lost: 2,
@@ -205,6 +209,19 @@ mod tests {
         let path = folder.path().join("a.svg");
         drop(ProfileFile::create(&target(path.to_str().unwrap()).unwrap()).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn file_whose_folder_is_gone_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.svg");
+        let file = ProfileFile::create(&target(path.to_str().unwrap()).unwrap()).unwrap();
+        folder.close().unwrap();
+        let error = file.write(&profile(1), "program").unwrap_err().to_string();
+        assert!(
+            error.contains("a.svg") && error.contains("cannot write"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::perf::{Mode, Record, Sampled, Sampler};
-use super::symbols::{Mapping, Symbols, SymbolsError};
+use super::symbols::{CodeMapping, Symbols, SymbolsError};
 use super::tree::{CallTree, Frame};
 
 /// How often the thread looks whether it has to end.
@@ -22,8 +22,8 @@ const TURN: Duration = Duration::from_millis(100);
 pub(crate) enum RecordingError {
     #[error(
         "cannot profile the guest: perf_event_open: {source}; be root of the machine, or have \
-         CAP_PERFMON: sysctl kernel.perf_event_paranoid says how much others may do. In a container, its \
-         seccomp profile must allow perf_event_open too"
+         CAP_PERFMON (sysctl kernel.perf_event_paranoid says how much others may do). In a \
+         container, its seccomp profile must allow perf_event_open too"
     )]
     Refused { source: io::Error },
     #[error(
@@ -62,7 +62,7 @@ impl RecordingError {
 }
 
 /// The samples of a guest.
-pub(in crate::run) struct Profile {
+pub(in crate::run) struct CpuProfile {
     pub(super) tree: CallTree,
     pub(super) symbols: Symbols,
     /// Samples that the kernel could not hand over.
@@ -73,7 +73,7 @@ pub(in crate::run) struct Profile {
 
 /// A thread that reads samples.
 pub(in crate::run) struct Recording {
-    reader: JoinHandle<io::Result<Profile>>,
+    reader: JoinHandle<io::Result<CpuProfile>>,
     ends: Arc<AtomicBool>,
 }
 
@@ -83,7 +83,7 @@ impl Recording {
         let symbols = Symbols::of(artifact)?;
         let path = format!("/proc/{init}/maps");
         let maps =
-            fs::read_to_string(&path).and_then(|maps| Mapping::of(&symbols, artifact, &maps));
+            fs::read_to_string(&path).and_then(|maps| CodeMapping::of(&symbols, artifact, &maps));
         let mapping = match maps {
             Ok(Some(mapping)) => mapping,
             Ok(None) => return Err(RecordingError::Unmapped { pid: init.as_raw() }),
@@ -102,7 +102,7 @@ impl Recording {
     }
 
     /// What was sampled. For when the process has ended, or is no longer of interest.
-    pub(in crate::run) fn end(self) -> Result<Profile, RecordingError> {
+    pub(in crate::run) fn end(self) -> Result<CpuProfile, RecordingError> {
         self.ends.store(true, Ordering::Release);
         match self.reader.join() {
             Ok(profile) => profile.map_err(RecordingError::Read),
@@ -114,10 +114,10 @@ impl Recording {
 fn read(
     mut sampler: Sampler,
     symbols: Symbols,
-    mapping: &Mapping,
+    mapping: &CodeMapping,
     ends: &AtomicBool,
-) -> io::Result<Profile> {
-    let mut profile = Profile {
+) -> io::Result<CpuProfile> {
+    let mut profile = CpuProfile {
         tree: CallTree::new(),
         symbols,
         lost: 0,

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
-use super::recording::Profile;
+use super::recording::CpuProfile;
 use super::tree::Frame;
 
 /// In pixels, as all sizes here.
@@ -47,7 +47,7 @@ struct Placed<'a> {
 
 /// Writes the graph; `title` and `about` are above it.
 pub(super) fn write(
-    profile: &Profile,
+    profile: &CpuProfile,
     title: &str,
     about: &str,
     out: &mut dyn Write,
@@ -87,18 +87,29 @@ pub(super) fn write(
         // An svg within the svg hides the part of a name for which there is no room.
         writeln!(
             out,
-            r#"<svg class="f {class}" data-x="{left}" data-n="{total}" data-d="{depth}" x="{x:.2}" y="{y}" width="{width:.2}" height="{ROW}"><title>{name}
-{percent:.2} % of all samples: {total}, {own} of them in its own code</title><rect width="100%" height="100%"/><text x="3" y="13">{name}</text></svg>"#,
+            r#"<svg class="f {class}" data-x="{left}" data-n="{total}" data-d="{depth}""#
+        )?;
+        writeln!(
+            out,
+            r#" x="{x:.2}" y="{y}" width="{width:.2}" height="{ROW}"><title>{name}"#,
             x = share(*left) * WIDTH,
             width = share(*total) * WIDTH,
+        )?;
+        writeln!(
+            out,
+            "{percent:.2} % of all samples: {total}, {own} of them in its own code</title>",
             percent = share(*total) * 100.0,
+        )?;
+        writeln!(
+            out,
+            r#"<rect width="100%" height="100%"/><text x="3" y="13">{name}</text></svg>"#
         )?;
     }
     writeln!(out, "<script><![CDATA[\n{SCRIPT}]]></script>\n</svg>")
 }
 
 /// The frames that are wide enough, callers before what they called. None if there are no samples.
-fn placed(profile: &Profile) -> Vec<Placed<'_>> {
+fn placed(profile: &CpuProfile) -> Vec<Placed<'_>> {
     let (tree, symbols) = (&profile.tree, &profile.symbols);
     let least = NARROWEST / WIDTH * tree.samples() as f64;
     let mut placed = Vec::new();
@@ -174,7 +185,7 @@ mod tests {
         for stack in stacks {
             tree.add(stack);
         }
-        let profile = Profile {
+        let profile = CpuProfile {
             tree,
             symbols: Symbols::named(names),
             lost: 0,

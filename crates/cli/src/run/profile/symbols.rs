@@ -123,7 +123,7 @@ impl Symbols {
     }
 
     /// Whether `mapping` is of this file's code: then addresses in it are offsets in the file.
-    fn is_code(&self, mapping: &Mapping) -> bool {
+    fn is_code(&self, mapping: &CodeMapping) -> bool {
         let length = mapping.addresses.end - mapping.addresses.start;
         let files = mapping.offset..mapping.offset.saturating_add(length);
         files.contains(&self.text.start)
@@ -190,14 +190,14 @@ impl fmt::Write for Shortened {
 
 /// Executable memory of a process that is a file's.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mapping {
+pub(super) struct CodeMapping {
     addresses: Range<u64>,
     /// Of the first address in the file.
     offset: u64,
     inode: u64,
 }
 
-impl Mapping {
+impl CodeMapping {
     /// The mapping of an artifact's code, among those that `/proc/PID/maps` lists.
     ///
     /// The file's device is not compared: that of the mapping is another on file systems with subvolumes.
@@ -387,18 +387,18 @@ mod tests {
     fn mapping_is_found_by_file_and_place() {
         let line =
             "7f0000001000-7f0000003000 r-xp 00001000 fe:00 4711       /cache/entries/a b.code";
-        let mapping = Mapping::parse(line).unwrap();
+        let mapping = CodeMapping::parse(line).unwrap();
         assert_eq!(mapping.inode, 4711);
         assert_eq!(mapping.offset(0x7f00_0000_1010), Some(0x1010));
         assert_eq!(mapping.offset(0x7f00_0000_3000), None);
         assert_eq!(mapping.offset(0x7f00_0000_0fff), None);
         let data = line.replace("r-xp", "r--p");
-        assert_eq!(Mapping::parse(&data), None);
+        assert_eq!(CodeMapping::parse(&data), None);
         assert_eq!(
-            Mapping::parse("7f0000003000-7f0000001000 r-xp 0 fe:00 1"),
+            CodeMapping::parse("7f0000003000-7f0000001000 r-xp 0 fe:00 1"),
             None
         );
-        assert_eq!(Mapping::parse("nonsense"), None);
+        assert_eq!(CodeMapping::parse("nonsense"), None);
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
             format!("7f0000001000-7f0000002000 r-xp {offset:08x} fe:00 {inode} /a\n")
         };
         let start = symbols.text.start;
-        let find = |maps: &str| Mapping::of(&symbols, &artifact, maps).unwrap();
+        let find = |maps: &str| CodeMapping::of(&symbols, &artifact, maps).unwrap();
         assert_eq!(find(&line(start, inode + 1)), None);
         assert_eq!(find(&line(start + 0x1000, inode)), None);
         let both = line(start, inode + 1) + &line(start, inode);
