@@ -16,8 +16,9 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 ARCH ?= $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
 
-# Static executables run on any distribution. libseccomp is the one C library in them.
-STATIC := RUSTFLAGS='-C target-feature=+crt-static' LIBSECCOMP_LINK_TYPE=static
+# Static executables run on any distribution. libseccomp is the one C library in them. Frame pointers lead a sample of
+# `wasm-interp run --profile` from a host function to the guest's function that called it.
+STATIC := RUSTFLAGS='-C target-feature=+crt-static -C force-frame-pointers=yes' LIBSECCOMP_LINK_TYPE=static
 STATIC_NATIVE := $(STATIC) LIBSECCOMP_LIB_PATH=/usr/lib/$(ARCH)-linux-gnu
 STATIC_ARM64 := $(STATIC) LIBSECCOMP_LIB_PATH=$(CACHE)/arm64/usr/lib/aarch64-linux-gnu \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc

@@ -87,3 +87,45 @@ pub(super) fn an_archive_brings_its_configuration_and_is_unpacked_once(world: &W
         .expect_stderr(&["localhost/none:1", "localhost/wasm-interp/hello:latest"])?;
     Ok(())
 }
+
+/// A script that asks for a file's attributes until it has used a second of CPU time.
+const ASKING: &str = "\
+import os, time
+while time.process_time() < 1:
+    for _ in range(100):
+        os.stat('/usr/local/lib/python3.13/os.py')
+";
+
+pub(super) fn profile_says_which_function_of_python_called_the_kernel(world: &World) -> Outcome {
+    let profile = world.folder("profile")?.join("asking.folded");
+    let archive = text(&world.archive("hello"));
+    world
+        .wasm_interp(&[
+            "run",
+            "--profile",
+            &text(&profile),
+            &archive,
+            "--",
+            "python",
+            "-c",
+            ASKING,
+        ])?
+        .expect_code(0)?
+        .expect_stderr(&["profile: ", " lost: ", &text(&profile)])?;
+    let stacks = fs::read_to_string(&profile)?;
+    let (mut in_kernel, mut from_stat) = (0, 0);
+    for line in stacks.lines() {
+        let (stack, samples) = line.rsplit_once(' ').ok_or("a line without a number")?;
+        let samples: u64 = samples.parse()?;
+        if stack.ends_with(";[kernel]") {
+            in_kernel += samples;
+            if stack.contains(";_PyEval_EvalFrameDefault;") && stack.contains(";os_stat;") {
+                from_stat += samples;
+            }
+        }
+    }
+    if in_kernel == 0 || 2 * from_stat <= in_kernel {
+        return Err(format!("os_stat has {from_stat} of {in_kernel} samples: {stacks}").into());
+    }
+    Ok(())
+}

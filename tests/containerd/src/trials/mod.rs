@@ -119,6 +119,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared by_hand::run_does_what_the_shim_does,
     Shared by_hand::inspect_says_what_run_would_do,
     Alone by_hand::an_archive_brings_its_configuration_and_is_unpacked_once,
+    Shared by_hand::profile_says_which_function_of_python_called_the_kernel,
     Alone prewarm::the_first_container_of_a_prewarmed_image_compiles_nothing,
     Alone prewarm::a_prewarm_that_is_killed_leaves_nothing_in_containerd,
     Shared prewarm::a_failed_prewarm_is_reported_and_the_others_go_on,

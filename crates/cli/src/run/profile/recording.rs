@@ -153,7 +153,7 @@ fn read(
 /// guest's native code.
 ///
 /// What is around the guest's outermost frame is left out: it is the same for all samples, and its frames are not to be
-/// trusted, because the runner's code keeps no frame pointers.
+/// trusted, because the C library keeps no frame pointers.
 fn fold(
     mode: Mode,
     stack: &[u64],
