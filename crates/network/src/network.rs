@@ -152,7 +152,7 @@ impl Network {
     }
 
     /// Whether a socket may connect or send to `address`. `names` has the addresses of the rules' names; it is
-    /// asked only where nothing without a name grants this.
+    /// asked only where nothing without a name grants this, and for names that would.
     #[must_use]
     pub fn may_connect(
         &self,
@@ -165,11 +165,12 @@ impl Network {
         }
         let (ip, port) = (address.ip().to_canonical(), address.port());
         let is_named = |name: &str| {
-            let addresses = names.addresses(name);
-            addresses.iter().any(|one| one.to_canonical() == ip)
-                && self
-                    .ceiling
-                    .reaches(transport, ip, port, &|own| own == name)
+            let ceiling = &self.ceiling;
+            ceiling.reaches(transport, ip, port, &|own| own == name)
+                && names
+                    .addresses(name)
+                    .iter()
+                    .any(|one| one.to_canonical() == ip)
         };
         self.granted.reaches(transport, ip, port, &|_| false)
             || self.granted.reaches(transport, ip, port, &is_named)
@@ -390,5 +391,17 @@ mod tests {
         let network = Network::new(rules.clone(), rules).expect("equal is beneath");
         let address = SocketAddr::from(([10, 0, 0, 1], 443));
         assert!(network.may_connect(Transport::Tcp, address, &NeverAsked));
+    }
+
+    #[test]
+    fn no_name_is_asked_for_that_the_ceiling_does_not_let_reach_the_address() {
+        let rules = |rule: &str| NetworkRules {
+            connect: vec![rule.parse().expect(rule)],
+            ..NetworkRules::none()
+        };
+        let network = Network::new(rules("tcp:db.prod:443"), rules("tcp:10.0.0.0/8:443"));
+        let network = network.expect("its ports are beneath");
+        let address = SocketAddr::from(([192, 0, 2, 1], 443));
+        assert!(!network.may_connect(Transport::Tcp, address, &NeverAsked));
     }
 }

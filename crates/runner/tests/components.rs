@@ -21,8 +21,11 @@ use std::{
 use components::container;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use support::{TestContainer, status, wait_until};
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+use support::{
+    TestContainer,
+    network::{in_network, network},
+    status, wait_until,
+};
 use wasm_interp_runner_client::{EXIT_TRAP, RefusalReader, SharedCeiling};
 use wasm_interp_workload::GuestKind;
 
@@ -299,23 +302,10 @@ fn code_of_the_other_kind_is_refused_at_create() {
     }
 }
 
-/// What a container is granted of the network.
-fn network(listen: &str, connect: &str) -> Network {
-    let rules = NetworkRules {
-        listen: parse_listen(listen).expect(listen),
-        connect: parse_connect(connect).expect(connect),
-        ..NetworkRules::none()
-    };
-    Network::new(rules.clone(), rules).expect("within itself")
-}
-
 /// On the network of the tests, where there is a loopback.
 fn on_our_network(guest: &[u8], listen: &str, connect: &str) -> TestContainer {
     let mut guest = container(guest);
-    let namespaces = guest.spec["linux"]["namespaces"].as_array_mut();
-    namespaces
-        .expect("namespaces")
-        .retain(|one| one["type"] != "network");
+    guest.share_our_network();
     guest.plan.network = network(listen, connect);
     guest
 }
@@ -404,6 +394,31 @@ fn names_are_looked_up_by_our_resolver_under_the_grants() {
     let (code, output) = container(&components::look_up("db.example")).run();
     assert_eq!(code, ACCESS_DENIED, "{output}");
     assert!(output.contains("db.example"), "{output}");
+}
+
+#[test]
+fn component_is_told_that_no_nameserver_replies_and_so_is_the_operator() {
+    const TIMEOUT: i32 = 205;
+    in_network(&["10.66.0.1"], || {
+        let (log, end) = RefusalReader::new().expect("a pipe");
+        let guest = components::sender([10, 66, 0, 1], 99, 0);
+        let mut guest = on_our_network(&guest, "", "udp:db.prod:99");
+        guest.refusals = Some(end);
+        // Nothing listens there: the kernel says so at once.
+        let config = "nameserver 10.66.0.1\n";
+        fs::write(guest.root().join("etc/resolv.conf"), config).expect("resolv.conf");
+        let line = "the guest could not connect to udp:10.66.0.1:99: no nameserver replies about \
+                    \"db.prod\", which a rule of wasm-interp.io/connect names; check the \
+                    nameservers in the container's /etc/resolv.conf, and that the pod reaches them";
+        let (code, output) = guest.run();
+        assert_eq!(code, TIMEOUT, "{output}");
+        assert_eq!(output, format!("wasm-interp: {line}\n"));
+        assert_eq!(
+            log.read().expect("read").as_deref(),
+            Some(line),
+            "the operator's log"
+        );
+    });
 }
 
 #[test]

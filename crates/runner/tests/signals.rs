@@ -14,12 +14,14 @@ mod support;
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
+    net::UdpSocket,
     os::{
         fd::{AsFd, AsRawFd},
         unix::process::ExitStatusExt as _,
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -30,8 +32,12 @@ use nix::{
     },
 };
 use rustix::fs::{FlockOperation, flock};
-use support::{TestContainer, TestTerminal, wait_until};
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+use support::{
+    TestContainer, TestTerminal,
+    network::{in_network, network},
+    wait_until,
+};
+use wasm_interp_network::Network;
 use wasm_interp_test_support::lines::assert_same;
 
 /// A module that handles signals by the interface itself, without a C library. It says `ready` once it
@@ -241,6 +247,44 @@ fn guest_that_computes_sees_a_signal_in_its_word() {
     let container = started(&module("", &body));
     container.signal(Signal::SIGTERM);
     assert_eq!(container.wait(), 2);
+}
+
+/// Its caller gives it some time to end, and resolv.conf gives nameservers more than that.
+#[test]
+fn guest_that_waits_for_a_nameserver_hears_a_signal_within_a_second() {
+    const TIMED_OUT: i32 = 100 + 73;
+    let socket = r#"
+  (import "wasm_interp_posix_v1" "socket" (func $socket (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasm_interp_posix_v1" "connect" (func $connect (param i32 i32 i32) (result i32)))
+  (memory"#;
+    // Port 80 of 10.66.0.1, in a stream socket of IPv4.
+    let address = r#"(data (i32.const 300) "\02\00\00\50\0a\42\00\01")"#;
+    let body = format!(
+        "(call $check
+           (call $socket (i32.const 2) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 28)))
+         {READY}
+         (call $exit (i32.add (i32.const 100)
+           (call $connect (i32.load (i32.const 28)) (i32.const 300) (i32.const 16))))"
+    );
+    let guest = module(address, &body).replacen("(memory", socket, 1);
+    in_network(&["10.66.0.53"], move || {
+        let nameserver = UdpSocket::bind("10.66.0.53:53").expect("bind");
+        let mut container = TestContainer::of(&guest);
+        container.share_our_network();
+        container.plan.network = network("", "tcp:a.prod:80, tcp:b.prod:80, tcp:c.prod:80");
+        let config = "nameserver 10.66.0.53\noptions timeout:30 attempts:5\n";
+        fs::write(container.root().join("etc/resolv.conf"), config).expect("resolv.conf");
+        container.create().expect("create");
+        container.start().expect("start");
+        nameserver.recv(&mut [0; 512]).expect("a question");
+        let started = Instant::now();
+        container.signal(Signal::SIGTERM);
+        assert_eq!(container.wait(), TIMED_OUT, "{}", container.output());
+        // On a busy machine too; a single time-out is 30 seconds.
+        let waited = started.elapsed();
+        assert!(waited < Duration::from_secs(20), "{waited:?}");
+        assert!(container.output().contains("\"a.prod\""), "which name");
+    });
 }
 
 #[test]
@@ -460,12 +504,7 @@ fn c_program(code: &[u8], arguments: &[&str]) -> TestContainer {
 
 /// Unix sockets in `/data`.
 fn own_sockets() -> Network {
-    let rules = NetworkRules {
-        listen: parse_listen("unix:/data/*").expect("a rule"),
-        connect: parse_connect("unix:/data/*").expect("a rule"),
-        ..NetworkRules::none()
-    };
-    Network::new(rules.clone(), rules).expect("within itself")
+    network("unix:/data/*", "unix:/data/*")
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl RefusalLog {
     }
 }
 
-const REFUSED: &str = "a guest is refused what it is not granted";
+const REFUSED: &str = "a guest's use of the network is refused";
 
 impl AsFd for RefusalLog {
     /// What the process writes to.

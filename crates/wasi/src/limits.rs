@@ -1,6 +1,8 @@
 //! Bounds on what a guest's numbers make the host do. Each is Linux's own where Linux has one.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 /// The most descriptors of a guest, if the container's `RLIMIT_NOFILE` allows more.
 pub const DESCRIPTORS: usize = 1 << 16;
 
@@ -35,8 +37,11 @@ pub const RESOLVER_FILE: u64 = 1 << 20;
 /// The addresses that a look-up gives at most.
 pub const ADDRESSES: usize = 64;
 
-/// The names of rules that are asked for in vain before one connection is refused, if no nameserver replies.
+/// The names of rules that are asked for in vain before one connection is given up, if no nameserver replies.
 pub const UNANSWERED: usize = 3;
+
+/// How long nameservers may still reply, once the guest has a signal to handle.
+pub const AFTER_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The names whose addresses are kept, for as long as they are valid.
 pub const NAMES: usize = 256;

@@ -60,44 +60,16 @@ pub(crate) fn interruptible<T>(
     }
 }
 
-/// What a signal does to a wait that the guest has to handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AtSignal {
-    /// It ends with EINTR.
-    End,
-    /// It goes on, as it has an end of its own.
-    GoOn,
-}
-
 /// ppoll(2) until one of `fds` is ready, or the deadline has come: how many are ready.
 pub(crate) fn poll_until(
     fds: &mut [PollFd<'_>],
     deadline: Option<Instant>,
 ) -> rustix::io::Result<usize> {
-    poll_for(fds, deadline, AtSignal::End)
-}
-
-/// As [`poll_until`], whatever a signal is to do.
-pub(crate) fn poll_for(
-    fds: &mut [PollFd<'_>],
-    deadline: Option<Instant>,
-    on_signal: AtSignal,
-) -> rustix::io::Result<usize> {
-    loop {
+    interruptible(|| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map(Timespec::try_from).transpose();
-        let timeout = timeout.map_err(|_| Errno::INVAL)?;
-        let ready = match on_signal {
-            AtSignal::End => once(|| poll(fds, timeout.as_ref()))?,
-            AtSignal::GoOn => match poll(fds, timeout.as_ref()) {
-                Err(Errno::INTR) => None,
-                result => Some(result?),
-            },
-        };
-        if let Some(ready) = ready {
-            return Ok(ready);
-        }
-    }
+        poll(fds, timeout.map_err(|_| Errno::INVAL)?.as_ref())
+    })
 }
 
 /// What ppoll(2) reports of a file that did not ask for it.

@@ -19,9 +19,9 @@ use nix::{
 use serde_json::json;
 use wasm_interp_wasi::ModesBy;
 
-use super::{REFUSED, escaped, guests, rules, sockets::network};
+use super::{REFUSED, escaped, guests, rules};
 use crate::payload::call;
-use crate::support::TestContainer;
+use crate::support::{TestContainer, network::network};
 
 #[test]
 fn every_call_of_sockets_is_made_by_a_guest() {

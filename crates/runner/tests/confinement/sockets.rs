@@ -1,21 +1,10 @@
 //! What a guest with a grant of sockets reaches, and what it reaches once it has escaped.
 
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
 use wasm_interp_runner_client::RefusalReader;
 
 use super::{assert_ends, bytes, escaped, guests, returned};
 use crate::payload::{Argument, Call, artifact_of, call, text};
-use crate::support::TestContainer;
-
-/// What a container is granted of the network.
-pub(super) fn network(listen: &str, connect: &str) -> Network {
-    let rules = NetworkRules {
-        listen: parse_listen(listen).expect(listen),
-        connect: parse_connect(connect).expect(connect),
-        ..NetworkRules::none()
-    };
-    Network::new(rules.clone(), rules).expect("within itself")
-}
+use crate::support::{TestContainer, network::network};
 
 #[test]
 fn guest_makes_the_sockets_that_it_is_granted() {

@@ -415,6 +415,56 @@ pub(crate) fn server(port: u16) -> Vec<u8> {
     )
 }
 
+/// Connects a UDP socket to an address, sends `ping`, and sends it again after some seconds. Exits with 0, with 200 + the
+/// error of the connection, or with the number of another step that failed.
+pub(crate) fn sender(address: [u8; 4], port: u16, seconds: u64) -> Vec<u8> {
+    let (own, peer) = (ipv4([0; 4], 0), ipv4(address, port));
+    let nanoseconds = seconds * 1_000_000_000;
+    let body = run(&format!(
+        r#"(local $socket i32) (local $out i32)
+    (call $udp (i32.const 0) (i32.const 0)) (call $check (i32.const 1))
+    (local.set $socket (i32.load (i32.const 4)))
+    (call $bind (local.get $socket) (call $network) {own} (i32.const 0)) (call $check (i32.const 2))
+    (call $bound (local.get $socket) (i32.const 0)) (call $check (i32.const 3))
+    (call $connect (local.get $socket) (i32.const 1) {peer} (i32.const 0))
+    (if (i32.load8_u (i32.const 0))
+      (then (call $quit (i32.add (i32.const 200) (i32.load8_u (i32.const 4))))))
+    (local.set $out (i32.load (i32.const 8)))
+    ;; A datagram without an address of its own.
+    (i32.store (i32.const 200) (i32.const 100))
+    (i32.store (i32.const 204) (i32.const 4))
+    (call $send (local.get $out) (i32.const 5))
+    (call $block (call $after (i64.const {nanoseconds})))
+    (call $send (local.get $out) (i32.const 7))"#
+    ));
+    with(
+        r#"
+  (import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
+  (import "wasi:sockets/udp-create-socket@0.2.12" "create-udp-socket" (func $udp (param i32 i32)))
+  (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.start-bind"
+    (func $bind (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.finish-bind" (func $bound (param i32 i32)))
+  (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.stream"
+    (func $connect (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.check-send"
+    (func $may-send (param i32 i32)))
+  (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.send"
+    (func $send-all (param i32 i32 i32 i32)))
+  (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration"
+    (func $after (param i64) (result i32)))
+  (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))"#,
+        &format!(
+            r#"(data (i32.const 100) "ping")
+  (func $send (param $out i32) (param $step i32)
+    (call $may-send (local.get $out) (i32.const 0)) (call $check (local.get $step))
+    (call $send-all (local.get $out) (i32.const 200) (i32.const 1) (i32.const 0))
+    (call $check (i32.add (local.get $step) (i32.const 1)))
+    (if (i64.ne (i64.load (i32.const 8)) (i64.const 1)) (then (call $quit (i32.const 9)))))
+  {body}"#
+        ),
+    )
+}
+
 /// Looks a name up. Exits with the first number of its IPv4 address, or with 200 + the error.
 pub(crate) fn look_up(name: &str) -> Vec<u8> {
     let length = name.len();

@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroups;
 mod guard;
+pub(crate) mod network;
 mod programs;
 mod terminal;
 

@@ -14,11 +14,11 @@ use std::{
 };
 
 use rustix::io::{Errno as Kernel, write};
-use wasm_interp_network::{Network, NetworkAttempt, NetworkNeeds, Transport};
+use wasm_interp_network::{CONNECT_ANNOTATION, Network, NetworkAttempt, NetworkNeeds, Transport};
 
 use super::{
     address::canonical,
-    resolver::RuleNames,
+    resolver::{RuleNames, UnknownCause, UnknownName},
     state::{Family, Socket, SocketKind, SocketOrigin},
 };
 use crate::{
@@ -43,7 +43,7 @@ pub(crate) struct NetworkGrants {
 /// What was said of refusals so far.
 #[derive(Debug)]
 struct Refusals {
-    /// Addresses that the container's standard error has.
+    /// What the container's standard error has been told of, with an address each.
     told: HashSet<String>,
     /// Where the operator's log is read from, if anywhere.
     log: Option<Arc<OwnedFd>>,
@@ -109,11 +109,39 @@ impl NetworkGrants {
         names: &RuleNames<'_>,
     ) -> Result<()> {
         let address = canonical(address);
-        let granted = self.network.may_connect(transport, address, names);
-        if !granted && names.interrupted() {
-            return Err(Errno::Intr);
+        let attempt = NetworkAttempt::Connect(transport, address);
+        if self.network.may_connect(transport, address, names) {
+            return Ok(());
         }
-        self.decide(granted, &NetworkAttempt::Connect(transport, address))
+        match names.unknown() {
+            Some(unknown) => self.undecided(&attempt, unknown),
+            None => self.refuse(&attempt),
+        }
+    }
+
+    /// Says that a rule may grant this, and that its name could not be looked up.
+    ///
+    /// ETIMEDOUT, as from connect(2) of a host that does not answer: programs then try again, or another address.
+    /// EAGAIN would say that the connection is being made. CPython's asyncio and libpq wait for a socket then, and take
+    /// it for connected.
+    fn undecided(&self, attempt: &NetworkAttempt<'_>, unknown: &UnknownName) -> Result<()> {
+        let (why, error) = match unknown.cause {
+            UnknownCause::NoReply => ("no nameserver replies about", Errno::Timedout),
+            UnknownCause::Failed => ("the nameservers fail to look up", Errno::Timedout),
+            // As long as this container lives.
+            UnknownCause::NoNameserver => ("there is no nameserver to ask about", Errno::Acces),
+            UnknownCause::Process(error) => return Err(error),
+        };
+        let head = format!("the guest could not {attempt}");
+        self.tell(
+            &format!(
+                "{head}: {why} {:?}, which a rule of {CONNECT_ANNOTATION} names; check the \
+                 nameservers in the container's /etc/resolv.conf, and that the pod reaches them",
+                unknown.name
+            ),
+            &head,
+        );
+        Err(error)
     }
 
     /// To connect, or to send a message there. A UDP listener may answer those that it has heard.
@@ -160,13 +188,19 @@ impl NetworkGrants {
             "the guest may not {attempt}; {}",
             self.network.annotation_for(attempt)
         );
+        self.tell(&line, &line);
+        Err(Errno::Acces)
+    }
+
+    /// Writes a line: to the operator's log if one is due, and to the container's standard error once for each `key`.
+    fn tell(&self, line: &str, key: &str) {
         // Both may block, and other threads must not wait for them.
         let (log, is_new) = {
             let mut refusals = self.refusals();
-            (refusals.log_that_is_due(), refusals.is_new(&line))
+            (refusals.log_that_is_due(), refusals.is_new(key))
         };
         if let Some(log) = log
-            && to_log(&log, &line) == Err(Kernel::PIPE)
+            && to_log(&log, line) == Err(Kernel::PIPE)
         {
             // Each further one would send the guest a SIGPIPE.
             self.refusals().log = None;
@@ -175,7 +209,6 @@ impl NetworkGrants {
             let told = format!("wasm-interp: {line}\n");
             write_all(sys::standard(Standard::Error), told.as_bytes());
         }
-        Err(Errno::Acces)
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -204,8 +237,8 @@ impl Refusals {
     }
 
     /// Whether the container's standard error has to be told of it.
-    fn is_new(&mut self, line: &str) -> bool {
-        self.told.len() < limits::REFUSALS && self.told.insert(line.to_owned())
+    fn is_new(&mut self, key: &str) -> bool {
+        self.told.len() < limits::REFUSALS && self.told.insert(key.to_owned())
     }
 }
 

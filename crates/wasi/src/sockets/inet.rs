@@ -26,7 +26,6 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     limits,
-    wait::AtSignal,
 };
 
 /// Makes a socket, or what stands for one that no grant asks for.
@@ -99,18 +98,16 @@ pub(crate) fn listen(
     Ok(listen_on(fd, backlog)?)
 }
 
-/// Where to connect or send to, if that is granted. `on_signal` says what a signal of the guest's does to a look-up of a
-/// rule's name.
+/// Where to connect or send to, if that is granted.
 pub(crate) fn reach(
     grants: &NetworkGrants,
     resolver: &Resolver,
     socket: &Socket,
     address: SocketAddr,
-    on_signal: AtSignal,
 ) -> Result<KernelAddress> {
     internet(socket)?;
     let address = destination(address);
-    grants.reach(socket, address, &RuleNames::of(resolver, on_signal))?;
+    grants.reach(socket, address, &RuleNames::of(resolver))?;
     made(socket)?;
     Ok(address.into())
 }

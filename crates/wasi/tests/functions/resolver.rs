@@ -5,11 +5,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
 
+use rustix::pipe::PipeFlags;
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE,
     rdata::{A, AAAA, CNAME, PTR, RData},
@@ -28,6 +30,7 @@ use crate::{
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
 const STREAM: u64 = 1;
+const DATAGRAM: u64 = 2;
 const ADDRCONFIG: u64 = 1;
 const NUMERICHOST: u64 = 2;
 /// How long records are valid, in seconds: longer than any test.
@@ -248,10 +251,15 @@ impl Caller {
         Ok(String::from_utf8(self.bytes(BUFFER, self.u32(OUT))).expect("text"))
     }
 
-    /// Whether the guest may connect; nothing listens there.
-    fn may_reach(&mut self, address: &str) -> bool {
+    /// Calls `call` with a new socket of IPv4 and an address.
+    fn with_socket(
+        &mut self,
+        kind: u64,
+        address: &str,
+        call: impl FnOnce(&mut Self, u64, [u64; 2]) -> Result<()>,
+    ) -> Result<()> {
         let address: SocketAddr = address.parse().expect(address);
-        self.call("socket", &[AF_INET, STREAM, 0, 0, OUT.into()])
+        self.call("socket", &[AF_INET, kind, 0, 0, OUT.into()])
             .expect("a socket");
         let fd = u64::from(self.u32(OUT));
         let IpAddr::V4(ip) = address.ip() else {
@@ -259,14 +267,33 @@ impl Caller {
         };
         let port = address.port().to_be_bytes();
         let bytes = [&2u16.to_ne_bytes()[..], &port, &ip.octets(), &[0; 8]].concat();
-        let [bytes, length] = self.put(bytes);
-        let answer = self.call("connect", &[fd, bytes, length]);
+        let bytes = self.put(bytes);
+        let answer = call(self, fd, bytes);
         self.call("fd_close", &[fd]).expect("close");
-        match answer {
+        answer
+    }
+
+    /// Connects to where nothing listens.
+    fn reach(&mut self, address: &str) -> Result<()> {
+        self.with_socket(STREAM, address, |guest, fd, [bytes, length]| {
+            guest.call("connect", &[fd, bytes, length])
+        })
+    }
+
+    /// Whether the guest may connect; nothing listens there.
+    fn may_reach(&mut self, address: &str) -> bool {
+        match self.reach(address) {
             Err(Errno::Acces) => false,
             Err(Errno::Connrefused) => true,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Sends an empty message.
+    fn send_to(&mut self, address: &str) -> Result<()> {
+        self.with_socket(DATAGRAM, address, |guest, fd, [bytes, length]| {
+            guest.call("sendmsg", &[fd, 0, 0, 0, bytes, length, OUT.into()])
+        })
     }
 }
 
@@ -278,6 +305,15 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n10.9.9.9 self.pod self\
 fn with_names(
     network: Network,
     config: &'static str,
+    test: impl FnOnce(&mut Caller) + Send + 'static,
+) {
+    with_names_and_log(network, config, None, test);
+}
+
+fn with_names_and_log(
+    network: Network,
+    config: &'static str,
+    log: Option<OwnedFd>,
     test: impl FnOnce(&mut Caller) + Send + 'static,
 ) {
     in_tree(move |tree| {
@@ -295,7 +331,7 @@ fn with_names(
         test(&mut Caller::with_network(
             LateMounts::Impossible,
             network,
-            None,
+            log,
         ));
     });
 }
@@ -439,7 +475,7 @@ fn rules_whose_names_get_no_reply_do_not_hold_up_a_connection_for_long() {
     let rules = NAMES.map(|name| format!("tcp:{name}:80")).join(", ");
     with_names(network("", &rules), config, |guest| {
         let server = Nameserver::start("10.0.0.53", &NAMES.map(|name| (name, Say::Nothing)));
-        assert!(!guest.may_reach("10.0.0.1:80"));
+        assert_eq!(guest.reach("10.0.0.1:80"), Err(Errno::Timedout));
         assert_eq!(server.asked(), &NAMES[..3]);
     });
     // One that gets none keeps no other from being asked for.
@@ -453,6 +489,132 @@ fn rules_whose_names_get_no_reply_do_not_hold_up_a_connection_for_long() {
         );
         assert!(guest.may_reach("10.0.0.1:80"));
         assert_eq!(server.asked(), &NAMES[..2]);
+    });
+}
+
+/// The lines of a log whose guest has ended.
+fn lines(log: OwnedFd) -> Vec<String> {
+    let mut log = fs::File::from(log);
+    let mut packet = [0; 4096];
+    std::iter::from_fn(|| match log.read(&mut packet).expect("read") {
+        0 => None,
+        length => Some(String::from_utf8_lossy(&packet[..length]).into_owned()),
+    })
+    .collect()
+}
+
+fn log() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).expect("a pipe")
+}
+
+/// Whether the rule grants it is not known then: the guest is told to try again, and the operator what to look at.
+#[test]
+fn nameserver_that_does_not_answer_is_no_refusal() {
+    const BRIEF: &str = "nameserver 10.0.0.53\noptions timeout:1 attempts:1 no-aaaa\n";
+    for (say, why) in [
+        (Say::Nothing, "no nameserver replies about"),
+        (
+            Say::Code(RCODE::ServerFailure),
+            "the nameservers fail to look up",
+        ),
+    ] {
+        let (log, end) = log();
+        let granted = network("", "tcp:db.prod:5432, udp:db.prod:53, tcp:web.prod:80");
+        with_names_and_log(granted, BRIEF, Some(end), |guest| {
+            let server = Nameserver::start("10.0.0.53", &[("db.prod", say)]);
+            assert_eq!(guest.reach("10.0.0.1:5432"), Err(Errno::Timedout));
+            assert_eq!(server.asked(), ["db.prod"]);
+            for _ in 0..10 {
+                assert_eq!(guest.reach("10.0.0.1:5432"), Err(Errno::Timedout));
+                assert_eq!(guest.send_to("10.0.0.1:53"), Err(Errno::Timedout));
+            }
+            assert_eq!(
+                server.asked(),
+                &[""; 0],
+                "that there was no reply is remembered"
+            );
+            // What no rule by this name could grant, and what other names are known not to.
+            for address in ["10.0.0.1:80", "127.0.0.1:5432", "10.0.0.1:53"] {
+                assert_eq!(guest.reach(address), Err(Errno::Acces), "{address}");
+            }
+            server.set("db.prod", Say::Addresses(&["10.0.0.1"]));
+            while guest.reach("10.0.0.1:5432") != Err(Errno::Connrefused) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert_eq!(guest.send_to("10.0.0.1:53"), Ok(()));
+            assert_eq!(guest.reach("10.0.0.2:5432"), Err(Errno::Acces));
+        });
+        let expected = format!(
+            "the guest could not connect to tcp:10.0.0.1:5432: {why} \"db.prod\", which a rule \
+             of wasm-interp.io/connect names; check the nameservers in the container's \
+             /etc/resolv.conf, and that the pod reaches them"
+        );
+        assert_eq!(lines(log)[0], expected);
+    }
+}
+
+#[test]
+fn rule_by_name_without_a_nameserver_is_a_refusal_that_says_so() {
+    let (log, end) = log();
+    with_names_and_log(network("", "tcp:db.prod:80"), "", Some(end), |guest| {
+        assert_eq!(guest.reach("10.0.0.1:80"), Err(Errno::Acces));
+    });
+    let lines = lines(log);
+    let expected =
+        "the guest could not connect to tcp:10.0.0.1:80: there is no nameserver to ask about";
+    assert!(lines[0].starts_with(expected), "{lines:?}");
+}
+
+/// From here on socket(2) fails in this thread with EMFILE, as without a descriptor left. The limit of descriptors itself
+/// is that of all tests.
+#[allow(unsafe_code)]
+fn fail_sockets() {
+    let step = |code: u32, matched, otherwise, k| libc::sock_filter {
+        code: u16::try_from(code).expect("16 bits"),
+        jt: matched,
+        jf: otherwise,
+        k,
+    };
+    let number = u32::try_from(libc::SYS_socket).expect("a number");
+    let full = libc::SECCOMP_RET_ERRNO | libc::EMFILE.cast_unsigned();
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, full),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program, whose steps live until the calls have returned.
+    let set = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
+    };
+    assert_eq!(set, 0, "a filter");
+}
+
+#[test]
+fn guest_without_a_descriptor_left_is_told_so_and_not_that_it_is_refused() {
+    with_names(network("", "tcp:db.prod:80"), CONFIG, |guest| {
+        let _server = Nameserver::start("10.0.0.53", &[("db.prod", Say::Addresses(&["10.0.0.1"]))]);
+        let answer = guest.with_socket(STREAM, "10.0.0.1:80", |guest, fd, [bytes, length]| {
+            let full = std::thread::scope(|scope| {
+                let full = scope.spawn(|| {
+                    fail_sockets();
+                    guest.call("connect", &[fd, bytes, length])
+                });
+                full.join().expect("a thread")
+            });
+            assert_eq!(full, Err(Errno::Mfile));
+            guest.call("connect", &[fd, bytes, length])
+        });
+        assert_eq!(answer, Err(Errno::Connrefused), "it is asked again at once");
     });
 }
 

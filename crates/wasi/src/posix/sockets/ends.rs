@@ -25,7 +25,7 @@ use crate::{
         sys,
     },
     transfer::timeout,
-    wait::{AtSignal, once, poll_until, uninterrupted},
+    wait::{once, poll_until, uninterrupted},
 };
 
 impl Guest {
@@ -81,10 +81,7 @@ impl Guest {
         let fd = file.as_ref().as_fd();
         match SocketAddress::read(memory, bytes)? {
             SocketAddress::Inet(address) => {
-                // EINTR of a connection says that it goes on. It has not begun before the rules' names are known.
-                let on_signal = AtSignal::GoOn;
-                let address =
-                    inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
+                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
                 Ok(connected(fd, || sys::connect(fd, &address))?)
             }
             SocketAddress::Unix(path) if !path.is_empty() => {

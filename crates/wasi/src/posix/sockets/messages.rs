@@ -25,7 +25,6 @@ use crate::{
     },
     sys,
     transfer::{Direction, receive_whole, transfer, write_whole},
-    wait::AtSignal,
 };
 
 const SEND: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -61,9 +60,7 @@ impl Guest {
         let bytes = memory::bytes(memory)?;
         match to {
             SocketAddress::Inet(address) => {
-                let on_signal = AtSignal::End;
-                let address =
-                    inet::reach(&self.grants, &self.resolver, socket, address, on_signal)?;
+                let address = inet::reach(&self.grants, &self.resolver, socket, address)?;
                 send(file, bytes, vectors, flags, address.bytes())
             }
             SocketAddress::Unix(path) if !path.is_empty() => {

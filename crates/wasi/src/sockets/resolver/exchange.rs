@@ -1,8 +1,8 @@
 //! Asking nameservers, by UDP and TCP, from this thread alone: sends, waits with a deadline, and goes on
 //! to the next server.
 //!
-//! Its sockets are the kernel's and no descriptors of the guest's. A signal of the guest's ends the
-//! waiting with EINTR, unless the caller wants to have the reply all the same.
+//! Its sockets are the kernel's and no descriptors of the guest's. A signal that the guest handles ends the
+//! waiting a while later ([`LookUpTime`]).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::PollFlags,
     io::Errno as Kernel,
     net::{SocketFlags, SocketType, socket_with, sockopt::socket_error},
     rand::{GetRandomFlags, getrandom},
@@ -20,16 +20,17 @@ use rustix::{
 
 use super::{
     config::ResolverConfig,
+    look_up_time::LookUpTime,
     message::{NameQuestion, Reply},
 };
 use crate::{
-    errno::{Errno, Result},
+    errno::Result,
     sockets::{
         address::{KernelAddress, family_of},
         sys as socket_calls,
     },
     sys,
-    wait::{AtSignal, poll_for, uninterrupted},
+    wait::uninterrupted,
 };
 
 /// The longest message by UDP that is read, and by TCP.
@@ -42,13 +43,13 @@ struct OpenQuestion<'a> {
     reply: Option<Reply>,
 }
 
-/// Asks each question of one nameserver after the other, until it is answered. `first` says with which
-/// one to begin, `on_signal` whether a signal of the guest's ends it. A question that no nameserver answered has no reply.
+/// Asks each question of one nameserver after the other, until it is answered or the time is over. `first` says with
+/// which one to begin. A question that no nameserver answered has no reply.
 pub(super) fn ask(
     config: &ResolverConfig,
     first: usize,
     questions: &[NameQuestion],
-    on_signal: AtSignal,
+    time: &LookUpTime,
 ) -> Result<Vec<Option<Reply>>> {
     let mut open: Vec<_> = questions
         .iter()
@@ -62,15 +63,14 @@ pub(super) fn ask(
             let server = config.nameservers[(first + index) % config.nameservers.len()];
             let at_once = if config.single_request { 1 } else { open.len() };
             for group in open.chunks_mut(at_once.max(1)) {
-                match ask_server(config, server, group, on_signal) {
+                match ask_server(config, server, group, time) {
                     // This server cannot be reached, or not now.
                     Ok(()) => {}
-                    Err(Kernel::INTR) => return Err(Errno::Intr),
                     Err(error) if is_about_this_process(error) => return Err(error.into()),
                     Err(_) => {}
                 }
             }
-            if open.iter().all(|one| !is_open(one)) {
+            if time.is_over() || open.iter().all(|one| !is_open(one)) {
                 return Ok(open.into_iter().map(|one| one.reply).collect());
             }
         }
@@ -100,15 +100,15 @@ fn ask_server(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    on_signal: AtSignal,
+    time: &LookUpTime,
 ) -> rustix::io::Result<()> {
     if !config.use_tcp {
-        ask_by_udp(config, server, open, on_signal)?;
+        ask_by_udp(config, server, open, time)?;
     }
     for one in open.iter_mut() {
         let truncated = one.reply == Some(Reply::Truncated);
         if truncated || (config.use_tcp && is_open(one)) {
-            ask_by_tcp(config, server, one, on_signal)?;
+            ask_by_tcp(config, server, one, time)?;
         }
     }
     Ok(())
@@ -118,7 +118,7 @@ fn ask_by_udp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    on_signal: AtSignal,
+    time: &LookUpTime,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     // Connected: the kernel drops what comes from elsewhere, and tells of a port without a server.
@@ -138,7 +138,7 @@ fn ask_by_udp(
     }
     let mut buffer = vec![0; UDP];
     while !sent.is_empty() {
-        if !wait(socket.as_fd(), PollFlags::IN, deadline, on_signal)? {
+        if !time.wait(socket.as_fd(), PollFlags::IN, deadline)? {
             return Ok(());
         }
         let length = match receive(socket.as_fd(), &mut buffer) {
@@ -163,7 +163,7 @@ fn ask_by_tcp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut OpenQuestion<'_>,
-    on_signal: AtSignal,
+    time: &LookUpTime,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     let socket = socket(server, SocketType::STREAM)?;
@@ -171,7 +171,7 @@ fn ask_by_tcp(
     let address = KernelAddress::from(server);
     match socket_calls::connect(fd, &address) {
         Err(Kernel::INPROGRESS | Kernel::INTR) => {
-            if !wait(fd, PollFlags::OUT, deadline, on_signal)? {
+            if !time.wait(fd, PollFlags::OUT, deadline)? {
                 return Err(Kernel::TIMEDOUT);
             }
             socket_error(fd)??;
@@ -188,15 +188,15 @@ fn ask_by_tcp(
     while !rest.is_empty() {
         match send(fd, rest) {
             Ok(sent) => rest = &rest[sent..],
-            Err(Kernel::AGAIN) if wait(fd, PollFlags::OUT, deadline, on_signal)? => {}
+            Err(Kernel::AGAIN) if time.wait(fd, PollFlags::OUT, deadline)? => {}
             Err(Kernel::AGAIN) => return Err(Kernel::TIMEDOUT),
             Err(error) => return Err(error),
         }
     }
     let mut head = [0; 2];
-    receive_all(fd, &mut head, deadline, on_signal)?;
+    receive_all(fd, &mut head, deadline, time)?;
     let mut reply = vec![0; usize::from(u16::from_be_bytes(head)).min(TCP)];
-    receive_all(fd, &mut reply, deadline, on_signal)?;
+    receive_all(fd, &mut reply, deadline, time)?;
     // A reply by TCP that is truncated is no reply.
     open.reply = match open.question.reply(id, &reply) {
         Some(Reply::Truncated) | None => Some(Reply::Failed),
@@ -245,49 +245,17 @@ fn receive_all(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     deadline: Instant,
-    on_signal: AtSignal,
+    time: &LookUpTime,
 ) -> rustix::io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
         match receive(fd, &mut buffer[filled..]) {
             Ok(0) => return Err(Kernel::CONNRESET),
             Ok(received) => filled += received,
-            Err(Kernel::AGAIN) if wait(fd, PollFlags::IN, deadline, on_signal)? => {}
+            Err(Kernel::AGAIN) if time.wait(fd, PollFlags::IN, deadline)? => {}
             Err(Kernel::AGAIN) => return Err(Kernel::TIMEDOUT),
             Err(error) => return Err(error),
         }
     }
     Ok(())
-}
-
-/// Waits until the socket is ready, or the deadline has come (`false`): also where more than can be read arrives all
-/// the time.
-fn wait(
-    fd: BorrowedFd<'_>,
-    events: PollFlags,
-    deadline: Instant,
-    on_signal: AtSignal,
-) -> rustix::io::Result<bool> {
-    if Instant::now() >= deadline {
-        return Ok(false);
-    }
-    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
-    poll_for(&mut fds, Some(deadline), on_signal).map(|ready| ready > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixDatagram;
-
-    use super::*;
-
-    #[test]
-    fn socket_that_always_has_more_to_read_is_done_at_the_deadline() {
-        let (socket, other) = UnixDatagram::pair().expect("a pair");
-        other.send(b"no reply").expect("send");
-        let wait = |deadline| wait(socket.as_fd(), PollFlags::IN, deadline, AtSignal::End);
-        assert_eq!(wait(Instant::now()), Ok(false));
-        let later = Instant::now() + std::time::Duration::from_secs(3600);
-        assert_eq!(wait(later), Ok(true));
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A resolver of our own: the C library's would load modules that the image names (NSS), into a process
 //! that is no longer the guest's sandbox. It has no thread and no event loop, and each look-up ends
-//! within the time-outs of resolv.conf.
+//! within the time-outs of resolv.conf, and soon after a signal that the guest handles.
 //!
 //! Both files are read once, before the guest runs: a rule of a grant that has a name means what they
 //! said then, and a guest that can write to them cannot make a name mean another address. The addresses
@@ -14,11 +14,12 @@ mod exchange;
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub mod fuzzing;
+mod look_up_time;
 mod message;
 mod order;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     collections::HashMap,
     ffi::CStr,
     fs::File,
@@ -37,6 +38,7 @@ use wasm_interp_network::NamedAddresses;
 
 use self::{
     config::{Hosts, ResolverConfig},
+    look_up_time::LookUpTime,
     message::{NameQuestion, RecordKind, Reply, can_be_asked, is_host},
 };
 pub(crate) use self::{message::reverse, order::by_reach};
@@ -44,7 +46,6 @@ use crate::{
     errno::{Errno, Result},
     limits,
     paths::Paths,
-    wait::AtSignal,
 };
 
 /// Records are kept at least so long: a program looks a name up, and then connects.
@@ -53,6 +54,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Of a look-up that no nameserver has replied to; a guest is told EAGAIN.
 const NO_REPLY: Errno = Errno::Timedout;
+/// Of a look-up without a nameserver to ask.
+const NO_NAMESERVER: Errno = Errno::Io;
 
 /// The resolver of one guest.
 #[derive(Debug)]
@@ -86,49 +89,91 @@ pub(crate) struct NamedHost {
     pub(crate) canonical: String,
 }
 
-/// The addresses of the names in rules, as the resolver has them now.
+/// The addresses of the names in rules, as the resolver has them now: for one call of the guest's.
 pub(crate) struct RuleNames<'a> {
     resolver: &'a Resolver,
-    on_signal: AtSignal,
-    interrupted: Cell<bool>,
+    time: LookUpTime,
     /// How many look-ups no nameserver has replied to.
     unanswered: Cell<usize>,
+    unknown: OnceCell<UnknownName>,
+}
+
+/// A name whose addresses are not known, though it may have some.
+#[derive(Debug)]
+pub(crate) struct UnknownName {
+    pub(crate) name: String,
+    pub(crate) cause: UnknownCause,
+}
+
+/// Why a look-up does not say what a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum UnknownCause {
+    /// No nameserver has replied.
+    NoReply,
+    /// The nameservers say that they cannot tell now.
+    Failed,
+    /// There is no nameserver to ask.
+    NoNameserver,
+    /// This process cannot ask.
+    Process(Errno),
+}
+
+impl UnknownCause {
+    /// `None` if the name has no address, as far as the nameservers know.
+    fn of(error: Errno) -> Option<Self> {
+        match error {
+            Errno::Noent | Errno::Nomsg => None,
+            NO_REPLY => Some(Self::NoReply),
+            Errno::Again => Some(Self::Failed),
+            NO_NAMESERVER => Some(Self::NoNameserver),
+            error => Some(Self::Process(error)),
+        }
+    }
 }
 
 impl<'a> RuleNames<'a> {
-    pub(crate) fn of(resolver: &'a Resolver, on_signal: AtSignal) -> Self {
+    pub(crate) fn of(resolver: &'a Resolver) -> Self {
         Self {
             resolver,
-            on_signal,
-            interrupted: Cell::new(false),
+            time: LookUpTime::default(),
             unanswered: Cell::new(0),
+            unknown: OnceCell::new(),
         }
     }
 
-    /// Whether no further name is asked for: each would take as long as resolv.conf says.
-    fn is_given_up(&self) -> bool {
-        self.interrupted() || self.unanswered.get() >= limits::UNANSWERED
+    /// The first name that was asked for and whose addresses are not known.
+    pub(super) fn unknown(&self) -> Option<&UnknownName> {
+        self.unknown.get()
     }
 
-    /// Whether a look-up has ended for a signal of the guest's: then what was decided by it is not.
-    pub(super) fn interrupted(&self) -> bool {
-        self.interrupted.get()
+    fn look_up(&self, name: &str) -> LookUpOutcome {
+        // Also that it was not answered a moment ago, which takes no time now.
+        if let Some(outcome) = self.resolver.known(name) {
+            return outcome;
+        }
+        // Each further one would take as long as resolv.conf says.
+        if self.time.is_over() || self.unanswered.get() >= limits::UNANSWERED {
+            return Err(NO_REPLY);
+        }
+        let outcome = self.resolver.ask_and_keep(name, &self.time);
+        if outcome == Err(NO_REPLY) {
+            self.unanswered.update(|count| count + 1);
+        }
+        outcome
     }
 }
 
 impl NamedAddresses for RuleNames<'_> {
     fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        let outcome = match self.resolver.known(name) {
-            // Also that it was not answered a moment ago, which has taken no time now.
-            Some(outcome) => return outcome.map_or_else(|_| Vec::new(), |host| host.addresses),
-            None if self.is_given_up() => return Vec::new(),
-            None => self.resolver.ask_and_keep(name, self.on_signal),
-        };
-        match outcome {
+        let error = match self.look_up(name) {
             Ok(host) => return host.addresses,
-            Err(Errno::Intr) => self.interrupted.set(true),
-            Err(NO_REPLY) => self.unanswered.update(|count| count + 1),
-            Err(_) => {}
+            Err(error) => error,
+        };
+        if let Some(cause) = UnknownCause::of(error) {
+            self.unknown.get_or_init(|| UnknownName {
+                name: name.to_owned(),
+                cause,
+            });
         }
         Vec::new()
     }
@@ -188,7 +233,7 @@ impl Resolver {
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => match self.ask_and_keep(&key(name), AtSignal::End) {
+            _ => match self.ask_and_keep(&key(name), &LookUpTime::default()) {
                 Err(NO_REPLY) => Err(Errno::Again),
                 outcome => outcome,
             },
@@ -212,13 +257,16 @@ impl Resolver {
         })
     }
 
-    fn ask_and_keep(&self, name: &str, on_signal: AtSignal) -> LookUpOutcome {
-        let (outcome, valid) = match self.ask_in_domains(name, on_signal) {
+    fn ask_and_keep(&self, name: &str, time: &LookUpTime) -> LookUpOutcome {
+        let (outcome, valid) = match self.ask_in_domains(name, time) {
             Ok((host, ttl)) => (Ok(host), Duration::from_secs(ttl.into())),
-            // It is asked again.
-            Err(Errno::Intr) => return Err(Errno::Intr),
             Err(error) => (Err(error), SHORTEST),
         };
+        let of_process = |error| matches!(UnknownCause::of(error), Some(UnknownCause::Process(_)));
+        // With more time, or with a descriptor more, there might have been another one.
+        if time.is_over() || outcome.as_ref().is_err_and(|error| of_process(*error)) {
+            return outcome;
+        }
         let until = Instant::now() + valid.clamp(SHORTEST, LONGEST);
         let kept = Kept {
             outcome: outcome.clone(),
@@ -229,17 +277,17 @@ impl Resolver {
     }
 
     /// Asks for a name in the domains of the search list, and for how many seconds that is valid.
-    fn ask_in_domains(&self, name: &str, on_signal: AtSignal) -> Result<(NamedHost, u32)> {
+    fn ask_in_domains(&self, name: &str, time: &LookUpTime) -> Result<(NamedHost, u32)> {
         if !can_be_asked(name) {
             return Err(Errno::Noent);
         }
         let config = &self.files().config;
         if config.nameservers.is_empty() {
-            return Err(Errno::Io);
+            return Err(NO_NAMESERVER);
         }
         let (mut failed, mut exists) = (false, false);
         for candidate in candidates(config, name) {
-            match self.ask_for_host(config, &candidate, on_signal)? {
+            match self.ask_for_host(config, &candidate, time)? {
                 Some(Reply::Found(records)) => {
                     let canonical = if is_host(&records.canonical) {
                         records.canonical
@@ -271,7 +319,7 @@ impl Resolver {
         &self,
         config: &ResolverConfig,
         name: &str,
-        on_signal: AtSignal,
+        time: &LookUpTime,
     ) -> Result<Option<Reply>> {
         let question = |kind| NameQuestion {
             name: name.to_owned(),
@@ -281,7 +329,7 @@ impl Resolver {
         if !config.no_aaaa {
             questions.push(question(RecordKind::Ipv6));
         }
-        let replies = exchange::ask(config, self.first(config), &questions, on_signal)?;
+        let replies = exchange::ask(config, self.first(config), &questions, time)?;
         Ok(replies.into_iter().reduce(merge).flatten())
     }
 
@@ -298,11 +346,11 @@ impl Resolver {
         };
         let config = &self.files().config;
         if config.nameservers.is_empty() {
-            return Err(Errno::Io);
+            return Err(NO_NAMESERVER);
         }
         let first = self.first(config);
         let questions = std::slice::from_ref(&question);
-        let replies = exchange::ask(config, first, questions, AtSignal::End)?;
+        let replies = exchange::ask(config, first, questions, &LookUpTime::default())?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
                 let name = records.names.into_iter().find(|name| is_host(name));
@@ -463,15 +511,14 @@ mod tests {
         reply.build_bytes_vec().expect("a reply")
     }
 
-    /// EINTR of connect(2) says that the connection is being made, so it must not come from a look-up before that.
+    /// A guest that is told to end hears of it soon, and a nameserver that replies in time is not missed for a signal.
     #[test]
-    fn signal_ends_the_look_up_of_a_rule_for_a_message_and_not_for_a_connection() {
+    fn signal_leaves_nameservers_a_moment_and_no_more() {
         let nameserver = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let resolver = resolver();
         let config = ResolverConfig {
             nameservers: vec![nameserver.local_addr().expect("an address")],
-            timeout: Duration::from_secs(60),
-            attempts: 1,
+            timeout: Duration::from_secs(600),
             no_aaaa: true,
             ..ResolverConfig::default()
         };
@@ -483,28 +530,54 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut question = [0; 512];
+                // It never replies. A signal may come before the guest waits.
                 nameserver.recv_from(&mut question).expect("a question");
-                // Again and again: one that comes before it waits is of no use.
                 while !ended.load(Ordering::SeqCst) {
-                    interrupt(asking);
-                    std::thread::yield_now();
-                }
-                let (length, from) = nameserver.recv_from(&mut question).expect("a question");
-                for _ in 0..100 {
                     interrupt(asking);
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                let reply = reply(&question[..length]);
-                nameserver.send_to(&reply, from).expect("send");
             });
-            let message = RuleNames::of(&resolver, AtSignal::End);
-            assert!(message.addresses("a.example").is_empty());
-            assert!(message.interrupted());
+            let started = Instant::now();
+            let names = RuleNames::of(&resolver);
+            for name in ["a.example", "b.example"] {
+                assert!(names.addresses(name).is_empty());
+            }
+            let unknown = names.unknown().expect("not known");
+            assert_eq!(
+                (&*unknown.name, unknown.cause),
+                ("a.example", UnknownCause::NoReply)
+            );
+            assert!(started.elapsed() >= limits::AFTER_SIGNAL);
+            // Each of the guest's own look-ups too.
+            assert_eq!(resolver.ask("c.example"), Err(Errno::Again));
+            let pointer = resolver.ask_for_name("1.0.0.10.in-addr.arpa".to_owned());
+            assert_eq!(pointer, Err(Errno::Again));
+            assert!(started.elapsed() < Duration::from_secs(300), "the time-out");
             ended.store(true, Ordering::SeqCst);
-            let connection = RuleNames::of(&resolver, AtSignal::GoOn);
+        });
+        assert!(
+            resolver.kept.lock().expect("names").is_empty(),
+            "they are asked for again"
+        );
+        // Its signal is still pending.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut question = [0; 512];
+                loop {
+                    let (length, from) = nameserver.recv_from(&mut question).expect("a question");
+                    // Those from before, whose time is over, are first.
+                    if question[..length].windows(2).any(|bytes| bytes == b"\x01d") {
+                        std::thread::sleep(Duration::from_millis(100));
+                        let reply = reply(&question[..length]);
+                        nameserver.send_to(&reply, from).expect("send");
+                        return;
+                    }
+                }
+            });
             let expected: IpAddr = [10, 0, 0, 1].into();
-            assert_eq!(connection.addresses("a.example"), [expected]);
-            assert!(!connection.interrupted());
+            let names = RuleNames::of(&resolver);
+            assert_eq!(names.addresses("d.example"), [expected]);
+            assert!(names.unknown().is_none());
         });
     }
 

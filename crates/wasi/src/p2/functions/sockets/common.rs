@@ -19,7 +19,6 @@ use crate::{
         handles::NetworkHandle,
     },
     sockets::{Family, Socket, SocketKind, SocketOrigin, address::KernelAddress, inet},
-    wait::AtSignal,
 };
 
 impl instance_network::Host for ComponentGuest {
@@ -56,22 +55,13 @@ impl ComponentGuest {
         Ok((fd, socket))
     }
 
-    /// Where to connect or send to, if that is granted. A component has no handler that a signal could call.
+    /// Where to connect or send to, if that is granted.
     pub(super) fn reach(
         &self,
         socket: &Socket,
         address: SocketAddr,
     ) -> SocketResult<KernelAddress> {
-        let Self {
-            grants, resolver, ..
-        } = self;
-        Ok(inet::reach(
-            grants,
-            resolver,
-            socket,
-            address,
-            AtSignal::GoOn,
-        )?)
+        Ok(inet::reach(&self.grants, &self.resolver, socket, address)?)
     }
 }
 
