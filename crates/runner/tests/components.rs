@@ -14,7 +14,7 @@ mod support;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
 };
 
@@ -394,6 +394,57 @@ fn names_are_looked_up_by_our_resolver_under_the_grants() {
     let (code, output) = container(&components::look_up("db.example")).run();
     assert_eq!(code, ACCESS_DENIED, "{output}");
     assert!(output.contains("db.example"), "{output}");
+}
+
+/// The reply to a question about the addresses of a name: `address`, for no time.
+fn reply_of_a_nameserver(question: &[u8], address: [u8; 4]) -> Vec<u8> {
+    // A header of 12 bytes, then the name up to an empty label, the type and the class.
+    let name = question[12..].iter().position(|byte| *byte == 0);
+    let end = 12 + name.expect("a name") + 1 + 4;
+    let (reply, recursive, answers) = (0x80, 0x80, 1);
+    let flags = [question[2] | reply, recursive];
+    let counts = [0, 1, 0, answers, 0, 0, 0, 0];
+    // The name of the question, an address of the Internet, its time, its length.
+    let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4];
+    [
+        &question[..2],
+        &flags,
+        &counts,
+        &question[12..end],
+        &answer,
+        &address,
+    ]
+    .concat()
+}
+
+/// As of a module: what was granted at connect stays, as a TCP connection does.
+#[test]
+fn connected_udp_socket_of_a_component_outlives_the_records_of_its_name() {
+    in_network(&["10.66.0.1", "10.66.0.53"], || {
+        let nameserver = UdpSocket::bind("10.66.0.53:53").expect("bind");
+        let peer = UdpSocket::bind("10.66.0.1:99").expect("bind");
+        std::thread::spawn(move || {
+            let mut question = [0; 512];
+            for address in [[10, 66, 0, 1], [10, 66, 0, 2]] {
+                let (length, from) = nameserver.recv_from(&mut question).expect("a question");
+                let reply = reply_of_a_nameserver(&question[..length], address);
+                nameserver.send_to(&reply, from).expect("send");
+            }
+        });
+        // Records are kept for five seconds, however short they are valid.
+        let guest = components::sender([10, 66, 0, 1], 99, 6);
+        let guest = on_our_network(&guest, "", "udp:db.prod:99");
+        let config = "nameserver 10.66.0.53\noptions no-aaaa\n";
+        fs::write(guest.root().join("etc/resolv.conf"), config).expect("resolv.conf");
+        let (code, output) = guest.run();
+        assert_eq!(code, 0, "{output}");
+        peer.set_nonblocking(true).expect("nonblocking");
+        for _ in 0..2 {
+            let mut data = [0; 8];
+            let length = peer.recv(&mut data).expect("a datagram");
+            assert_eq!(&data[..length], b"ping");
+        }
+    });
 }
 
 #[test]

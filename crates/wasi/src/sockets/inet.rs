@@ -99,6 +99,11 @@ pub(crate) fn listen(
 }
 
 /// Where to connect or send to, if that is granted.
+///
+/// To be asked for each message with an address. What is sent to the peer of a connected socket, TCP or UDP, is not asked
+/// about again: the kernel sends it to the address that was granted at connect and to no other, and a connection lasts
+/// longer than the records of a name. To ask would mean a look-up in the middle of a conversation, and would end it when
+/// the name's next address is in use.
 pub(crate) fn reach(
     grants: &NetworkGrants,
     resolver: &Resolver,

@@ -749,6 +749,34 @@ fn name_that_comes_to_mean_special_addresses_does_not_reach_them() {
     });
 }
 
+/// As a TCP connection: the peer of a connected socket was granted, and the kernel sends nowhere else.
+#[test]
+fn connected_udp_socket_outlives_the_records_of_its_name() {
+    with_names(network("", "udp:db.prod:99"), CONFIG, |guest| {
+        let server = Nameserver::start("10.0.0.53", &[("db.prod", Say::Brief(&["10.0.0.1"]))]);
+        let peer = UdpSocket::bind("10.0.0.1:99").expect("bind");
+        let answer = guest.with_socket(DATAGRAM, "10.0.0.1:99", |guest, fd, [bytes, length]| {
+            guest.call("connect", &[fd, bytes, length])?;
+            server.set("db.prod", Say::Brief(&["10.0.0.2"]));
+            // An address in the call is asked about each time.
+            let with_address = [fd, 0, 0, 0, bytes, length, OUT.into()];
+            while guest.call("sendmsg", &with_address).is_ok() {
+                peer.recv(&mut [0]).expect("receive");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let refused = guest.call("sendmsg", &with_address);
+            assert_eq!(refused, Err(Errno::Acces));
+            server.asked();
+            server.set("db.prod", Say::Nothing);
+            let to_peer = [fd, 0, 0, 0, 0, 0, OUT.into()];
+            guest.call("sendmsg", &to_peer)
+        });
+        assert_eq!(answer, Ok(()));
+        peer.recv(&mut [0]).expect("receive");
+        assert!(server.asked().is_empty());
+    });
+}
+
 #[test]
 fn guest_that_writes_the_files_of_the_resolver_changes_no_rule() {
     with_names(network("", "tcp:db.prod:5432"), CONFIG, |guest| {

@@ -1,6 +1,6 @@
 //! Sending and receiving, without ancillary data.
 //!
-//! A message to an address is checked as a connection is. What is received has lost its ancillary data
+//! A message to an address is checked as a connection is; one to the peer was, at connect ([`inet::reach`]). What is received has lost its ancillary data
 //! already: the kernel closes descriptors that it has no room to pass.
 #![forbid(unsafe_code)]
 

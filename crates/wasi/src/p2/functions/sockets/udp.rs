@@ -43,26 +43,21 @@ impl ComponentGuest {
             Some(address) => Some(address::remote(socket.socket.family, address.into())?),
             None => None,
         };
-        let address = match (to, peer) {
-            (None, None) => return Err(Errno::Inval.into()),
-            (Some(to), Some(peer)) if to != peer => {
-                return Err(Errno::Inval.into());
-            }
-            // Also where it is connected: a name of a rule may mean another address by now.
-            (Some(to), _) | (None, Some(to)) => to,
-        };
-        let address = self.reach(&socket.socket, address)?;
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let fd = socket.fd.as_fd();
         let bytes = &datagram.data;
-        if peer.is_some() {
-            uninterrupted(|| sys::send_connected(fd, bytes, flags))?;
-        } else {
-            let whole = 0..bytes.len();
-            uninterrupted(|| {
-                sys::send(fd, bytes, slice::from_ref(&whole), flags, address.bytes())
-            })?;
-        }
+        let to = match (to, peer) {
+            (None, None) => return Err(Errno::Inval.into()),
+            (Some(to), Some(peer)) if to != peer => return Err(Errno::Inval.into()),
+            // Asked when it was connected: see `inet::reach`.
+            (_, Some(_)) => {
+                uninterrupted(|| sys::send_connected(fd, bytes, flags))?;
+                return Ok(());
+            }
+            (Some(to), None) => self.reach(&socket.socket, to)?,
+        };
+        let whole = 0..bytes.len();
+        uninterrupted(|| sys::send(fd, bytes, slice::from_ref(&whole), flags, to.bytes()))?;
         Ok(())
     }
 }
