@@ -98,7 +98,7 @@ while time.process_time() < 1:
 
 pub(super) fn profile_says_which_function_of_python_called_the_kernel(world: &World) -> Outcome {
     let profile = world.folder("profile")?.join("asking.folded");
-    let archive = text(&world.archive("hello"));
+    let archive = text(&world.archive("python"));
     world
         .wasm_interp(&[
             "run",
