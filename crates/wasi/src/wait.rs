@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Debug,
     os::fd::{AsRawFd as _, BorrowedFd, RawFd},
     time::Instant,
 };
@@ -70,6 +71,17 @@ pub(crate) fn poll_until(
         let timeout = left.map(Timespec::try_from).transpose();
         poll(fds, timeout.map_err(|_| Errno::INVAL)?.as_ref())
     })
+}
+
+/// What gets on while a call of the guest waits for something else.
+pub(crate) trait Meanwhile: Debug + Send + Sync {
+    /// Waits until `file` is ready, or the deadline has come (`false`).
+    fn wait_for(
+        &self,
+        file: BorrowedFd<'_>,
+        events: PollFlags,
+        deadline: Option<Instant>,
+    ) -> rustix::io::Result<bool>;
 }
 
 /// What ppoll(2) reports of a file that did not ask for it.

@@ -289,6 +289,7 @@ const C_PROGRAM_NAMES: &[&str] = &[
 
 /// Of these only `files` is there as a native program too; others are C programs.
 const COMPONENT_NAMES: &[&str] = &[
+    "answers",
     "clocks",
     "echo",
     "ends",

@@ -6,7 +6,7 @@ use std::fs::File;
 use wasm_interp_artifact::load;
 use wasm_interp_wasi::{
     GuestSettings,
-    p2::{CommandPre, ComponentGuest, add_to_linker, bound_calls},
+    p2::{CommandPre, ComponentGuest, HasComponentGuest, add_to_linker, bound_calls},
 };
 use wasmtime::{Engine, Store, component::Linker};
 
@@ -21,6 +21,12 @@ use crate::confine::CallGroup;
 struct ComponentHost {
     guest: ComponentGuest,
     ceiling: Ceiling,
+}
+
+impl HasComponentGuest for ComponentHost {
+    fn component_guest(&mut self) -> &mut ComponentGuest {
+        &mut self.guest
+    }
 }
 
 /// A component with its host functions.
@@ -41,8 +47,7 @@ impl LinkedComponent {
             source,
         })?;
         let mut linker = Linker::new(engine);
-        add_to_linker(&mut linker, |host: &mut ComponentHost| &mut host.guest)
-            .map_err(PrepareError::Engine)?;
+        add_to_linker(&mut linker).map_err(PrepareError::Engine)?;
         // The compiler has compared the names of what it imports, and here the types count.
         let linked = linker.instantiate_pre(&component).and_then(CommandPre::new);
         let linked = linked.map_err(|source| PrepareError::Link {
@@ -83,7 +88,7 @@ impl LinkedComponent {
         let refused = store.data().ceiling.refused();
         Ok(match result {
             Ok(ended) => {
-                store.data_mut().guest.finish();
+                store.data().guest.finish();
                 match ended {
                     Ok(()) => GuestOutcome::Returned,
                     Err(()) => GuestOutcome::Unsuccessful,

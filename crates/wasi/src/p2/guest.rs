@@ -8,7 +8,7 @@ use std::{
 
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::handles::{OutputHandle, drain};
+use super::handles::{PATIENCE, Unsent};
 use crate::{
     clocks::Resolutions,
     guest::{GuestError, GuestSettings, check_streams},
@@ -16,6 +16,12 @@ use crate::{
     paths::Paths,
     sockets::{self, NetworkGrants, Resolver},
 };
+
+/// The data of a store that runs a component.
+pub trait HasComponentGuest: Send + 'static {
+    /// The context of the component.
+    fn component_guest(&mut self) -> &mut ComponentGuest;
+}
 
 /// How long the end of a component waits for others to take what it has sent.
 const LINGER: Duration = Duration::from_secs(10);
@@ -32,8 +38,8 @@ pub struct ComponentGuest {
     pub(super) resolver: Resolver,
     /// What its handles stand for.
     pub(super) table: ResourceTable,
-    /// Streams without a handle that still hold data for the other side.
-    pub(super) lingering: Vec<OutputHandle>,
+    /// Its streams that hold data for the other side.
+    pub(super) unsent: Arc<Unsent>,
 }
 
 impl ComponentGuest {
@@ -55,6 +61,8 @@ impl ComponentGuest {
         check_streams()?;
         let paths = Paths::new(Arc::new(root), late_mounts);
         let (grants, resolver) = sockets::of_guest(network, refusals, &paths);
+        let unsent = Unsent::new(PATIENCE);
+        let others = Arc::clone(&unsent);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES);
         Ok(Self {
@@ -66,10 +74,10 @@ impl ComponentGuest {
             directory,
             resolutions: Resolutions::of_kernel(),
             grants,
-            resolver,
+            resolver: resolver.beside(others),
             paths,
             table,
-            lingering: Vec::new(),
+            unsent,
         })
     }
 
@@ -78,13 +86,15 @@ impl ComponentGuest {
         Ok(self.table.push(resource)?)
     }
 
+    /// The guest calls a function. One that calls and calls, and never waits, sends by that what it has written.
+    pub(super) fn called(&mut self) -> &mut Self {
+        self.unsent.now_and_then();
+        self
+    }
+
     /// Waits a while for what was written and not yet taken. Called when the component ends.
-    pub fn finish(&mut self) {
-        let open = self.table.iter_mut();
-        let open = open.filter_map(|entry| entry.downcast_ref::<OutputHandle>().cloned());
-        let mut all: Vec<_> = open.collect();
-        all.append(&mut self.lingering);
-        drain(&all, Instant::now() + LINGER);
+    pub fn finish(&self) {
+        self.unsent.drain(Instant::now() + LINGER);
     }
 }
 

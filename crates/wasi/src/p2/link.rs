@@ -12,34 +12,32 @@ use super::{
         wasi::filesystem::types::{Host, HostDescriptor},
     },
     first_bytes::FirstBytes,
-    guest::ComponentGuest,
+    guest::{ComponentGuest, HasComponentGuest},
     handles::{FileHandle, Pollable},
 };
 use crate::{interfaces::NEWEST, limits};
 
-/// Adds the functions of [`crate::interfaces::INTERFACES`] to `linker`. `guest` finds the context in the store's
-/// data.
+/// Adds the functions of [`crate::interfaces::INTERFACES`] to `linker`.
 ///
 /// # Errors
 /// If the linker has one of the functions already.
-pub fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    guest: fn(&mut T) -> &mut ComponentGuest,
-) -> wasmtime::Result<()> {
+pub fn add_to_linker<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut options = LinkOptions::default();
     options.network_error_code(true);
-    Command::add_to_linker::<T, HasSelf<ComponentGuest>>(linker, &options, guest)?;
-    write_short(linker, guest)
+    Command::add_to_linker::<T, HasSelf<ComponentGuest>>(linker, &options, called)?;
+    write_short(linker)
+}
+
+/// At the beginning of each call.
+fn called<T: HasComponentGuest>(data: &mut T) -> &mut ComponentGuest {
+    data.component_guest().called()
 }
 
 /// Replaces the function by one that copies no more of the guest's list than it writes.
-fn write_short<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    guest: fn(&mut T) -> &mut ComponentGuest,
-) -> wasmtime::Result<()> {
+fn write_short<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     type Parameters = (Resource<FileHandle>, FirstBytes, u64);
-    let write = move |mut store: StoreContextMut<'_, T>, (file, bytes, offset): Parameters| {
-        let guest = guest(store.data_mut());
+    let write = |mut store: StoreContextMut<'_, T>, (file, bytes, offset): Parameters| {
+        let guest = called(store.data_mut());
         let written = match HostDescriptor::write(guest, file, bytes.0, offset) {
             Ok(count) => Ok(count),
             Err(failure) => Err(Host::convert_error_code(guest, failure)?),

@@ -7,7 +7,8 @@
 //!
 //! There is no event loop and no other thread. What waits is a `handles::Pollable`, and waiting is one ppoll(2) over
 //! all of them. A call that must not block asks the kernel whether it would. So a guest that spins on
-//! `would-block` sees each change at once: nothing else has to run for it.
+//! `would-block` sees each change at once: nothing else has to run for it. What a stream has not sent yet is sent by the
+//! calls too, whatever they are for: `handles::Unsent` gets on beside each wait, and now and then at each other call.
 //!
 //! Rights are the kernel's, paths are resolved by [`crate::paths`], sockets are asked of their grants in
 //! `crate::sockets`. The rules for host functions in [`crate`] hold here too.
@@ -22,9 +23,11 @@ pub mod fuzzing;
 mod guest;
 mod handles;
 mod link;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     bindings::CommandPre,
-    guest::ComponentGuest,
+    guest::{ComponentGuest, HasComponentGuest},
     link::{add_to_linker, bound_calls},
 };

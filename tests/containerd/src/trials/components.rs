@@ -1,5 +1,12 @@
 //! C and Rust programs as components of WASI 0.2. What WASI 0.2 has words for is the same as in a native program.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+
 use super::c_programs::native;
 use super::hostile::beside_a_neighbour;
 use super::sockets::{LoopbackNetwork, WEB, Way, granted};
@@ -145,6 +152,82 @@ pub(super) fn one_poll_loop_serves_a_thousand_connections(world: &World) -> Outc
         server.end_by("SIGTERM", code)?;
     }
     Ok(())
+}
+
+/// What the server `answers` sends for each byte.
+const ANSWER: usize = 60 * 1024;
+
+/// A client of `answers`, whose kernel keeps little of what is sent to it.
+fn small_client() -> Outcome<TcpStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    set_socket_recv_buffer_size(&socket, 4096)?;
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000))?;
+    let client = TcpStream::from(socket);
+    client.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(client)
+}
+
+fn read_answer(client: &mut TcpStream) -> Outcome {
+    client
+        .read_exact(&mut [0; ANSWER])
+        .map_err(|error| format!("an answer does not come: {error}").into())
+}
+
+/// The server has sent all, as far as it knows.
+pub(super) fn answer_arrives_while_its_server_waits_for_the_next_question(
+    world: &World,
+) -> Outcome {
+    let network = LoopbackNetwork::new(world)?;
+    for arguments in [&["7000"][..], &["7000", "spin"]] {
+        let server = component(world, "answers", arguments);
+        let server = granted(network.join(server), "tcp:7000", "");
+        server.detach()?;
+        server.wait_for_output("ready")?;
+        network.inside(|| {
+            let mut client = small_client()?;
+            for _ in 0..5 {
+                client.write_all(b"?")?;
+                // The server waits again by then.
+                std::thread::sleep(Duration::from_millis(200));
+                read_answer(&mut client)?;
+            }
+            Ok(())
+        })?;
+        server.end_by("SIGTERM", 143)?;
+    }
+    Ok(())
+}
+
+/// Each of them would have 60 KiB kept for it.
+pub(super) fn clients_that_do_not_read_neither_fill_memory_nor_keep_others_waiting(
+    world: &World,
+) -> Outcome {
+    let network = LoopbackNetwork::new(world)?;
+    let server = component(world, "answers", &["7000"]);
+    let server = granted(network.join(server), "tcp:7000", "")
+        .options(&["--memory-limit", &(64 * MIB).to_string()]);
+    server.detach()?;
+    server.wait_for_output("ready")?;
+    network.inside(|| {
+        let mut stalled = Vec::new();
+        for _ in 0..900 {
+            let mut client = small_client()?;
+            client.write_all(b"?")?;
+            stalled.push(client);
+        }
+        for _ in 0..3 {
+            let mut client = small_client()?;
+            client.write_all(b"?")?;
+            read_answer(&mut client)?;
+        }
+        // They have only been slow.
+        for client in &mut stalled {
+            read_answer(client)?;
+        }
+        Ok(())
+    })?;
+    server.end_by("SIGTERM", 143)
 }
 
 pub(super) fn a_client_finds_a_server_by_name(world: &World) -> Outcome {

@@ -104,6 +104,8 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared components::input_reaches_a_component_that_never_waits,
     Shared components::interfaces_that_are_not_offered_are_listed,
     Shared components::one_poll_loop_serves_a_thousand_connections,
+    Shared components::answer_arrives_while_its_server_waits_for_the_next_question,
+    Shared components::clients_that_do_not_read_neither_fill_memory_nor_keep_others_waiting,
     Shared components::a_client_finds_a_server_by_name,
     Shared components::what_is_not_granted_is_refused_and_said,
     Shared components::hostile_components_are_refused_and_others_go_on,

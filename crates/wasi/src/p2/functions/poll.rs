@@ -30,20 +30,20 @@ fn all<'a>(
 impl interface::Host for ComponentGuest {
     fn poll(&mut self, handles: Vec<Resource<Pollable>>) -> wasmtime::Result<Vec<u32>> {
         let pollables = all(&self.table, &handles)?;
-        wait(&pollables, &mut self.lingering, Patience::Endless)
+        wait(&pollables, &self.unsent, Patience::Endless)
     }
 }
 
 impl interface::HostPollable for ComponentGuest {
     fn ready(&mut self, handle: Resource<Pollable>) -> wasmtime::Result<bool> {
         let pollable = self.table.get(&handle)?;
-        let happened = wait(&[pollable], &mut self.lingering, Patience::None)?;
+        let happened = wait(&[pollable], &self.unsent, Patience::None)?;
         Ok(!happened.is_empty())
     }
 
     fn block(&mut self, handle: Resource<Pollable>) -> wasmtime::Result<()> {
         let pollable = self.table.get(&handle)?;
-        wait(&[pollable], &mut self.lingering, Patience::Endless)?;
+        wait(&[pollable], &self.unsent, Patience::Endless)?;
         Ok(())
     }
 

@@ -6,10 +6,10 @@ use wasmtime::component::Resource;
 use crate::{
     limits,
     p2::{
-        bindings::wasi::io::streams::{self, StreamError},
+        bindings::wasi::io::streams::{self, HostInputStream, HostOutputStream, StreamError},
         failure::{IoError, StreamFailure, StreamResult},
         guest::ComponentGuest,
-        handles::{InputStream, OutputHandle, Pollable},
+        handles::{InputStream, OutputHandle, Pollable, Unsent},
     },
 };
 
@@ -29,13 +29,14 @@ impl streams::Host for ComponentGuest {
     }
 }
 
-impl streams::HostInputStream for ComponentGuest {
+impl HostInputStream for ComponentGuest {
     fn read(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<Vec<u8>> {
         self.table.get_mut(&stream)?.read(most)
     }
 
     fn blocking_read(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<Vec<u8>> {
-        self.table.get_mut(&stream)?.blocking_read(most)
+        let Self { table, unsent, .. } = self;
+        table.get_mut(&stream)?.blocking_read(most, &**unsent)
     }
 
     fn skip(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<u64> {
@@ -43,7 +44,7 @@ impl streams::HostInputStream for ComponentGuest {
     }
 
     fn blocking_skip(&mut self, stream: Resource<InputStream>, most: u64) -> StreamResult<u64> {
-        Ok(self.table.get_mut(&stream)?.blocking_read(most)?.len() as u64)
+        Ok(HostInputStream::blocking_read(self, stream, most)?.len() as u64)
     }
 
     fn subscribe(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
@@ -57,13 +58,29 @@ impl streams::HostInputStream for ComponentGuest {
     }
 }
 
-impl streams::HostOutputStream for ComponentGuest {
+impl ComponentGuest {
+    /// Calls a function of a stream, after which the stream may keep something.
+    fn with_output<T>(
+        &self,
+        stream: &Resource<OutputHandle>,
+        call: impl FnOnce(&OutputHandle, &Unsent) -> StreamResult<T>,
+    ) -> StreamResult<T> {
+        let stream = self.table.get(stream)?;
+        let called = call(stream, &self.unsent);
+        self.unsent.note(stream);
+        called
+    }
+}
+
+impl HostOutputStream for ComponentGuest {
     fn check_write(&mut self, stream: Resource<OutputHandle>) -> StreamResult<u64> {
-        Ok(self.table.get(&stream)?.check_write()? as u64)
+        self.with_output(&stream, |stream, unsent| {
+            Ok(stream.check_write(unsent.room())? as u64)
+        })
     }
 
     fn write(&mut self, stream: Resource<OutputHandle>, bytes: Vec<u8>) -> StreamResult<()> {
-        self.table.get(&stream)?.write(bytes)
+        self.with_output(&stream, |stream, _| stream.write(bytes))
     }
 
     fn blocking_write_and_flush(
@@ -73,15 +90,17 @@ impl streams::HostOutputStream for ComponentGuest {
     ) -> StreamResult<()> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         bounded(length)?;
-        self.table.get(&stream)?.blocking_write(bytes)
+        self.with_output(&stream, |stream, unsent| {
+            stream.blocking_write(bytes, unsent)
+        })
     }
 
     fn flush(&mut self, stream: Resource<OutputHandle>) -> StreamResult<()> {
-        self.table.get(&stream)?.flush()
+        self.with_output(&stream, |stream, _| stream.flush())
     }
 
     fn blocking_flush(&mut self, stream: Resource<OutputHandle>) -> StreamResult<()> {
-        self.table.get(&stream)?.blocking_flush()
+        self.with_output(&stream, |stream, unsent| stream.blocking_flush(unsent))
     }
 
     fn subscribe(
@@ -96,7 +115,7 @@ impl streams::HostOutputStream for ComponentGuest {
         // More than a stream ever permits traps in any case.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let zeros = vec![0; length.min(limits::TRANSFER + 1)];
-        self.table.get(&stream)?.write(zeros)
+        HostOutputStream::write(self, stream, zeros)
     }
 
     fn blocking_write_zeroes_and_flush(
@@ -105,7 +124,9 @@ impl streams::HostOutputStream for ComponentGuest {
         length: u64,
     ) -> StreamResult<()> {
         let length = bounded(length)?;
-        self.table.get(&stream)?.blocking_write(vec![0; length])
+        self.with_output(&stream, |stream, unsent| {
+            stream.blocking_write(vec![0; length], unsent)
+        })
     }
 
     fn splice(
@@ -114,11 +135,10 @@ impl streams::HostOutputStream for ComponentGuest {
         source: Resource<InputStream>,
         most: u64,
     ) -> StreamResult<u64> {
-        let output = OutputHandle::clone(self.table.get(&stream)?);
-        let room = output.check_write()? as u64;
+        let room = self.check_write(Resource::new_borrow(stream.rep()))?;
         let bytes = self.table.get_mut(&source)?.read(most.min(room))?;
         let length = bytes.len() as u64;
-        output.write(bytes)?;
+        HostOutputStream::write(self, stream, bytes)?;
         Ok(length)
     }
 
@@ -128,27 +148,23 @@ impl streams::HostOutputStream for ComponentGuest {
         source: Resource<InputStream>,
         most: u64,
     ) -> StreamResult<u64> {
-        let output = OutputHandle::clone(self.table.get(&stream)?);
-        let mut room = output.check_write()?;
-        while room == 0 {
-            output.wait()?;
-            room = output.check_write()?;
-        }
-        let input = self.table.get_mut(&source)?;
-        let bytes = input.blocking_read(most.min(room as u64))?;
+        let room = self.with_output(&stream, |stream, unsent| {
+            loop {
+                match stream.check_write(unsent.room())? {
+                    0 => stream.wait(unsent)?,
+                    room => return Ok(room as u64),
+                }
+            }
+        })?;
+        let bytes = HostInputStream::blocking_read(self, source, most.min(room))?;
         let length = bytes.len() as u64;
-        output.write(bytes)?;
+        HostOutputStream::write(self, stream, bytes)?;
         Ok(length)
     }
 
     fn drop(&mut self, stream: Resource<OutputHandle>) -> wasmtime::Result<()> {
         let stream = self.table.delete(stream)?;
-        if !stream.settle() {
-            if self.lingering.len() == limits::LINGERING {
-                self.lingering.remove(0);
-            }
-            self.lingering.push(stream);
-        }
+        self.unsent.linger(&stream);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::{
     buffer::spare_capacity,
-    event::{PollFd, PollFlags},
+    event::PollFlags,
     io::{Errno as Kernel, pread, read},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     limits,
     p2::failure::{StreamFailure, StreamResult},
     sys::Standard,
-    wait::{interruptible, poll_until},
+    wait::{Meanwhile, interruptible},
 };
 
 /// Where a stream reads.
@@ -109,15 +109,21 @@ impl InputStream {
         }
     }
 
-    /// As [`InputStream::read`], but waits until there is something.
-    pub(in crate::p2) fn blocking_read(&mut self, most: u64) -> StreamResult<Vec<u8>> {
+    /// As [`InputStream::read`], but waits until there is something. Others get on meanwhile.
+    pub(in crate::p2) fn blocking_read(
+        &mut self,
+        most: u64,
+        others: &dyn Meanwhile,
+    ) -> StreamResult<Vec<u8>> {
         loop {
             let bytes = self.read(most)?;
             if !bytes.is_empty() || most == 0 {
                 return Ok(bytes);
             }
-            let mut files = [PollFd::from_borrowed_fd(self.source.as_fd(), PollFlags::IN)];
-            poll_until(&mut files, None).map_err(StreamFailure::Failed)?;
+            let file = self.source.as_fd();
+            others
+                .wait_for(file, PollFlags::IN, None)
+                .map_err(StreamFailure::Failed)?;
         }
     }
 }
@@ -131,17 +137,22 @@ mod tests {
     };
 
     use super::*;
+    use crate::p2::handles::unsent::{PATIENCE, Unsent};
 
     #[test]
     fn read_takes_what_is_there_and_does_not_wait() {
         let (reader, mut writer) = pipe().expect("a pipe");
         let source = Source::Own(Arc::new(OwnedFd::from(reader)));
         let mut stream = InputStream::new(source, ReadAt::Next);
+        let unsent = Unsent::new(PATIENCE);
         assert_eq!(stream.read(10).expect("read"), b"");
         writer.write_all(b"some text").expect("write");
         assert_eq!(stream.read(0).expect("read"), b"");
         assert_eq!(stream.read(4).expect("read"), b"some");
-        assert_eq!(stream.blocking_read(u64::MAX).expect("read"), b" text");
+        assert_eq!(
+            stream.blocking_read(u64::MAX, &*unsent).expect("read"),
+            b" text"
+        );
         assert_eq!(stream.read(u64::MAX).expect("read"), b"");
         drop(writer);
         for _ in 0..2 {

@@ -7,18 +7,22 @@ mod input;
 mod markers;
 mod output;
 mod pollable;
+mod socket;
 mod source;
 mod tcp;
 mod udp;
+mod unsent;
 
 pub(in crate::p2) use self::{
     files::opened,
     input::ReadAt,
-    output::{OutputStream, WriteAt, drain},
+    output::{OutputStream, WriteAt},
     pollable::{Patience, known, monotonic, wait},
+    socket::SocketFd,
     source::{Source, is_ready},
     tcp::{TcpSocket, TcpState, not_connected},
     udp::{DATAGRAM, UdpSocket, UdpState},
+    unsent::{PATIENCE, Unsent},
 };
 pub use self::{
     files::{DirectoryEntries, FileHandle},

@@ -1,20 +1,22 @@
 //! Streams to write to.
 //!
 //! What the kernel does not take at once is kept, of a socket: the interface says how much may be written, and the
-//! kernel does not. It is written as soon as there is room, before the guest is allowed more.
+//! kernel does not. It is written as soon as there is room (`Unsent` sees to that), before the guest is allowed more.
+//! Until then an end of this process resets the connection, whatever ends it: the other side does not take the beginning
+//! for all.
 #![forbid(unsafe_code)]
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::PollFlags,
     fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
     io::{Errno as Kernel, write},
-    net::{Shutdown, shutdown},
+    net::{Shutdown, shutdown, sockopt::set_socket_linger},
 };
 
 use super::source::{Interest, Source, is_ready};
@@ -23,7 +25,7 @@ use crate::{
     p2::failure::{StreamFailure, StreamResult},
     sys::{self, Standard},
     transfer::PIPE_BUF,
-    wait::{PollSet, interruptible, poll_until},
+    wait::{Meanwhile, interruptible},
 };
 
 /// Shared by its handle and by what waits for it.
@@ -56,6 +58,8 @@ struct OutputState {
     permit: usize,
     /// What the kernel has not taken yet.
     kept: Vec<u8>,
+    /// The end of the last descriptor resets the connection.
+    resets: bool,
     /// The other side is told of the end once nothing is kept.
     ends: bool,
     closed: Option<OutputEnd>,
@@ -83,6 +87,7 @@ impl OutputStream {
                 at,
                 permit: 0,
                 kept: Vec::new(),
+                resets: false,
                 ends: false,
                 closed: None,
             }),
@@ -100,7 +105,7 @@ impl OutputStream {
 
     pub(in crate::p2) fn interest(&self) -> Interest<'_> {
         let state = self.state();
-        if state.closed.is_some() || state.at != WriteAt::Next {
+        if state.closed.is_some() || state.ends || state.at != WriteAt::Next {
             Interest::Nothing
         } else {
             Interest::File(self.source.as_fd(), PollFlags::OUT)
@@ -112,8 +117,35 @@ impl OutputStream {
         let state = &mut *self.state();
         let kept = std::mem::take(&mut state.kept);
         // What has failed is told by the next function that is called.
-        state.kept = self.deliver(state, kept);
+        self.send(state, kept);
         state.kept.is_empty()
+    }
+
+    /// How much is kept.
+    pub(in crate::p2) fn kept(&self) -> usize {
+        self.state().kept.len()
+    }
+
+    /// Forgets what is kept. The other side hears of that when the connection ends.
+    pub(in crate::p2) fn abandon(&self) {
+        let state = &mut *self.state();
+        state.kept = Vec::new();
+        state.closed = Some(OutputEnd::Ended);
+    }
+
+    /// Writes as much of `bytes` as the kernel takes, and keeps the rest.
+    fn send(&self, state: &mut OutputState, bytes: Vec<u8>) {
+        state.kept = self.deliver(state, bytes);
+        let resets = !state.kept.is_empty();
+        if resets != state.resets && self.is_socket() {
+            state.resets = resets;
+            // The kernel takes it for each socket.
+            let _ = set_socket_linger(&self.source, resets.then_some(Duration::ZERO));
+        }
+    }
+
+    fn is_socket(&self) -> bool {
+        matches!(self.source, Source::Socket(_))
     }
 
     /// Writes as much of `bytes` as the kernel takes, and returns the rest.
@@ -161,14 +193,20 @@ impl OutputStream {
         written
     }
 
-    /// How much may be written now.
-    pub(in crate::p2) fn check_write(&self) -> StreamResult<usize> {
+    /// How much may be written now. All that the kernel does not take is to fit into `left`, except of a few bytes of
+    /// which it takes most: so each stream gets on.
+    pub(in crate::p2) fn check_write(&self, left: usize) -> StreamResult<usize> {
         let settled = self.settle();
         let mut state = self.state();
         state.open()?;
         let ready = state.at != WriteAt::Next
             || is_ready(&self.source, PollFlags::OUT).map_err(StreamFailure::Failed)?;
-        state.permit = if settled && ready { self.room } else { 0 };
+        let room = if self.is_socket() {
+            self.room.min(left.max(PIPE_BUF))
+        } else {
+            self.room
+        };
+        state.permit = if settled && ready { room } else { 0 };
         Ok(state.permit)
     }
 
@@ -189,7 +227,7 @@ impl OutputStream {
         } else {
             all.extend_from_slice(&bytes);
         }
-        state.kept = self.deliver(state, all);
+        self.send(state, all);
         state.open()
     }
 
@@ -198,30 +236,30 @@ impl OutputStream {
         self.state().open()
     }
 
-    /// Writes all, however long that takes.
-    pub(in crate::p2) fn blocking_write(&self, bytes: Vec<u8>) -> StreamResult<()> {
-        self.blocking_flush()?;
-        {
-            let state = &mut *self.state();
-            state.kept = self.deliver(state, bytes);
-        }
-        self.blocking_flush()
+    /// Writes all, however long that takes. Others get on meanwhile.
+    pub(in crate::p2) fn blocking_write(
+        &self,
+        bytes: Vec<u8>,
+        others: &dyn Meanwhile,
+    ) -> StreamResult<()> {
+        self.blocking_flush(others)?;
+        self.send(&mut self.state(), bytes);
+        self.blocking_flush(others)
     }
 
-    pub(in crate::p2) fn blocking_flush(&self) -> StreamResult<()> {
+    pub(in crate::p2) fn blocking_flush(&self, others: &dyn Meanwhile) -> StreamResult<()> {
         while !self.settle() {
-            self.wait()?;
+            self.wait(others)?;
         }
         self.state().open()
     }
 
     /// Waits until there is room for at least something.
-    pub(in crate::p2) fn wait(&self) -> StreamResult<()> {
-        let Interest::File(file, events) = self.interest() else {
-            return Ok(());
-        };
-        let mut files = [PollFd::from_borrowed_fd(file, events)];
-        poll_until(&mut files, None).map_err(StreamFailure::Failed)?;
+    pub(in crate::p2) fn wait(&self, others: &dyn Meanwhile) -> StreamResult<()> {
+        let file = self.source.as_fd();
+        others
+            .wait_for(file, PollFlags::OUT, None)
+            .map_err(StreamFailure::Failed)?;
         Ok(())
     }
 
@@ -255,27 +293,12 @@ impl OutputState {
 
 /// How much a file that has room takes without letting the writer wait: of a pipe or terminal, so much surely.
 fn room(source: &Source) -> usize {
+    if matches!(source, Source::Socket(_)) {
+        return limits::STREAM;
+    }
     match fstat(source).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Ok(FileType::RegularFile) => limits::TRANSFER,
-        Ok(FileType::Socket) if matches!(source, Source::Own(_)) => limits::STREAM,
         _ => PIPE_BUF,
-    }
-}
-
-/// Waits until nothing is kept by any of `streams`, or the deadline has come.
-pub(in crate::p2) fn drain(streams: &[OutputHandle], deadline: Instant) {
-    let mut left: Vec<_> = streams.iter().filter(|stream| !stream.settle()).collect();
-    while !left.is_empty() {
-        let mut files = PollSet::default();
-        for stream in &left {
-            files.add(stream.as_fd(), PollFlags::OUT);
-        }
-        // What cannot be waited for is lost, as at the deadline.
-        match poll_until(files.entries(), Some(deadline)) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => drop(files),
-        }
-        left.retain(|stream| !stream.settle());
     }
 }
 
@@ -284,40 +307,21 @@ mod tests {
     use std::{
         fs::File,
         io::{Read as _, Write as _},
-        os::{fd::OwnedFd, unix::net::UnixStream},
-        time::Duration,
+        os::fd::OwnedFd,
+        time::Instant,
     };
-
-    use rustix::net::sockopt::set_socket_send_buffer_size;
 
     use super::*;
 
-    /// A stream to a socket of the guest's, and the other side.
-    fn socket() -> (OutputHandle, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        ours.set_nonblocking(true).expect("not to wait");
-        // Less than a stream may write at once.
-        set_socket_send_buffer_size(&ours, limits::STREAM / 8).expect("a small buffer");
-        let source = Source::Own(Arc::new(OwnedFd::from(ours)));
-        (OutputStream::new(source, WriteAt::Next), theirs)
-    }
-
-    /// Writes until there is no room.
-    fn fill(stream: &OutputStream) -> usize {
-        let mut written = 0;
-        loop {
-            match stream.check_write().expect("open") {
-                0 => return written,
-                room => stream.write(vec![7; room]).expect("write"),
-            }
-            written += limits::STREAM;
-        }
-    }
+    use crate::p2::{
+        handles::unsent::{PATIENCE, Unsent},
+        tests::{fill, small_pair},
+    };
 
     #[test]
     fn what_the_kernel_does_not_take_is_kept_and_sent_before_the_end() {
-        let (stream, mut peer) = socket();
-        let written = fill(&stream);
+        let (stream, mut peer) = small_pair();
+        let written = fill(&stream, limits::KEPT);
         assert!(!stream.settle(), "the kernel has taken all");
         stream.end();
         assert!(matches!(stream.write(vec![1]), Err(StreamFailure::Closed)));
@@ -335,26 +339,25 @@ mod tests {
 
     #[test]
     fn end_waits_for_a_slow_reader_and_not_for_ever() {
-        let (stream, mut peer) = socket();
-        let written = fill(&stream);
-        drain(&[Arc::clone(&stream)], Instant::now());
+        let (stream, mut peer) = small_pair();
+        let written = fill(&stream, limits::KEPT);
+        let unsent = Unsent::new(PATIENCE);
+        unsent.note(&stream);
+        unsent.drain(Instant::now());
         assert!(!stream.settle());
         let reader = std::thread::spawn(move || {
             let mut all = vec![0; written];
             peer.read_exact(&mut all).expect("read");
         });
-        drain(
-            &[Arc::clone(&stream)],
-            Instant::now() + Duration::from_secs(600),
-        );
+        unsent.drain(Instant::now() + Duration::from_secs(600));
         assert!(stream.settle());
         reader.join().expect("the reader");
     }
 
     #[test]
     fn more_than_was_permitted_is_a_trap() {
-        let (stream, _peer) = socket();
-        let permit = stream.check_write().expect("open");
+        let (stream, _peer) = small_pair();
+        let permit = stream.check_write(limits::KEPT).expect("open");
         stream.write(vec![0; permit - 1]).expect("write");
         stream.write(vec![0]).expect("write");
         assert!(matches!(stream.write(vec![0]), Err(StreamFailure::Trap(_))));
@@ -362,13 +365,16 @@ mod tests {
 
     #[test]
     fn stream_without_a_reader_is_closed() {
-        let (stream, peer) = socket();
+        let (stream, peer) = small_pair();
         drop(peer);
         assert!(matches!(
-            stream.blocking_write(vec![0]),
+            stream.blocking_write(vec![0], &*Unsent::new(PATIENCE)),
             Err(StreamFailure::Closed)
         ));
-        assert!(matches!(stream.check_write(), Err(StreamFailure::Closed)));
+        assert!(matches!(
+            stream.check_write(limits::KEPT),
+            Err(StreamFailure::Closed)
+        ));
     }
 
     #[test]
@@ -377,7 +383,7 @@ mod tests {
         let source = Source::Own(Arc::new(OwnedFd::from(full)));
         let stream = OutputStream::new(source, WriteAt::Next);
         assert!(matches!(
-            stream.blocking_write(vec![0]),
+            stream.blocking_write(vec![0], &*Unsent::new(PATIENCE)),
             Err(StreamFailure::Failed(Kernel::NOSPC))
         ));
         assert!(matches!(stream.flush(), Err(StreamFailure::Closed)));
@@ -393,7 +399,9 @@ mod tests {
         let end = OutputStream::new(source.clone(), WriteAt::End);
         let place = OutputStream::new(source, WriteAt::Offset(2));
         for (stream, text) in [(&end, "e"), (&place, "ab"), (&end, "f"), (&place, "c")] {
-            stream.blocking_write(text.into()).expect("write");
+            stream
+                .blocking_write(text.into(), &*Unsent::new(PATIENCE))
+                .expect("write");
         }
         let text = std::fs::read_to_string(file.path()).expect("read");
         assert_eq!(text, "01abc56789ef");

@@ -1,7 +1,7 @@
 //! What a guest can wait for, and the waiting.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd as _;
+use std::{os::fd::AsFd as _, time::Instant};
 
 use rustix::event::{PollFlags, poll};
 
@@ -9,6 +9,7 @@ use super::{
     output::OutputHandle,
     source::{Interest, Source},
     tcp::TcpHandle,
+    unsent::Unsent,
 };
 use crate::{
     abi::types::Clockid,
@@ -71,15 +72,16 @@ pub(in crate::p2) enum Patience {
     Endless,
 }
 
-/// Waits until one of `pollables` has happened, and returns the places of all that have. Streams that linger get
-/// on with what they hold.
+/// Waits until one of `pollables` has happened, and returns the places of all that have. `others` get on
+/// meanwhile.
 pub(in crate::p2) fn wait(
     pollables: &[&Pollable],
-    lingering: &mut Vec<OutputHandle>,
+    others: &Unsent,
     patience: Patience,
 ) -> wasmtime::Result<Vec<u32>> {
     loop {
         let now = monotonic()?;
+        let kept = others.kept();
         let mut happened = Vec::new();
         let (mut files, mut asked) = (PollSet::default(), Vec::new());
         let mut left: Option<u64> = None;
@@ -96,13 +98,16 @@ pub(in crate::p2) fn wait(
             }
         }
         if patience == Patience::None || !happened.is_empty() {
-            if files.is_empty() && lingering.is_empty() {
-                return Ok(happened);
-            }
             left = Some(0);
         }
-        for stream in lingering.iter() {
-            files.add(stream.as_fd(), PollFlags::OUT);
+        let kept_awaited = kept.add_to(&mut files);
+        if left == Some(0) && files.is_empty() {
+            return Ok(happened);
+        }
+        if let Some(until) = kept.until {
+            let until = until.saturating_duration_since(Instant::now());
+            let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+            left = Some(left.map_or(until, |left| left.min(until)));
         }
         let timeout = left.map(stat::timespec);
         if once(|| poll(files.entries(), timeout.as_ref()))?.is_none() {
@@ -113,8 +118,9 @@ pub(in crate::p2) fn wait(
                 happened.push(place);
             }
         }
+        let ready = kept.ready(&files, &kept_awaited);
         drop(files);
-        lingering.retain(|stream| !stream.settle());
+        others.settle(&ready);
         if patience == Patience::None || !happened.is_empty() {
             happened.sort_unstable();
             return Ok(happened);
@@ -125,7 +131,7 @@ pub(in crate::p2) fn wait(
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{Read as _, Write as _, pipe},
+        io::{Write as _, pipe},
         os::{fd::OwnedFd, unix::net::UnixStream},
         sync::Arc,
     };
@@ -133,10 +139,13 @@ mod tests {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
-    use crate::p2::handles::output::{OutputStream, WriteAt};
+    use crate::p2::handles::{
+        output::{OutputStream, WriteAt},
+        unsent::PATIENCE,
+    };
 
     fn waited(pollables: &[&Pollable], patience: Patience) -> Vec<u32> {
-        wait(pollables, &mut Vec::new(), patience).expect("a time")
+        wait(pollables, &Unsent::new(PATIENCE), patience).expect("a time")
     }
 
     #[test]
@@ -173,35 +182,5 @@ mod tests {
         assert_eq!(waited(&list, Patience::Endless), [longest as u32 / 2]);
         peer.write_all(b"x").expect("write");
         assert_eq!(waited(&list, Patience::Endless).len(), longest);
-        let mut lingering = vec![stream; longest];
-        wait(&[&input], &mut lingering, Patience::Endless).expect("ready");
-        assert!(lingering.is_empty());
-    }
-
-    #[test]
-    fn stream_without_a_handle_gets_on_while_others_are_waited_for() {
-        let (ours, mut peer) = UnixStream::pair().expect("a pair");
-        ours.set_nonblocking(true).expect("not to wait");
-        // Less than a stream may write at once.
-        let small = crate::limits::STREAM / 8;
-        rustix::net::sockopt::set_socket_send_buffer_size(&ours, small).expect("set");
-        let source = Source::Own(Arc::new(OwnedFd::from(ours)));
-        let stream = OutputStream::new(source, WriteAt::Next);
-        let mut written = 0;
-        while let room @ 1.. = stream.check_write().expect("open") {
-            stream.write(vec![0; room]).expect("write");
-            written += room;
-        }
-        assert!(!stream.settle(), "the kernel has taken all");
-        let mut lingering = vec![stream];
-        let mut received = 0;
-        let mut buffer = [0; 4096];
-        while received < written {
-            received += peer.read(&mut buffer).expect("read");
-            wait(&[&Pollable::Ready], &mut lingering, Patience::None).expect("a time");
-            let soon = Pollable::Deadline(0);
-            wait(&[&soon], &mut lingering, Patience::Endless).expect("a time");
-        }
-        assert!(lingering.is_empty());
     }
 }

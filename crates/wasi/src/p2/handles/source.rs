@@ -8,6 +8,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::socket::SocketFd;
 use crate::{
     sys::{self, Standard},
     wait::uninterrupted,
@@ -18,8 +19,10 @@ use crate::{
 pub enum Source {
     /// One of the container's streams. Others share its description, so its flags stay as they are.
     Standard(Standard),
-    /// A file, FIFO, device or socket of the guest's.
+    /// A file, FIFO or device of the guest's.
     Own(Arc<OwnedFd>),
+    /// A socket of the guest's, which never lets a call wait.
+    Socket(Arc<SocketFd>),
 }
 
 impl AsFd for Source {
@@ -27,11 +30,12 @@ impl AsFd for Source {
         match self {
             Self::Standard(stream) => sys::standard(*stream),
             Self::Own(fd) => fd.as_fd(),
+            Self::Socket(fd) => fd.as_fd(),
         }
     }
 }
 
-/// What has to be asked about a what a guest waits for.
+/// What has to be asked about what a guest waits for.
 pub(in crate::p2) enum Interest<'a> {
     Nothing,
     Deadline(u64),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -10,6 +10,7 @@ use rustix::{event::PollFlags, io::Errno as Kernel, net::sockopt};
 
 use super::{
     output::OutputStream,
+    socket::SocketFd,
     source::{Interest, is_ready},
 };
 use crate::{
@@ -27,7 +28,7 @@ pub type TcpHandle = Arc<TcpSocket>;
 /// A TCP socket. Its streams hold its descriptor too, so a connection ends with the last of them.
 #[derive(Debug)]
 pub struct TcpSocket {
-    pub(in crate::p2) fd: Arc<OwnedFd>,
+    pub(in crate::p2) fd: Arc<SocketFd>,
     pub(in crate::p2) socket: Socket,
     inner: Mutex<TcpInner>,
 }
@@ -56,9 +57,9 @@ pub(in crate::p2) enum TcpState {
 }
 
 impl TcpSocket {
-    pub(in crate::p2) fn new(fd: OwnedFd, socket: Socket, state: TcpState) -> TcpHandle {
+    pub(in crate::p2) fn new(fd: Arc<SocketFd>, socket: Socket, state: TcpState) -> TcpHandle {
         Arc::new(Self {
-            fd: Arc::new(fd),
+            fd,
             socket,
             inner: Mutex::new(TcpInner {
                 state,

@@ -3,14 +3,14 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno as Kernel;
 
-use super::{address, source::Source};
+use super::{address, socket::SocketFd, source::Source};
 use crate::{
     p2::failure::SocketResult,
     sockets::{Socket, address::KernelAddress, inet},
@@ -27,7 +27,7 @@ pub type UdpHandle = Arc<UdpSocket>;
 /// A UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
-    pub(in crate::p2) fd: Arc<OwnedFd>,
+    pub(in crate::p2) fd: Arc<SocketFd>,
     pub(in crate::p2) socket: Socket,
     state: Mutex<UdpState>,
 }
@@ -42,7 +42,9 @@ pub(in crate::p2) enum UdpState {
 
 /// What a socket receives.
 #[derive(Debug)]
-pub struct IncomingDatagrams(pub(in crate::p2) UdpHandle);
+pub struct IncomingDatagrams {
+    pub(in crate::p2) socket: UdpHandle,
+}
 
 /// What a socket sends.
 #[derive(Debug)]
@@ -53,9 +55,9 @@ pub struct OutgoingDatagrams {
 }
 
 impl UdpSocket {
-    pub(in crate::p2) fn new(fd: OwnedFd, socket: Socket) -> UdpHandle {
+    pub(in crate::p2) fn new(fd: Arc<SocketFd>, socket: Socket) -> UdpHandle {
         Arc::new(Self {
-            fd: Arc::new(fd),
+            fd,
             socket,
             state: Mutex::new(UdpState::Unbound),
         })
@@ -66,7 +68,7 @@ impl UdpSocket {
     }
 
     pub(in crate::p2) fn source(&self) -> Source {
-        Source::Own(Arc::clone(&self.fd))
+        Source::Socket(Arc::clone(&self.fd))
     }
 
     /// For what asks something of the kernel.
@@ -87,18 +89,18 @@ impl UdpSocket {
         &self,
         buffer: &mut [u8],
     ) -> SocketResult<Option<(usize, SocketAddr)>> {
-        let mut from = [0; KernelAddress::ROOM];
         let whole = 0..buffer.len();
         let flags = libc::MSG_DONTWAIT;
         let fd = self.fd.as_fd();
+        let mut name = [0; KernelAddress::ROOM];
         let received =
-            uninterrupted(|| sys::receive(fd, buffer, slice::from_ref(&whole), flags, &mut from));
+            uninterrupted(|| sys::receive(fd, buffer, slice::from_ref(&whole), flags, &mut name));
         let received = match received {
             Err(Kernel::AGAIN) => return Ok(None),
             received => received?,
         };
-        let from = KernelAddress::new(from, received.name_length);
-        inet::hear(&self.socket, &from);
-        Ok(Some((received.bytes, address::of_kernel(from.bytes())?)))
+        let name = KernelAddress::new(name, received.name_length);
+        inet::hear(&self.socket, &name);
+        Ok(Some((received.bytes, address::of_kernel(name.bytes())?)))
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn ask(
     config: &ResolverConfig,
     first: usize,
     questions: &[NameQuestion],
-    time: &LookUpTime,
+    time: &LookUpTime<'_>,
 ) -> Result<Vec<Option<Reply>>> {
     let mut open: Vec<_> = questions
         .iter()
@@ -100,7 +100,7 @@ fn ask_server(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    time: &LookUpTime,
+    time: &LookUpTime<'_>,
 ) -> rustix::io::Result<()> {
     if !config.use_tcp {
         ask_by_udp(config, server, open, time)?;
@@ -118,7 +118,7 @@ fn ask_by_udp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut [OpenQuestion<'_>],
-    time: &LookUpTime,
+    time: &LookUpTime<'_>,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     // Connected: the kernel drops what comes from elsewhere, and tells of a port without a server.
@@ -163,7 +163,7 @@ fn ask_by_tcp(
     config: &ResolverConfig,
     server: SocketAddr,
     open: &mut OpenQuestion<'_>,
-    time: &LookUpTime,
+    time: &LookUpTime<'_>,
 ) -> rustix::io::Result<()> {
     let deadline = Instant::now() + config.timeout;
     let socket = socket(server, SocketType::STREAM)?;
@@ -245,7 +245,7 @@ fn receive_all(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     deadline: Instant,
-    time: &LookUpTime,
+    time: &LookUpTime<'_>,
 ) -> rustix::io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {

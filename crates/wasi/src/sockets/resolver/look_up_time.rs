@@ -12,16 +12,28 @@ use rustix::{
     io::Errno as Kernel,
 };
 
-use crate::{limits, wait::once};
+use crate::{
+    limits,
+    wait::{Meanwhile, once},
+};
 
 /// How long the look-ups of one call wait.
 #[derive(Debug, Default)]
-pub(in crate::sockets) struct LookUpTime {
+pub(in crate::sockets) struct LookUpTime<'a> {
     /// When it is over: a while after the first signal that the guest has to handle.
     end: Cell<Option<Instant>>,
+    /// A component's streams, which get on meanwhile. It handles no signals.
+    beside: Option<&'a dyn Meanwhile>,
 }
 
-impl LookUpTime {
+impl<'a> LookUpTime<'a> {
+    pub(super) fn beside(beside: Option<&'a dyn Meanwhile>) -> Self {
+        Self {
+            end: Cell::default(),
+            beside,
+        }
+    }
+
     /// Whether no nameserver is waited for any more.
     pub(super) fn is_over(&self) -> bool {
         self.end.get().is_some_and(|end| Instant::now() >= end)
@@ -41,6 +53,9 @@ impl LookUpTime {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
+            }
+            if let Some(beside) = self.beside {
+                return beside.wait_for(socket, events, Some(until));
             }
             let timeout = Timespec::try_from(left).map_err(|_| Kernel::INVAL)?;
             let mut ready = || poll(&mut fds, Some(&timeout));

@@ -27,7 +27,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -46,6 +46,7 @@ use crate::{
     errno::{Errno, Result},
     limits,
     paths::Paths,
+    wait::Meanwhile,
 };
 
 /// Records are kept at least so long: a program looks a name up, and then connects.
@@ -65,6 +66,8 @@ pub(crate) struct Resolver {
     kept: Mutex<HashMap<String, Kept>>,
     /// Which nameserver is the next look-up's first.
     turn: AtomicUsize,
+    /// What gets on while a look-up waits.
+    beside: Option<Arc<dyn Meanwhile>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ pub(crate) struct NamedHost {
 /// The addresses of the names in rules, as the resolver has them now: for one call of the guest's.
 pub(crate) struct RuleNames<'a> {
     resolver: &'a Resolver,
-    time: LookUpTime,
+    time: LookUpTime<'a>,
     /// How many look-ups no nameserver has replied to.
     unanswered: Cell<usize>,
     unknown: OnceCell<UnknownName>,
@@ -135,7 +138,7 @@ impl<'a> RuleNames<'a> {
     pub(crate) fn of(resolver: &'a Resolver) -> Self {
         Self {
             resolver,
-            time: LookUpTime::default(),
+            time: resolver.time(),
             unanswered: Cell::new(0),
             unknown: OnceCell::new(),
         }
@@ -187,7 +190,35 @@ impl Resolver {
             files: OnceLock::new(),
             kept: Mutex::default(),
             turn: AtomicUsize::default(),
+            beside: None,
         }
+    }
+
+    /// The same. `beside` gets on while a look-up waits.
+    #[cfg(feature = "components")]
+    pub(crate) fn beside(self, beside: Arc<dyn Meanwhile>) -> Self {
+        Self {
+            beside: Some(beside),
+            ..self
+        }
+    }
+
+    /// Has it ask this nameserver alone, unless its files have been read.
+    #[cfg(test)]
+    pub(crate) fn ask_only(&self, nameserver: std::net::SocketAddr) {
+        let config = ResolverConfig {
+            nameservers: vec![nameserver],
+            timeout: Duration::from_secs(600),
+            no_aaaa: true,
+            ..ResolverConfig::default()
+        };
+        let hosts = Hosts::parse("");
+        assert!(self.files.set(Files { config, hosts }).is_ok());
+    }
+
+    /// The time of one call's look-ups.
+    fn time(&self) -> LookUpTime<'_> {
+        LookUpTime::beside(self.beside.as_deref())
     }
 
     /// Reads its files, if that has not been done.
@@ -233,7 +264,7 @@ impl Resolver {
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => match self.ask_and_keep(&key(name), &LookUpTime::default()) {
+            _ => match self.ask_and_keep(&key(name), &self.time()) {
                 Err(NO_REPLY) => Err(Errno::Again),
                 outcome => outcome,
             },
@@ -257,7 +288,7 @@ impl Resolver {
         })
     }
 
-    fn ask_and_keep(&self, name: &str, time: &LookUpTime) -> LookUpOutcome {
+    fn ask_and_keep(&self, name: &str, time: &LookUpTime<'_>) -> LookUpOutcome {
         let (outcome, valid) = match self.ask_in_domains(name, time) {
             Ok((host, ttl)) => (Ok(host), Duration::from_secs(ttl.into())),
             Err(error) => (Err(error), SHORTEST),
@@ -277,7 +308,7 @@ impl Resolver {
     }
 
     /// Asks for a name in the domains of the search list, and for how many seconds that is valid.
-    fn ask_in_domains(&self, name: &str, time: &LookUpTime) -> Result<(NamedHost, u32)> {
+    fn ask_in_domains(&self, name: &str, time: &LookUpTime<'_>) -> Result<(NamedHost, u32)> {
         if !can_be_asked(name) {
             return Err(Errno::Noent);
         }
@@ -319,7 +350,7 @@ impl Resolver {
         &self,
         config: &ResolverConfig,
         name: &str,
-        time: &LookUpTime,
+        time: &LookUpTime<'_>,
     ) -> Result<Option<Reply>> {
         let question = |kind| NameQuestion {
             name: name.to_owned(),
@@ -350,7 +381,7 @@ impl Resolver {
         }
         let first = self.first(config);
         let questions = std::slice::from_ref(&question);
-        let replies = exchange::ask(config, first, questions, &LookUpTime::default())?;
+        let replies = exchange::ask(config, first, questions, &self.time())?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
                 let name = records.names.into_iter().find(|name| is_host(name));
@@ -516,14 +547,7 @@ mod tests {
     fn signal_leaves_nameservers_a_moment_and_no_more() {
         let nameserver = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let resolver = resolver();
-        let config = ResolverConfig {
-            nameservers: vec![nameserver.local_addr().expect("an address")],
-            timeout: Duration::from_secs(600),
-            no_aaaa: true,
-            ..ResolverConfig::default()
-        };
-        let hosts = Hosts::parse("");
-        assert!(resolver.files.set(Files { config, hosts }).is_ok());
+        resolver.ask_only(nameserver.local_addr().expect("an address"));
         let _guest = HandlingGuest::that_masks(0);
         let asking = this_thread();
         let ended = AtomicBool::new(false);

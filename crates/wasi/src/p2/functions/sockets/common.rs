@@ -1,7 +1,7 @@
 //! `wasi:sockets/network` and `instance-network`.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{net::SocketAddr, sync::Arc};
 
 use rustix::net::{SocketFlags, sockopt};
 use wasmtime::component::Resource;
@@ -16,7 +16,7 @@ use crate::{
         convert::{of_socket, socket_code},
         failure::{IoError, SocketFailure, SocketResult},
         guest::ComponentGuest,
-        handles::NetworkHandle,
+        handles::{NetworkHandle, SocketFd},
     },
     sockets::{Family, Socket, SocketKind, SocketOrigin, address::KernelAddress, inet},
 };
@@ -46,13 +46,13 @@ impl ComponentGuest {
         &self,
         wanted: IpAddressFamily,
         kind: SocketKind,
-    ) -> SocketResult<(OwnedFd, Socket)> {
+    ) -> SocketResult<(Arc<SocketFd>, Socket)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, socket) = inet::make(&self.grants, family(wanted), kind, flags)?;
         if socket.made == SocketOrigin::ByKernel && socket.family == Family::Inet6 {
             sockopt::set_ipv6_v6only(&fd, true)?;
         }
-        Ok((fd, socket))
+        Ok((SocketFd::new(fd), socket))
     }
 
     /// Where to connect or send to, if that is granted.

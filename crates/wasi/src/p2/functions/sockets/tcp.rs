@@ -21,8 +21,8 @@ use crate::{
         failure::{SocketFailure, SocketResult},
         guest::ComponentGuest,
         handles::{
-            InputStream, NetworkHandle, OutputHandle, OutputStream, Pollable, ReadAt, Source,
-            TcpHandle, TcpSocket, TcpState, WriteAt, address, not_connected,
+            InputStream, NetworkHandle, OutputHandle, OutputStream, Pollable, ReadAt, SocketFd,
+            Source, TcpHandle, TcpSocket, TcpState, WriteAt, address, not_connected,
         },
     },
     sockets::{Socket, SocketKind, SocketOrigin, inet, sys},
@@ -51,8 +51,8 @@ impl ComponentGuest {
         Ok(())
     }
 
-    fn streams(&mut self, socket: &TcpSocket) -> SocketResult<TcpStreams> {
-        let source = || Source::Own(Arc::clone(&socket.fd));
+    pub(in crate::p2) fn streams(&mut self, socket: &TcpSocket) -> SocketResult<TcpStreams> {
+        let source = || Source::Socket(Arc::clone(&socket.fd));
         let output = OutputStream::new(source(), WriteAt::Next);
         socket.inner().output = Arc::downgrade(&output);
         let input = self.push(InputStream::new(source(), ReadAt::Next))?;
@@ -155,6 +155,7 @@ impl HostTcpSocket for ComponentGuest {
         }
         let accept = || sys::accept(listener.fd.as_fd(), libc::SOCK_NONBLOCK);
         let (fd, _) = uninterrupted(accept)?;
+        let fd = SocketFd::new(fd);
         let family = listener.socket.family;
         let own = Socket::new(family, SocketKind::Stream, SocketOrigin::ByKernel);
         let tcp = TcpSocket::new(fd, own, TcpState::Connected);
@@ -314,9 +315,13 @@ impl HostTcpSocket for ComponentGuest {
             return Err(SocketFailure::WrongState);
         }
         if matches!(how, ShutdownType::Send | ShutdownType::Both) {
-            match tcp.inner().output.upgrade() {
+            let output = tcp.inner().output.upgrade();
+            match output {
                 // What was written goes first.
-                Some(output) => output.end(),
+                Some(output) => {
+                    output.end();
+                    self.unsent.note(&output);
+                }
                 None => shutdown(&tcp.fd, Shutdown::Write)?,
             }
         }

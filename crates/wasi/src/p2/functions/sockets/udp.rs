@@ -125,7 +125,8 @@ impl HostUdpSocket for ComponentGuest {
             socket: Arc::clone(&udp),
             permit: 0,
         };
-        let incoming = self.push(IncomingDatagrams(udp))?;
+        let incoming = IncomingDatagrams { socket: udp };
+        let incoming = self.push(incoming)?;
         Ok((incoming, self.push(outgoing)?))
     }
 
@@ -201,7 +202,7 @@ impl HostIncomingDatagramStream for ComponentGuest {
         stream: Resource<IncomingDatagrams>,
         most: u64,
     ) -> SocketResult<Vec<IncomingDatagram>> {
-        let IncomingDatagrams(socket) = self.table.get(&stream)?;
+        let IncomingDatagrams { socket } = self.table.get(&stream)?;
         socket.made()?;
         let most = usize::try_from(most).unwrap_or(limits::DATAGRAMS);
         let mut buffer = vec![0; DATAGRAM];
@@ -225,7 +226,7 @@ impl HostIncomingDatagramStream for ComponentGuest {
         &mut self,
         stream: Resource<IncomingDatagrams>,
     ) -> wasmtime::Result<Resource<Pollable>> {
-        let source = self.table.get(&stream)?.0.source();
+        let source = self.table.get(&stream)?.socket.source();
         self.push(Pollable::File(source, PollFlags::IN))
     }
 

@@ -1,0 +1,426 @@
+//! Host functions with real sockets, whose other side is the test's.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket as PlainUdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
+    thread::{JoinHandle, sleep, spawn},
+    time::{Duration, Instant},
+};
+
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use wasm_interp_network::Network;
+use wasmtime::component::Resource;
+
+use super::{
+    bindings::wasi::{
+        clocks::monotonic_clock::Host as _,
+        io::{
+            poll::{Host as _, HostPollable as _},
+            streams::{HostInputStream, HostOutputStream},
+        },
+        sockets::tcp::{HostTcpSocket, ShutdownType},
+    },
+    guest::ComponentGuest,
+    handles::{
+        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, Source, TcpHandle,
+        TcpSocket, TcpState, Unsent, WriteAt,
+    },
+};
+use crate::{
+    LateMounts, ModesBy,
+    guest::GuestSettings,
+    limits, paths,
+    sockets::{Family, Socket, SocketKind, SocketOrigin},
+    wait::PIPE_BUF,
+};
+
+/// No peer of a test waits longer for a guest that does not get on.
+const LONG: Duration = Duration::from_secs(20);
+
+fn guest() -> ComponentGuest {
+    let settings = GuestSettings {
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        root: paths::root().expect("the root directory"),
+        late_mounts: LateMounts::Impossible,
+        modes_by: ModesBy::of_kernel(),
+        network: Network::none(),
+        refusals: None,
+    };
+    ComponentGuest::new(settings, "/".to_owned()).expect("a guest")
+}
+
+fn socket(fd: impl Into<OwnedFd>) -> Arc<SocketFd> {
+    SocketFd::new(fd.into())
+}
+
+/// A stream to a socket of the guest's that holds less than may be written at once, and the other side.
+pub(super) fn small_pair() -> (OutputHandle, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("not to wait");
+    set_socket_send_buffer_size(&ours, limits::STREAM / 8).expect("a small buffer");
+    let source = Source::Socket(socket(ours));
+    (OutputStream::new(source, WriteAt::Next), theirs)
+}
+
+/// Writes until there is no room.
+pub(super) fn fill(stream: &OutputStream, left: usize) -> usize {
+    let mut written = 0;
+    loop {
+        match stream.check_write(left).expect("open") {
+            0 => return written,
+            room => {
+                stream.write(vec![7; room]).expect("write");
+                written += room;
+            }
+        }
+    }
+}
+
+/// The guest's end of a connection.
+struct Connection {
+    socket: Resource<TcpHandle>,
+    input: Resource<InputStream>,
+    output: Resource<OutputHandle>,
+}
+
+fn of_kernel(kind: SocketKind) -> Socket {
+    Socket::new(Family::Inet, kind, SocketOrigin::ByKernel)
+}
+
+/// A connection of which both ends hold little.
+fn connect(guest: &mut ComponentGuest) -> (Connection, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    set_socket_recv_buffer_size(&listener, 4096).expect("a small buffer");
+    let ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
+    let (peer, _) = listener.accept().expect("accept");
+    peer.set_read_timeout(Some(LONG)).expect("a time-out");
+    ours.set_nonblocking(true).expect("not to wait");
+    set_socket_send_buffer_size(&ours, 4096).expect("a small buffer");
+    let tcp = TcpSocket::new(
+        socket(ours),
+        of_kernel(SocketKind::Stream),
+        TcpState::Connected,
+    );
+    let (input, output) = guest.streams(&tcp).expect("streams");
+    let socket = guest.push(tcp).expect("a handle");
+    let connection = Connection {
+        socket,
+        input,
+        output,
+    };
+    (connection, peer)
+}
+
+fn lend<T: 'static>(handle: &Resource<T>) -> Resource<T> {
+    Resource::new_borrow(handle.rep())
+}
+
+/// As wasi-libc sends without waiting: it does not come back for what is kept.
+fn send(guest: &mut ComponentGuest, output: &Resource<OutputHandle>, length: usize) -> usize {
+    let room = HostOutputStream::check_write(guest, lend(output)).expect("open");
+    let length = length.min(usize::try_from(room).expect("a size"));
+    HostOutputStream::write(guest, lend(output), vec![7; length]).expect("write");
+    length
+}
+
+fn kept(guest: &ComponentGuest) -> usize {
+    limits::KEPT - guest.unsent.room()
+}
+
+/// Sends more than both ends hold.
+fn send_much(guest: &mut ComponentGuest, output: &Resource<OutputHandle>) -> usize {
+    let sent = send(guest, output, 60 * 1024) + send(guest, output, 60 * 1024);
+    assert!(kept(guest) > 0, "the kernel has taken {sent} bytes");
+    sent
+}
+
+/// A peer that reads so much, slowly, and answers.
+fn answers_after(mut peer: TcpStream, length: usize) -> JoinHandle<TcpStream> {
+    spawn(move || {
+        let mut left = length;
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            let count = peer.read(&mut buffer).expect("the guest sends all");
+            assert!(count > 0, "{left} bytes are missing");
+            left -= count;
+            sleep(Duration::from_micros(100));
+        }
+        peer.write_all(b"answer").expect("write");
+        peer
+    })
+}
+
+fn poll_one(guest: &mut ComponentGuest, input: &Resource<InputStream>) {
+    let pollable = HostInputStream::subscribe(guest, lend(input)).expect("a pollable");
+    assert_eq!(guest.poll(vec![lend(&pollable)]).expect("poll"), [0]);
+    guest.table.delete(pollable).expect("there");
+}
+
+fn read(guest: &mut ComponentGuest, input: &Resource<InputStream>) -> Vec<u8> {
+    HostInputStream::read(guest, lend(input), 100).expect("open")
+}
+
+/// How a guest waits for an answer.
+type Way = fn(&mut ComponentGuest, &Resource<InputStream>) -> Vec<u8>;
+
+const WAYS: [Way; 4] = [
+    |guest, input| {
+        poll_one(guest, input);
+        read(guest, input)
+    },
+    |guest, input| {
+        let pollable = HostInputStream::subscribe(guest, lend(input)).expect("a pollable");
+        guest.block(lend(&pollable)).expect("block");
+        read(guest, input)
+    },
+    // It spins. The linker has each call begin so.
+    |guest, input| loop {
+        let bytes = read(guest.called(), input);
+        if !bytes.is_empty() {
+            return bytes;
+        }
+    },
+    |guest, input| {
+        let pollable = HostInputStream::subscribe(guest, lend(input)).expect("a pollable");
+        while !guest.ready(lend(&pollable)).expect("a pollable") {}
+        read(guest, input)
+    },
+];
+
+#[test]
+fn what_is_kept_is_sent_while_the_guest_waits_for_an_answer() {
+    for way in WAYS {
+        let guest = &mut guest();
+        let (connection, peer) = connect(guest);
+        let sent = send_much(guest, &connection.output);
+        let peer = answers_after(peer, sent);
+        assert_eq!(way(guest, &connection.input), b"answer");
+        assert_eq!(kept(guest), 0);
+        peer.join().expect("the peer");
+    }
+}
+
+#[test]
+fn what_is_kept_is_sent_while_another_stream_is_read_or_written() {
+    let guest = &mut guest();
+    let (connection, peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    HostOutputStream::flush(guest, lend(&connection.output)).expect("open");
+    let first = answers_after(peer, sent);
+    let read = HostInputStream::blocking_read(guest, lend(&connection.input), 100);
+    assert_eq!(read.expect("open"), b"answer");
+    let peer = first.join().expect("the peer");
+
+    // The other stream is full until the first peer has all, and more.
+    let (other, mut slow) = connect(guest);
+    let mut of_other = 0;
+    while let more @ 1.. = send(guest, &other.output, limits::STREAM) {
+        of_other += more;
+    }
+    let sent = send_much(guest, &connection.output);
+    let first = answers_after(peer, sent);
+    let slow = spawn(move || {
+        first.join().expect("the peer");
+        let mut all = vec![0; of_other + 1];
+        slow.read_exact(&mut all).expect("the guest sends all");
+    });
+    let output = lend(&other.output);
+    HostOutputStream::blocking_write_and_flush(guest, output, vec![1]).expect("write");
+    slow.join().expect("the other peer");
+}
+
+#[test]
+fn end_comes_after_what_is_kept_while_the_guest_waits() {
+    let guest = &mut guest();
+    let (connection, mut peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    let socket = lend(&connection.socket);
+    guest.shutdown(socket, ShutdownType::Send).expect("ended");
+    let peer = spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).expect("the end");
+        assert_eq!(all.len(), sent);
+        peer.write_all(b"answer").expect("write");
+    });
+    poll_one(guest, &connection.input);
+    assert_eq!(read(guest, &connection.input), b"answer");
+    peer.join().expect("the peer");
+}
+
+#[test]
+fn dropped_stream_is_sent_while_the_guest_waits() {
+    let guest = &mut guest();
+    let (connection, peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    HostOutputStream::drop(guest, connection.output).expect("there");
+    let peer = answers_after(peer, sent);
+    let read = HostInputStream::blocking_read(guest, connection.input, 100);
+    assert_eq!(read.expect("open"), b"answer");
+    peer.join().expect("the peer");
+}
+
+#[test]
+fn what_is_kept_is_sent_while_a_name_is_looked_up() {
+    let guest = &mut guest();
+    let nameserver = PlainUdpSocket::bind("127.0.0.1:0").expect("bind");
+    guest
+        .resolver
+        .ask_only(nameserver.local_addr().expect("an address"));
+    let (connection, peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    let peer = answers_after(peer, sent);
+    let nameserver = spawn(move || {
+        let mut question = [0; 512];
+        let (length, from) = nameserver.recv_from(&mut question).expect("a question");
+        peer.join().expect("the peer");
+        // That there is no such name.
+        question[2] |= 0x80;
+        question[3] |= 3;
+        nameserver.send_to(&question[..length], from).expect("send");
+    });
+    guest.resolver.ask("a.example").expect_err("no such name");
+    nameserver.join().expect("the nameserver");
+    assert_eq!(kept(guest), 0);
+}
+
+/// Waits until nothing is kept, as a guest does that has something else to wait for.
+fn go_on(guest: &mut ComponentGuest) {
+    let end = Instant::now() + LONG;
+    while kept(guest) > 0 && Instant::now() < end {
+        let soon = guest.subscribe_duration(10_000_000).expect("a pollable");
+        guest.block(lend(&soon)).expect("block");
+        guest.table.delete(soon).expect("there");
+    }
+}
+
+#[test]
+fn peer_that_takes_nothing_is_cut_off_and_sees_that() {
+    let guest = &mut guest();
+    guest.unsent = Unsent::new(Duration::from_millis(100));
+    let (connection, mut peer) = connect(guest);
+    send_much(guest, &connection.output);
+    // As long as the guest has the stream, it says how long it waits.
+    let later = guest.subscribe_duration(300_000_000).expect("a pollable");
+    guest.block(later).expect("block");
+    assert!(kept(guest) > 0);
+    HostOutputStream::drop(guest, connection.output).expect("there");
+    HostInputStream::drop(guest, connection.input).expect("there");
+    HostTcpSocket::drop(guest, connection.socket).expect("there");
+    let begun = Instant::now();
+    go_on(guest);
+    assert_eq!(kept(guest), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+    let cut_off = peer.read_to_end(&mut Vec::new()).expect_err("not the end");
+    assert_eq!(cut_off.kind(), ErrorKind::ConnectionReset);
+}
+
+/// A peer that reads slowly has its time again after each part.
+#[test]
+fn peer_that_is_slow_is_not_cut_off() {
+    let guest = &mut guest();
+    guest.unsent = Unsent::new(Duration::from_millis(500));
+    let (connection, mut peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    HostOutputStream::drop(guest, connection.output).expect("there");
+    HostInputStream::drop(guest, connection.input).expect("there");
+    HostTcpSocket::drop(guest, connection.socket).expect("there");
+    let begun = Instant::now();
+    let peer = spawn(move || {
+        let (mut all, mut part) = (0, [0; 8192]);
+        loop {
+            match peer.read(&mut part).expect("no reset") {
+                0 => return all,
+                count => all += count,
+            }
+            sleep(Duration::from_millis(100));
+        }
+    });
+    go_on(guest);
+    assert_eq!(peer.join().expect("the peer"), sent);
+    assert!(begun.elapsed() > Duration::from_millis(500));
+}
+
+#[test]
+fn one_stream_too_many_cuts_off_the_one_that_has_sent_nothing_longest() {
+    let unsent = Unsent::new(PATIENCE);
+    let mut all: Vec<(OutputHandle, UnixStream)> = Vec::new();
+    for number in 0..=limits::LINGERING {
+        if number == limits::LINGERING {
+            let (first, peer) = &mut all[0];
+            let read = peer.read(&mut [0; 16 * 1024]).expect("read");
+            assert!(read > 0);
+            unsent.settle(&[Arc::clone(first)]);
+        }
+        let (stream, peer) = small_pair();
+        assert!(stream.check_write(limits::KEPT).expect("open") >= 32 * 1024);
+        stream.write(vec![7; 32 * 1024]).expect("write");
+        unsent.linger(&stream);
+        assert!(stream.kept() > 0);
+        all.push((stream, peer));
+    }
+    let lost = all.iter().position(|(stream, _)| stream.kept() == 0);
+    assert_eq!(lost, Some(1));
+    let lost = all.iter().filter(|(stream, _)| stream.kept() == 0);
+    assert_eq!(lost.count(), 1);
+}
+
+/// What is lost is not the beginning of something whole, whatever ends the process.
+#[test]
+fn connection_that_ends_before_all_is_sent_is_reset() {
+    let guest = &mut guest();
+    let (connection, mut peer) = connect(guest);
+    send_much(guest, &connection.output);
+    drop(std::mem::replace(guest, self::guest()));
+    let cut_off = peer.read_to_end(&mut Vec::new()).expect_err("not the end");
+    assert_eq!(cut_off.kind(), ErrorKind::ConnectionReset);
+
+    // And one that has sent all is not.
+    let (connection, peer) = connect(guest);
+    let sent = send_much(guest, &connection.output);
+    let peer = answers_after(peer, sent);
+    go_on(guest);
+    let mut peer = peer.join().expect("the peer");
+    poll_one(guest, &connection.input);
+    assert_eq!(read(guest, &connection.input), b"answer");
+    drop(std::mem::replace(guest, self::guest()));
+    assert_eq!(peer.read(&mut [0]).expect("the end"), 0);
+}
+
+#[test]
+fn streams_keep_no_more_than_the_bound_together_and_others_get_on() {
+    let unsent = Unsent::new(PATIENCE);
+    let stalled: Vec<_> = (0..120)
+        .map(|_| {
+            let (stream, peer) = small_pair();
+            while let room @ 1.. = stream.check_write(unsent.room()).expect("open") {
+                stream.write(vec![7; room]).expect("write");
+                unsent.note(&stream);
+            }
+            (stream, peer)
+        })
+        .collect();
+    let kept: usize = stalled.iter().map(|(stream, _)| stream.kept()).sum();
+    assert!(kept > limits::KEPT - limits::STREAM, "{kept}");
+    assert!(kept <= limits::KEPT + stalled.len() * PIPE_BUF, "{kept}");
+    let (stream, mut peer) = small_pair();
+    let peer = spawn(move || {
+        let mut all = vec![0; limits::STREAM];
+        peer.read_exact(&mut all).expect("read");
+    });
+    let mut left = limits::STREAM;
+    while left > 0 {
+        let room = stream.check_write(unsent.room()).expect("open").min(left);
+        if room == 0 {
+            stream.wait(&*unsent).expect("room");
+            continue;
+        }
+        stream.write(vec![7; room]).expect("write");
+        unsent.note(&stream);
+        left -= room;
+    }
+    stream.blocking_flush(&*unsent).expect("open");
+    peer.join().expect("the peer");
+}
