@@ -68,6 +68,9 @@ pub const CALL: usize = 4 << 20;
 /// The datagrams that a component receives or sends at once.
 pub const DATAGRAMS: usize = 16;
 
+/// The sockets of a component.
+pub const SOCKETS: usize = HANDLES / 8;
+
 /// The most bytes that all streams of a component keep together for others that do not take them: within the headroom of
 /// the node's policy, as the copy of a call.
 pub const KEPT: usize = 4 << 20;

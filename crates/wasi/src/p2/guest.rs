@@ -8,7 +8,7 @@ use std::{
 
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::handles::{PATIENCE, Unsent};
+use super::handles::{PATIENCE, SocketSlots, Unsent};
 use crate::{
     clocks::Resolutions,
     guest::{GuestError, GuestSettings, check_streams},
@@ -38,6 +38,8 @@ pub struct ComponentGuest {
     pub(super) resolver: Resolver,
     /// What its handles stand for.
     pub(super) table: ResourceTable,
+    /// How many sockets it may have.
+    pub(super) socket_slots: SocketSlots,
     /// Its streams that hold data for the other side.
     pub(super) unsent: Arc<Unsent>,
 }
@@ -77,6 +79,7 @@ impl ComponentGuest {
             resolver: resolver.beside(others),
             paths,
             table,
+            socket_slots: SocketSlots::new(limits::SOCKETS),
             unsent,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket as PlainUdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as PlainUdpSocket},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::Arc,
     thread::{JoinHandle, sleep, spawn},
@@ -20,12 +20,16 @@ use super::{
             poll::{Host as _, HostPollable as _},
             streams::{HostInputStream, HostOutputStream},
         },
-        sockets::tcp::{HostTcpSocket, ShutdownType},
+        sockets::{
+            network::{ErrorCode, Host as _},
+            tcp::{HostTcpSocket, ShutdownType},
+        },
     },
+    failure::SocketFailure,
     guest::ComponentGuest,
     handles::{
-        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, Source, TcpHandle,
-        TcpSocket, TcpState, Unsent, WriteAt,
+        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, SocketSlots, Source,
+        TcpHandle, TcpSocket, TcpState, Unsent, WriteAt,
     },
 };
 use crate::{
@@ -52,8 +56,12 @@ fn guest() -> ComponentGuest {
     ComponentGuest::new(settings, "/".to_owned()).expect("a guest")
 }
 
+fn slots() -> SocketSlots {
+    SocketSlots::new(limits::SOCKETS)
+}
+
 fn socket(fd: impl Into<OwnedFd>) -> Arc<SocketFd> {
-    SocketFd::new(fd.into())
+    SocketFd::new(fd.into(), slots().take().expect("a slot"))
 }
 
 /// A stream to a socket of the guest's that holds less than may be written at once, and the other side.
@@ -423,4 +431,41 @@ fn streams_keep_no_more_than_the_bound_together_and_others_get_on() {
     }
     stream.blocking_flush(&*unsent).expect("open");
     peer.join().expect("the peer");
+}
+
+/// What the guest is told of a failure.
+fn code(guest: &mut ComponentGuest, failure: SocketFailure) -> ErrorCode {
+    guest.convert_error_code(failure).expect("no trap")
+}
+
+/// Peers make connections: they must not take the handles that the guest needs.
+#[test]
+fn connection_without_a_slot_is_refused_and_stays_for_later() {
+    let guest = &mut guest();
+    guest.socket_slots = SocketSlots::new(2);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    listener.set_nonblocking(true).expect("not to wait");
+    let address = listener.local_addr().expect("an address");
+    let slot = guest.socket_slots.take().expect("a slot");
+    let listener = SocketFd::new(listener.into(), slot);
+    let kind = of_kernel(SocketKind::Stream);
+    let listener = guest.push(TcpSocket::new(listener, kind, TcpState::Listening));
+    let listener = listener.expect("a handle");
+    let peers: Vec<_> = (0..2)
+        .map(|_| TcpStream::connect(address).expect("connect"))
+        .collect();
+    let (socket, input, output) = guest.accept(lend(&listener)).expect("the first");
+    for _ in 0..3 {
+        let failure = guest.accept(lend(&listener)).expect_err("one too many");
+        assert_eq!(code(guest, failure), ErrorCode::NewSocketLimit);
+    }
+    // A stream has its socket too.
+    HostTcpSocket::drop(guest, socket).expect("there");
+    HostInputStream::drop(guest, input).expect("there");
+    guest.accept(lend(&listener)).expect_err("one too many");
+    HostOutputStream::drop(guest, output).expect("there");
+    let (second, ..) = guest.accept(lend(&listener)).expect("the second");
+    let remote = HostTcpSocket::remote_address(guest, second).expect("connected");
+    let expected = peers[1].local_addr().expect("an address");
+    assert_eq!(SocketAddr::from(remote), expected);
 }

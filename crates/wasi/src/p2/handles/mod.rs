@@ -18,7 +18,7 @@ pub(in crate::p2) use self::{
     input::ReadAt,
     output::{OutputStream, WriteAt},
     pollable::{Patience, known, monotonic, wait},
-    socket::SocketFd,
+    socket::{SocketFd, SocketSlots},
     source::{Source, is_ready},
     tcp::{TcpSocket, TcpState, not_connected},
     udp::{DATAGRAM, UdpSocket, UdpState},

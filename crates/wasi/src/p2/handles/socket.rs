@@ -1,4 +1,7 @@
-//! The descriptor of a socket.
+//! The descriptor of a socket, and how many sockets a guest may have at a time.
+//!
+//! Others make connections, so the bound on handles must not be what ends a server: a handle too many is a trap. So a
+//! guest has no more sockets than it has handles for, with all that it needs of each.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -6,20 +9,65 @@ use std::{
     sync::Arc,
 };
 
+use crate::{
+    errno::Errno,
+    limits,
+    p2::failure::{SocketFailure, SocketResult},
+};
+
+/// The handles of a connection: the socket, its two streams, and what a guest waits for by each of the three. The
+/// other two are for what a guest opens to answer, such as a file and its stream.
+const OF_EACH: usize = 8;
+const _: () = assert!(limits::SOCKETS * OF_EACH <= limits::HANDLES);
+
 /// A socket, as long as one of its handles or streams is there.
 #[derive(Debug)]
 pub struct SocketFd {
     fd: OwnedFd,
+    _slot: SocketSlot,
 }
 
 impl SocketFd {
-    pub(in crate::p2) fn new(fd: OwnedFd) -> Arc<Self> {
-        Arc::new(Self { fd })
+    pub(in crate::p2) fn new(fd: OwnedFd, slot: SocketSlot) -> Arc<Self> {
+        Arc::new(Self { fd, _slot: slot })
     }
 }
 
 impl AsFd for SocketFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// How many sockets a guest may have, and has.
+#[derive(Debug)]
+pub(in crate::p2) struct SocketSlots {
+    most: usize,
+    /// Each slot that is taken has another reference.
+    taken: Arc<()>,
+}
+
+/// The slot of one socket, which is free again when this is dropped.
+#[derive(Debug)]
+pub(in crate::p2) struct SocketSlot {
+    _taken: Arc<()>,
+}
+
+impl SocketSlots {
+    pub(in crate::p2) fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: Arc::new(()),
+        }
+    }
+
+    /// A slot for a socket that is then made. Without one it is not made, and no connection is taken.
+    pub(in crate::p2) fn take(&self) -> SocketResult<SocketSlot> {
+        if Arc::strong_count(&self.taken) > self.most {
+            return Err(SocketFailure::Failed(Errno::Mfile));
+        }
+        Ok(SocketSlot {
+            _taken: Arc::clone(&self.taken),
+        })
     }
 }

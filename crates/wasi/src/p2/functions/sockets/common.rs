@@ -47,12 +47,13 @@ impl ComponentGuest {
         wanted: IpAddressFamily,
         kind: SocketKind,
     ) -> SocketResult<(Arc<SocketFd>, Socket)> {
+        let slot = self.socket_slots.take()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, socket) = inet::make(&self.grants, family(wanted), kind, flags)?;
         if socket.made == SocketOrigin::ByKernel && socket.family == Family::Inet6 {
             sockopt::set_ipv6_v6only(&fd, true)?;
         }
-        Ok((SocketFd::new(fd), socket))
+        Ok((SocketFd::new(fd, slot), socket))
     }
 
     /// Where to connect or send to, if that is granted.

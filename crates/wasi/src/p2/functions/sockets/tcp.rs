@@ -153,9 +153,11 @@ impl HostTcpSocket for ComponentGuest {
         if listener.state() != TcpState::Listening {
             return Err(SocketFailure::WrongState);
         }
+        // Without one the connection stays where it is, for later.
+        let slot = self.socket_slots.take()?;
         let accept = || sys::accept(listener.fd.as_fd(), libc::SOCK_NONBLOCK);
         let (fd, _) = uninterrupted(accept)?;
-        let fd = SocketFd::new(fd);
+        let fd = SocketFd::new(fd, slot);
         let family = listener.socket.family;
         let own = Socket::new(family, SocketKind::Stream, SocketOrigin::ByKernel);
         let tcp = TcpSocket::new(fd, own, TcpState::Connected);
