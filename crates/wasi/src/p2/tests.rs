@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
+    net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size},
+};
 use wasm_interp_network::Network;
 use wasmtime::component::Resource;
 
@@ -25,7 +28,7 @@ use super::{
             tcp::{HostTcpSocket, ShutdownType},
         },
     },
-    failure::SocketFailure,
+    failure::{SocketFailure, StreamFailure},
     guest::ComponentGuest,
     handles::{
         InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, SocketSlots, Source,
@@ -468,4 +471,60 @@ fn connection_without_a_slot_is_refused_and_stays_for_later() {
     let remote = HostTcpSocket::remote_address(guest, second).expect("connected");
     let expected = peers[1].local_addr().expect("an address");
     assert_eq!(SocketAddr::from(remote), expected);
+}
+
+#[test]
+fn end_of_receiving_closes_the_stream_and_discards_what_has_come() {
+    for how in [ShutdownType::Receive, ShutdownType::Both] {
+        let guest = &mut guest();
+        let (connection, mut peer) = connect(guest);
+        let pollable = HostInputStream::subscribe(guest, lend(&connection.input));
+        let pollable = pollable.expect("a pollable");
+        assert!(!guest.ready(lend(&pollable)).expect("a pollable"));
+        peer.write_all(b"not read").expect("write");
+        poll_one(guest, &connection.input);
+        guest
+            .shutdown(lend(&connection.socket), how)
+            .expect("ended");
+        let read = HostInputStream::read(guest, lend(&connection.input), 100);
+        assert!(matches!(read, Err(StreamFailure::Closed)), "{read:?}");
+        assert!(guest.ready(pollable).expect("a pollable"));
+        // More than once, it has no effect.
+        guest
+            .shutdown(lend(&connection.socket), how)
+            .expect("ended");
+        if let ShutdownType::Receive = how {
+            assert_eq!(send(guest, &connection.output, 3), 3);
+            // The kernel would still give what comes now.
+            peer.write_all(b"late").expect("write");
+            let read = HostInputStream::read(guest, lend(&connection.input), 100);
+            assert!(matches!(read, Err(StreamFailure::Closed)), "{read:?}");
+            peer.read_exact(&mut [0; 3]).expect("three bytes");
+        } else {
+            drop(std::mem::replace(guest, self::guest()));
+            // No reset, as of what was not read.
+            assert_eq!(peer.read(&mut [0]).expect("the end"), 0);
+        }
+    }
+}
+
+/// A terminal goes on after it has said once that its input is at its end, and so does a FIFO.
+#[test]
+fn stream_that_has_ended_need_not_be_waited_for() {
+    let guest = &mut guest();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    let open = |flags| open(&path, flags | OFlags::NONBLOCK, Mode::empty()).expect("open");
+    let source = Source::Own(Arc::new(open(OFlags::RDONLY)));
+    let input = guest.push(InputStream::new(source, ReadAt::Next));
+    let input = input.expect("a handle");
+    let pollable = HostInputStream::subscribe(guest, lend(&input)).expect("a pollable");
+    drop(open(OFlags::WRONLY));
+    let read = HostInputStream::read(guest, lend(&input), 1);
+    assert!(matches!(read, Err(StreamFailure::Closed)), "{read:?}");
+    // Now the kernel has something to wait for again.
+    let _writer = open(OFlags::WRONLY);
+    assert!(guest.ready(pollable).expect("a pollable"));
+    poll_one(guest, &input);
 }

@@ -11,7 +11,7 @@ use rustix::{
 
 use super::{
     pollable::Pollable,
-    source::{Source, is_ready},
+    source::{InputEnd, Source, is_ready},
 };
 use crate::{
     limits,
@@ -34,8 +34,7 @@ pub enum ReadAt {
 pub struct InputStream {
     source: Source,
     at: ReadAt,
-    /// It is at its end, or has failed.
-    closed: bool,
+    end: InputEnd,
 }
 
 impl InputStream {
@@ -43,7 +42,7 @@ impl InputStream {
         Self {
             source,
             at,
-            closed: false,
+            end: InputEnd::default(),
         }
     }
 
@@ -52,16 +51,20 @@ impl InputStream {
         Self::new(Source::Standard(Standard::Input), ReadAt::Next)
     }
 
+    pub(in crate::p2) fn end(&self) -> InputEnd {
+        self.end.clone()
+    }
+
     pub(in crate::p2) fn pollable(&self) -> Pollable {
         match self.at {
             ReadAt::Offset(_) => Pollable::Ready,
-            ReadAt::Next => Pollable::File(self.source.clone(), PollFlags::IN),
+            ReadAt::Next => Pollable::Input(self.source.clone(), self.end()),
         }
     }
 
     /// Reads what is there, at most so many bytes: none if the guest would have to wait.
     pub(in crate::p2) fn read(&mut self, most: u64) -> StreamResult<Vec<u8>> {
-        if self.closed {
+        if self.end.is_reached() {
             return Err(StreamFailure::Closed);
         }
         let bound = match self.at {
@@ -77,12 +80,12 @@ impl InputStream {
         match read {
             Ok(None) => Ok(Vec::new()),
             Ok(Some(0)) => {
-                self.closed = true;
+                self.end.reach();
                 Err(StreamFailure::Closed)
             }
             Ok(Some(_)) => Ok(bytes),
             Err(error) => {
-                self.closed = true;
+                self.end.reach();
                 Err(StreamFailure::Failed(error))
             }
         }

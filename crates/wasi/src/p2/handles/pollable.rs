@@ -7,7 +7,7 @@ use rustix::event::{PollFlags, poll};
 
 use super::{
     output::OutputHandle,
-    source::{Interest, Source},
+    source::{InputEnd, Interest, Source},
     tcp::TcpHandle,
     unsent::Unsent,
 };
@@ -28,6 +28,8 @@ pub enum Pollable {
     Deadline(u64),
     /// The kernel says so of a file.
     File(Source, PollFlags),
+    /// There is something in it to read, or it is at its end.
+    Input(Source, InputEnd),
     /// There is room in it for more.
     Output(OutputHandle),
     /// What its state waits for, as it is when it is looked at.
@@ -40,6 +42,8 @@ impl Pollable {
             Self::Ready => Interest::Nothing,
             Self::Deadline(when) => Interest::Deadline(*when),
             Self::File(source, events) => Interest::File(source.as_fd(), *events),
+            Self::Input(_, end) if end.is_reached() => Interest::Nothing,
+            Self::Input(source, _) => Interest::File(source.as_fd(), PollFlags::IN),
             Self::Output(stream) => stream.interest(),
             Self::Tcp(socket) => socket.interest(),
         }
@@ -49,7 +53,9 @@ impl Pollable {
     fn happened(&self) -> bool {
         match self {
             Self::Output(stream) => stream.settle(),
-            Self::Ready | Self::Deadline(_) | Self::File(..) | Self::Tcp(_) => true,
+            Self::Ready | Self::Deadline(_) | Self::File(..) | Self::Input(..) | Self::Tcp(_) => {
+                true
+            }
         }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +35,20 @@ impl AsFd for Source {
             Self::Own(fd) => fd.as_fd(),
             Self::Socket(fd) => fd.as_fd(),
         }
+    }
+}
+
+/// Whether a stream is at its end, has failed, or was ended. Shared by what waits for it, and by its socket.
+#[derive(Clone, Debug, Default)]
+pub struct InputEnd(Arc<AtomicBool>);
+
+impl InputEnd {
+    pub(in crate::p2) fn reach(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_reached(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -6,17 +6,22 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use rustix::{event::PollFlags, io::Errno as Kernel, net::sockopt};
+use rustix::{
+    event::PollFlags,
+    io::{Errno as Kernel, read},
+    net::{Shutdown, shutdown, sockopt},
+};
 
 use super::{
     output::OutputStream,
     socket::SocketFd,
-    source::{Interest, is_ready},
+    source::{InputEnd, Interest, is_ready},
 };
 use crate::{
     errno::Errno,
     p2::failure::{SocketFailure, SocketResult},
     sockets::{Socket, inet},
+    wait::uninterrupted,
 };
 
 /// The connections that wait to be accepted, if the guest does not say: Linux's own default.
@@ -37,6 +42,8 @@ pub struct TcpSocket {
 pub(in crate::p2) struct TcpInner {
     state: TcpState,
     pub(in crate::p2) backlog: i32,
+    /// That of the stream that reads from it.
+    pub(in crate::p2) input: InputEnd,
     /// The stream that writes to it, as long as it exists.
     pub(in crate::p2) output: Weak<OutputStream>,
 }
@@ -64,6 +71,7 @@ impl TcpSocket {
             inner: Mutex::new(TcpInner {
                 state,
                 backlog: BACKLOG,
+                input: InputEnd::default(),
                 output: Weak::new(),
             }),
         })
@@ -94,6 +102,31 @@ impl TcpSocket {
     pub(in crate::p2) fn made(&self) -> SocketResult<BorrowedFd<'_>> {
         inet::made(&self.socket)?;
         Ok(self.fd.as_fd())
+    }
+
+    /// Ends one direction. It may have ended already, with the connection.
+    pub(in crate::p2) fn shut_down(&self, direction: Shutdown) -> SocketResult<()> {
+        match shutdown(&self.fd, direction) {
+            Err(Kernel::NOTCONN) => Ok(()),
+            ended => Ok(ended?),
+        }
+    }
+
+    /// Nothing more is read, and what has arrived is thrown away: the kernel answers the close of a socket that has not
+    /// been read to its end with a reset, by which the other side may lose what was sent to it.
+    pub(in crate::p2) fn end_input(&self) -> SocketResult<()> {
+        self.inner().input.reach();
+        self.shut_down(Shutdown::Read)?;
+        let mut left = sockopt::socket_recv_buffer_size(&self.fd)?;
+        let mut scratch = [0; 4096];
+        while left > 0 {
+            match uninterrupted(|| read(&self.fd, &mut scratch)) {
+                // Nothing is left, or the connection is lost.
+                Ok(0) | Err(_) => break,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+        Ok(())
     }
 
     /// What has become of a connection that was begun.

@@ -5,7 +5,7 @@ use std::{os::fd::AsFd as _, sync::Arc};
 
 use rustix::{
     io::Errno as Kernel,
-    net::{Shutdown, listen, shutdown, sockopt},
+    net::{Shutdown, listen, sockopt},
 };
 use wasmtime::component::Resource;
 
@@ -54,8 +54,13 @@ impl ComponentGuest {
     pub(in crate::p2) fn streams(&mut self, socket: &TcpSocket) -> SocketResult<TcpStreams> {
         let source = || Source::Socket(Arc::clone(&socket.fd));
         let output = OutputStream::new(source(), WriteAt::Next);
-        socket.inner().output = Arc::downgrade(&output);
-        let input = self.push(InputStream::new(source(), ReadAt::Next))?;
+        let input = InputStream::new(source(), ReadAt::Next);
+        {
+            let mut inner = socket.inner();
+            inner.output = Arc::downgrade(&output);
+            inner.input = input.end();
+        }
+        let input = self.push(input)?;
         Ok((input, self.push(output)?))
     }
 }
@@ -324,11 +329,11 @@ impl HostTcpSocket for ComponentGuest {
                     output.end();
                     self.unsent.note(&output);
                 }
-                None => shutdown(&tcp.fd, Shutdown::Write)?,
+                None => tcp.shut_down(Shutdown::Write)?,
             }
         }
         if matches!(how, ShutdownType::Receive | ShutdownType::Both) {
-            shutdown(&tcp.fd, Shutdown::Read)?;
+            tcp.end_input()?;
         }
         Ok(())
     }
