@@ -13,7 +13,7 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
     net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size},
 };
-use wasm_interp_network::Network;
+use wasm_interp_network::{Network, NetworkRules, parse_connect};
 use wasmtime::component::Resource;
 
 use super::{
@@ -26,13 +26,14 @@ use super::{
         sockets::{
             network::{ErrorCode, Host as _},
             tcp::{HostTcpSocket, ShutdownType},
+            udp::{HostIncomingDatagramStream, HostUdpSocket},
         },
     },
     failure::{SocketFailure, StreamFailure},
     guest::ComponentGuest,
     handles::{
         InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, SocketSlots, Source,
-        TcpHandle, TcpSocket, TcpState, Unsent, WriteAt,
+        TcpHandle, TcpSocket, TcpState, UdpSocket, UdpState, Unsent, WriteAt,
     },
 };
 use crate::{
@@ -47,13 +48,17 @@ use crate::{
 const LONG: Duration = Duration::from_secs(20);
 
 fn guest() -> ComponentGuest {
+    guest_with(Network::none())
+}
+
+fn guest_with(network: Network) -> ComponentGuest {
     let settings = GuestSettings {
         arguments: Vec::new(),
         environment: Vec::new(),
         root: paths::root().expect("the root directory"),
         late_mounts: LateMounts::Impossible,
         modes_by: ModesBy::of_kernel(),
-        network: Network::none(),
+        network,
         refusals: None,
     };
     ComponentGuest::new(settings, "/".to_owned()).expect("a guest")
@@ -471,6 +476,42 @@ fn connection_without_a_slot_is_refused_and_stays_for_later() {
     let remote = HostTcpSocket::remote_address(guest, second).expect("connected");
     let expected = peers[1].local_addr().expect("an address");
     assert_eq!(SocketAddr::from(remote), expected);
+}
+
+#[test]
+fn connected_datagram_stream_gives_nothing_of_others() {
+    let plain = || PlainUdpSocket::bind("127.0.0.1:0").expect("bind");
+    let (ours, server, other) = (plain(), plain(), plain());
+    let address = |socket: &PlainUdpSocket| socket.local_addr().expect("an address");
+    let to = address(&ours);
+    let send = |from: &PlainUdpSocket, text: &[u8]| {
+        from.send_to(text, to).expect("send");
+    };
+    ours.set_nonblocking(true).expect("not to wait");
+    // These have come before it is connected.
+    send(&other, b"forged");
+    send(&server, b"first");
+    let udp = UdpSocket::new(socket(ours), of_kernel(SocketKind::Datagram));
+    *udp.state() = UdpState::Bound(None);
+    let rule = format!("udp:{}", address(&server));
+    let rules = NetworkRules {
+        connect: parse_connect(&rule).expect("a rule"),
+        ..NetworkRules::none()
+    };
+    let network = Network::new(rules.clone(), rules).expect("within itself");
+    let guest = &mut guest_with(network);
+    let handle = guest.push(udp).expect("a handle");
+    let streams = HostUdpSocket::stream(guest, handle, Some(address(&server).into()));
+    let (incoming, _) = streams.expect("connected");
+    send(&server, b"second");
+    let mut received = || {
+        let all = HostIncomingDatagramStream::receive(guest, lend(&incoming), 10);
+        let all = all.expect("open").into_iter().map(|one| one.data);
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(received(), [b"first".to_vec(), b"second".to_vec()]);
+    send(&other, b"refused by the kernel");
+    assert!(received().is_empty());
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(in crate::p2) enum UdpState {
 #[derive(Debug)]
 pub struct IncomingDatagrams {
     pub(in crate::p2) socket: UdpHandle,
+    /// The only sender whose datagrams it gives, if it was made for one.
+    pub(in crate::p2) peer: Option<SocketAddr>,
 }
 
 /// What a socket sends.
@@ -84,23 +86,43 @@ impl UdpSocket {
         }
     }
 
-    /// The length and the sender of the next datagram, if there is one.
+    /// The length and the sender of the next datagram, if there is one. Those of others than `peer` are dropped: some may
+    /// have come before the socket was connected, and the kernel still has them.
     pub(in crate::p2) fn receive(
         &self,
         buffer: &mut [u8],
+        peer: Option<SocketAddr>,
     ) -> SocketResult<Option<(usize, SocketAddr)>> {
         let whole = 0..buffer.len();
         let flags = libc::MSG_DONTWAIT;
         let fd = self.fd.as_fd();
-        let mut name = [0; KernelAddress::ROOM];
-        let received =
-            uninterrupted(|| sys::receive(fd, buffer, slice::from_ref(&whole), flags, &mut name));
-        let received = match received {
-            Err(Kernel::AGAIN) => return Ok(None),
-            received => received?,
-        };
-        let name = KernelAddress::new(name, received.name_length);
-        inet::hear(&self.socket, &name);
-        Ok(Some((received.bytes, address::of_kernel(name.bytes())?)))
+        loop {
+            let mut name = [0; KernelAddress::ROOM];
+            let received = uninterrupted(|| {
+                sys::receive(fd, buffer, slice::from_ref(&whole), flags, &mut name)
+            });
+            let received = match received {
+                Err(Kernel::AGAIN) => return Ok(None),
+                received => received?,
+            };
+            let name = KernelAddress::new(name, received.name_length);
+            let from = address::of_kernel(name.bytes())?;
+            if peer.is_none_or(|peer| is_same(peer, from)) {
+                inet::hear(&self.socket, &name);
+                return Ok(Some((received.bytes, from)));
+            }
+        }
     }
+}
+
+/// Whether a datagram is of this peer. Only an address that is valid on one link alone has a scope.
+fn is_same(peer: SocketAddr, from: SocketAddr) -> bool {
+    let scope = |address| match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => Some(address.scope_id()),
+        _ => None,
+    };
+    let scopes = scope(peer).zip(scope(from));
+    peer.ip() == from.ip()
+        && peer.port() == from.port()
+        && scopes.is_none_or(|(one, other)| one == other)
 }

@@ -125,7 +125,10 @@ impl HostUdpSocket for ComponentGuest {
             socket: Arc::clone(&udp),
             permit: 0,
         };
-        let incoming = IncomingDatagrams { socket: udp };
+        let incoming = IncomingDatagrams {
+            peer: udp.peer(),
+            socket: udp,
+        };
         let incoming = self.push(incoming)?;
         Ok((incoming, self.push(outgoing)?))
     }
@@ -202,13 +205,13 @@ impl HostIncomingDatagramStream for ComponentGuest {
         stream: Resource<IncomingDatagrams>,
         most: u64,
     ) -> SocketResult<Vec<IncomingDatagram>> {
-        let IncomingDatagrams { socket } = self.table.get(&stream)?;
+        let IncomingDatagrams { socket, peer } = self.table.get(&stream)?;
         socket.made()?;
         let most = usize::try_from(most).unwrap_or(limits::DATAGRAMS);
         let mut buffer = vec![0; DATAGRAM];
         let mut datagrams = Vec::new();
         while datagrams.len() < most.min(limits::DATAGRAMS) {
-            match socket.receive(&mut buffer) {
+            match socket.receive(&mut buffer, *peer) {
                 Ok(Some((length, from))) => datagrams.push(IncomingDatagram {
                     data: buffer[..length].to_vec(),
                     remote_address: from.into(),
