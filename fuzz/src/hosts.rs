@@ -1,10 +1,11 @@
 //! Hosts in a network namespace of the fuzzer's own, and what of them a guest is granted.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::net::{TcpListener, UdpSocket};
-use std::sync::LazyLock;
+use std::io::{ErrorKind, Read as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::{LazyLock, Mutex};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
 
 use crate::contained;
@@ -76,6 +77,8 @@ pub const NAMES: &[&str] = &[
 struct Others {
     streams: Vec<TcpListener>,
     datagrams: Vec<UdpSocket>,
+    /// Connections of the present guest that a host has taken.
+    taken: Mutex<Vec<(usize, Option<TcpStream>)>>,
 }
 
 /// In the network namespace of this process, which the first call makes.
@@ -101,6 +104,7 @@ fn others() -> &'static Others {
         Others {
             streams: streams.into(),
             datagrams: datagrams.into(),
+            taken: Mutex::default(),
         }
     });
     &OTHERS
@@ -111,11 +115,47 @@ pub fn make() {
     others();
 }
 
+/// Has the kernel keep little of what is sent to a host: a guest that goes on has to wait then.
+pub fn keep_little() {
+    for listener in &others().streams {
+        set_socket_recv_buffer_size(listener, 4096).expect("a small buffer");
+    }
+}
+
+/// Each host takes its connections, and at most so many bytes of each.
+pub fn take(most: usize) {
+    let others = others();
+    let mut taken = others.taken.lock().expect("connections");
+    for (host, listener) in others.streams.iter().enumerate() {
+        while let Ok((connection, _)) = listener.accept() {
+            connection.set_nonblocking(true).expect("a flag");
+            taken.push((host, Some(connection)));
+        }
+    }
+    let mut buffer = vec![0; most];
+    for connection in taken.iter_mut().filter_map(|(_, one)| one.as_mut()) {
+        // There may be nothing, or the guest has gone.
+        let _ = connection.read(&mut buffer);
+    }
+}
+
+/// Each host closes its connections. They still count.
+pub fn let_go() {
+    let mut taken = others().taken.lock().expect("connections");
+    taken
+        .iter_mut()
+        .for_each(|(_, connection)| *connection = None);
+}
+
 /// How many connections and datagrams have come to a host. No more are waiting then.
 fn reached(host: usize) -> (usize, usize) {
     let others = others();
     let mut buffer = [0; 16];
     let mut counts = (0, 0);
+    let mut taken = others.taken.lock().expect("connections");
+    let before = taken.len();
+    taken.retain(|(at, _)| *at != host);
+    counts.0 += before - taken.len();
     loop {
         match others.streams[host].accept() {
             Ok(_) => counts.0 += 1,

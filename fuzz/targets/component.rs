@@ -76,6 +76,7 @@ fn pipe() -> File {
 fuzz_target!(|input: Input| {
     empty_streams();
     hosts::make();
+    hosts::keep_little();
     contained::reset_with_files();
     resolver_files();
     let pipe = pipe();
@@ -85,7 +86,11 @@ fuzz_target!(|input: Input| {
         LateMounts::Impossible
     };
     let (granted, calls) = (network(input.grants), &input.calls);
-    let deep = contained::run(|| Component::run(late_mounts, granted, calls, input.manners));
+    let deep = contained::run(|| {
+        let deep = Component::run(late_mounts, granted, calls, input.manners);
+        hosts::let_go();
+        deep
+    });
     drop(pipe);
     let outside = fs::read_dir(contained::outside()).expect("a directory");
     assert_eq!(outside.count(), 1, "a file was made outside");

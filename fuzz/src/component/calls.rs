@@ -150,4 +150,6 @@ pub enum OtherCall {
     Resolve(u8, Name),
     NextAddress(u8),
     SubscribeAddresses(u8),
+    /// The other sides of its connections take so much at most.
+    OthersTake(Number),
 }

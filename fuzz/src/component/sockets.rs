@@ -15,9 +15,12 @@ use wasm_interp_wasi::p2::fuzzing::wasi::sockets::udp::{
 use super::calls::{OtherCall, TcpCall, UdpCall};
 use super::values::Address;
 use super::{Component, instance_network, preopens, tcp_create_socket, udp_create_socket};
+use crate::hosts;
 
 /// More random bytes at once are a trap.
 const RANDOM: u64 = 64 << 20;
+/// What the other side of a connection takes at once.
+const MOST_TAKEN: u64 = 64 << 10;
 /// The datagrams of one call.
 const DATAGRAMS: u64 = 16;
 
@@ -300,6 +303,7 @@ impl Component {
                 let next = guest.resolve_next_address(self.handles.found.lend(*pick)?);
                 self.socket(next)??;
             }
+            OtherCall::OthersTake(most) => hosts::take(most.0.min(MOST_TAKEN) as usize),
             OtherCall::SubscribeAddresses(pick) => {
                 let found = self.handles.found.lend(*pick)?;
                 let pollable = HostResolveAddressStream::subscribe(guest, found);
