@@ -674,7 +674,11 @@ fn logs_of_the_publisher_and_of_eviction_reach_stderr_of_the_client() {
     let compiled = |path: &Path| {
         let output = compile(&node, path).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        let told = String::from_utf8(output.stderr).unwrap();
+        // On a busy machine the compile is long enough to be told.
+        let progress = ["wasm-interp: compiling ", "wasm-interp: waiting for "];
+        let is_log = |line: &&str| !progress.iter().any(|begin| line.starts_with(begin));
+        told.lines().filter(is_log).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(compiled(&node.file("1.wasm", &module(81))), "");
 
