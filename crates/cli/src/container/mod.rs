@@ -22,7 +22,7 @@ use wasm_interp_workload::{
 
 pub(crate) use self::image::ImageError;
 pub(crate) use self::network::{NetworkArgs, separate_network, share_network};
-pub(crate) use self::spec::{add_kernel_file_systems, set_cgroup};
+pub(crate) use self::spec::{add_kernel_file_systems, set_cgroup, set_terminal_type};
 use self::values::{Bytes, User, Variable};
 
 /// The options that describe a container: its target, and changes to its spec.

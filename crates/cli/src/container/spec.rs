@@ -129,6 +129,17 @@ pub(super) fn annotate(spec: &mut Spec, key: &str, value: &str) {
     spec.set_annotations(Some(annotations));
 }
 
+/// Tells the container the type of its terminal, unless its environment has one.
+pub(crate) fn set_terminal_type(spec: &mut Spec, term: &str) {
+    let mut process = spec.process().clone().unwrap_or_default();
+    let mut env = process.env().clone().unwrap_or_default();
+    if !env.iter().any(|variable| variable.starts_with("TERM=")) {
+        env.push(format!("TERM={term}"));
+    }
+    process.set_env(Some(env));
+    spec.set_process(Some(process));
+}
+
 /// Sets the root filesystem to an absolute path, because the spec moves to another bundle.
 pub(super) fn set_root(spec: &mut Spec, rootfs: &Path, read_only: bool) {
     let mut root = spec.root().clone().unwrap_or_default();
@@ -144,4 +155,30 @@ pub(crate) fn set_cgroup(spec: &mut Spec, id: &str) {
     let mut linux = spec.linux().clone().unwrap_or_default();
     linux.set_cgroups_path(Some(format!("/{id}").into()));
     spec.set_linux(Some(linux));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_type_of_the_environment_goes_before_the_callers() {
+        let env_with = |env: Option<&[&str]>| {
+            let env = env.map(|env| env.iter().map(|&entry| entry.to_owned()).collect());
+            let mut process = Process::default();
+            process.set_env(env);
+            let mut spec = of_rootfs();
+            spec.set_process(Some(process));
+            set_terminal_type(&mut spec, "tmux");
+            spec.process().clone().unwrap().env().clone().unwrap()
+        };
+        assert_eq!(env_with(None), ["TERM=tmux"]);
+        let named = ["PATH=/bin", "TERMINFO=/x"];
+        assert_eq!(
+            env_with(Some(&named)),
+            ["PATH=/bin", "TERMINFO=/x", "TERM=tmux"]
+        );
+        assert_eq!(env_with(Some(&["TERM=xterm"])), ["TERM=xterm"]);
+        assert_eq!(env_with(Some(&["TERM="])), ["TERM="]);
+    }
 }

@@ -7,7 +7,8 @@ pub(crate) mod progress;
 mod scratch;
 mod supervise;
 
-use std::io;
+use std::env;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -105,6 +106,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
     let scratch = Scratch::new()?;
     if container.shape == Shape::Rootfs {
         container.set_rootfs(&scratch.overlay(&container.rootfs)?);
+        if let Some(term) = terminal_type() {
+            container::set_terminal_type(&mut container.spec, &term);
+        }
     }
     let id = scratch.id();
     container::set_cgroup(&mut container.spec, &id);
@@ -206,6 +210,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, RunError> {
             code.max(1)
         }
     }))
+}
+
+/// The type of this process's terminal, if the program reads from it and writes to it.
+fn terminal_type() -> Option<String> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return None;
+    }
+    env::var("TERM").ok()
 }
 
 /// What ran, for the title of a profile.
