@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::LISTEN_ANNOTATION;
 use crate::address::AddressClass;
 use crate::attempt::NetworkAttempt;
 use crate::ceiling::CeilingError;
@@ -291,7 +292,9 @@ impl Network {
             }
             _ => rule.parse().is_ok_and(|rule| rules.has_connect(&rule)),
         };
-        let mut text = format!("add {rule:?} to the annotation {annotation}");
+        let option = option_for(annotation);
+        let mut text =
+            format!("add {rule:?} to the annotation {annotation} (wasm-interp run: {option})");
         if !fits(&self.ceiling) {
             text += ", and have it allowed by the ceiling of the node's policy";
         }
@@ -317,6 +320,15 @@ impl NetworkRules {
                 } => *own == transport && ports.contains(port) && host.reaches(ip, is_named),
                 _ => false,
             })
+    }
+}
+
+/// The option of `wasm-interp run` for an annotation of rules.
+fn option_for(annotation: &str) -> &'static str {
+    if annotation == LISTEN_ANNOTATION {
+        "--listen"
+    } else {
+        "--connect"
     }
 }
 

@@ -38,7 +38,8 @@ fn guest_without_a_grant_is_told_which_one_it_lacks() {
     // The third call binds.
     assert_eq!(code, 3, "{output}");
     let line = "the guest may not listen on unix:/tmp/of-the-guest.sock; add \
-                \"unix:/tmp/of-the-guest.sock\" to the annotation wasm-interp.io/listen";
+                \"unix:/tmp/of-the-guest.sock\" to the annotation wasm-interp.io/listen \
+                (wasm-interp run: --listen)";
     assert!(
         output.starts_with(&format!("wasm-interp: {line}")),
         "{output}"
