@@ -142,7 +142,8 @@ mod tests {
             text.starts_with("exec: \"") && text.contains(words),
             "{text}"
         );
-        let way_out = "or set the annotation wasm-interp.io/interpreter";
+        let way_out = "or set the annotation wasm-interp.io/interpreter (wasm-interp run: \
+                       --interpreter)";
         assert!(text.ends_with(way_out), "{text}");
         let error = std::io::Error::other(name);
         let text = with_causes(&error);

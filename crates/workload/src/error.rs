@@ -145,7 +145,7 @@ pub enum PlanError {
     #[error(
         "exec: {name}: executable file not found in $PATH: looked for {} on PATH={search}; name \
          a program, a .wasm or a script of the image in command, or set the annotation \
-         {INTERPRETER_ANNOTATION}",
+         {INTERPRETER_ANNOTATION} (wasm-interp run: --interpreter)",
         listed(looked_for),
         search = shown(search),
         name = quoted(name)
@@ -192,7 +192,8 @@ pub enum PlanError {
     /// A script whose interpreter is not in the image.
     #[error(
         "no interpreter for {script} in the image: looked for {} on PATH={search}; set the \
-         annotation {INTERPRETER_ANNOTATION} or name the .wasm in command",
+         annotation {INTERPRETER_ANNOTATION} (wasm-interp run: --interpreter) or name the .wasm \
+         in command",
         listed(looked_for),
         search = shown(search),
         script = quoted(script)
@@ -210,7 +211,8 @@ pub enum PlanError {
     #[error(
         "exec: {path}: permission denied: it is neither a program nor WebAssembly nor a script \
          that names its interpreter; make a #! line with the interpreter its first line, or name \
-         the interpreter in the annotation {INTERPRETER_ANNOTATION}",
+         the interpreter in the annotation {INTERPRETER_ANNOTATION} (wasm-interp run: \
+         --interpreter)",
         path = quoted(path)
     )]
     NotRunnable {
