@@ -78,7 +78,10 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode, InspectError> {
             let error = serde_json::to_string_pretty(&error)?;
             writeln!(io::stdout(), "{}", printable_json(&error))?;
         }
-        Some(_) => writeln!(io::stderr(), "{}", printable(&with_causes(&error)))?,
+        Some(_) => {
+            let error = printable(&with_causes(&error));
+            writeln!(io::stderr(), "wasm-interp: {error}")?;
+        }
         None => return Err(error),
     }
     Ok(ExitCode::FAILURE)

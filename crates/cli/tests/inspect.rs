@@ -114,7 +114,8 @@ fn missing_plan_exits_with_1() {
     let output = wasm_interp(&args);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).starts_with("exec: \"ruby\": executable file not found in $PATH"),
+        stderr(&output)
+            .starts_with("wasm-interp: exec: \"ruby\": executable file not found in $PATH"),
         "{}",
         stderr(&output)
     );
@@ -138,15 +139,15 @@ fn module_that_create_refuses_is_refused_in_the_same_words() {
     ] {
         let created = wasm_interp_compiler::compile(&wat::parse_str(&module).unwrap());
         let reason = created.unwrap_err().to_string();
-        let error = format!("cannot compile /usr/bin/python.wasm: {reason}\n");
+        let error = format!("cannot compile /usr/bin/python.wasm: {reason}");
         let rootfs = rootfs_with(&module);
         let output = wasm_interp(&["inspect", text(rootfs.path()), "--", "/app/main.py"]);
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(stderr(&output), error);
+        assert_eq!(stderr(&output), format!("wasm-interp: {error}\n"));
         let args = ["inspect", "--json", text(rootfs.path()), "--", "python"];
         let answer: Value = serde_json::from_slice(&wasm_interp(&args).stdout).unwrap();
         assert_eq!(answer["error"]["kind"], "invalid-argument");
-        assert_eq!(answer["error"]["message"], error.trim_end());
+        assert_eq!(answer["error"]["message"], error);
     }
 }
 
