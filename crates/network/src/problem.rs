@@ -28,6 +28,12 @@ pub enum RuleProblem {
     /// `dns` among what to listen on.
     #[error("is about looking up names; write it among what to connect to")]
     DnsListens,
+    /// Several rules, separated by something else than commas.
+    #[error("holds a semicolon; separate rules by commas, as in {instead}")]
+    Semicolon {
+        /// The text with commas.
+        instead: String,
+    },
     /// A host in a rule to listen.
     #[error(
         "names an address, but a listen rule applies to all addresses of the pod; write \

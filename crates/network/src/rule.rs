@@ -111,6 +111,12 @@ fn kind(rule: &str) -> Result<Option<Kind<'_>>, RuleProblem> {
         _ if rule.is_empty() => return Err(RuleProblem::Empty),
         _ if rule.contains(char::is_control) => return Err(RuleProblem::ControlCharacter),
         None if rule == "dns" => Kind::Dns,
+        // A path may have one.
+        Some((word, _)) if word != "unix" && rule.contains(';') => {
+            return Err(RuleProblem::Semicolon {
+                instead: rule.replace(';', ","),
+            });
+        }
         Some(("dns", _)) => return Err(RuleProblem::DnsOf),
         Some(("tcp", rest)) => Kind::Transport(Transport::Tcp, rest),
         Some(("udp", rest)) => Kind::Transport(Transport::Udp, rest),
@@ -191,6 +197,11 @@ fn no_transport(rule: &str, example: &str, is_rule: impl Fn(Kind<'_>) -> bool) -
         .split_once("://")
         .map_or(lower.as_str(), |(_, rest)| rest);
     let without_path = without_scheme.split('/').next().unwrap_or_default();
+    // A single word is a host, or `dns` with a slip of the finger.
+    let is_word = lower.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if is_word && lower != "dns" && is_rule(Kind::Dns) {
+        return format!("tcp:{lower}:443 for a host of this name, or dns to look up names");
+    }
     [
         lower.clone(),
         format!("tcp:{lower}"),
@@ -336,6 +347,20 @@ mod tests {
                      tcp:db.prod:5432, for example",
                 ),
                 (
+                    "dsn",
+                    "rule \"dsn\" does not begin with tcp:, udp: or unix:; write tcp:dsn:443 for a \
+                     host of this name, or dns to look up names",
+                ),
+                (
+                    "DNS",
+                    "rule \"DNS\" does not begin with tcp:, udp: or unix:; write dns",
+                ),
+                (
+                    "dns;tcp:db.prod:5432",
+                    "rule \"dns;tcp:db.prod:5432\" holds a semicolon; separate rules by commas, as \
+                     in dns,tcp:db.prod:5432",
+                ),
+                (
                     "dns:db.prod",
                     "rule \"dns:db.prod\" says more than dns, which allows to look up any name; \
                      write dns alone, or name the host in a rule, as in tcp:db.prod:5432",
@@ -477,6 +502,11 @@ mod tests {
                     "udp",
                     "rule \"udp\" does not begin with tcp:, udp: or unix:; write udp:8080, for \
                      example",
+                ),
+                (
+                    "tcp:80;tcp:81",
+                    "rule \"tcp:80;tcp:81\" holds a semicolon; separate rules by commas, as in \
+                     tcp:80,tcp:81",
                 ),
                 (
                     "tcp:127.0.0.1:8080",
