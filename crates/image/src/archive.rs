@@ -46,6 +46,18 @@ pub enum ArchiveError {
         /// The kernel's reason, or the tar reader's.
         source: io::Error,
     },
+    /// The file is no tar archive, or a damaged one.
+    #[error(
+        "cannot read the table of contents of {}: {source}; if it is an image, check that it is \
+         whole; a script runs in an image, as in wasm-interp run IMAGE.tar -- python main.py",
+        .archive.display()
+    )]
+    NotTar {
+        /// The file.
+        archive: PathBuf,
+        /// The tar reader's reason.
+        source: io::Error,
+    },
     /// The file is compressed as a whole.
     #[error(
         "cannot use {} as an OCI archive: it is compressed; decompress it first",
@@ -169,7 +181,10 @@ impl Archive {
                     archive: path.to_owned(),
                 });
             }
-            let parts = parts(&file).map_err(failed)?;
+            let parts = parts(&file).map_err(|source| ArchiveError::NotTar {
+                archive: path.to_owned(),
+                source,
+            })?;
             Members::Tar { file, parts }
         };
         let archive = Self {

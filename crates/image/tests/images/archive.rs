@@ -53,7 +53,14 @@ fn file_that_is_no_archive_is_refused_with_the_reason() {
     };
     assert!(refused(b"").contains("no index.json"));
     assert!(refused(&[0x1f, 0x8b, 8, 0]).contains("decompress it first"));
-    assert!(refused(&[7; 5000]).contains("table of contents"));
+    for no_tar in [&[7_u8; 5000][..], &b"print('hello')\n"[..]] {
+        let error = refused(no_tar);
+        assert!(
+            error.contains("cannot read the table of contents"),
+            "{error}"
+        );
+        assert!(error.contains("IMAGE.tar -- python main.py"), "{error}");
+    }
     let mut old = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(2);
