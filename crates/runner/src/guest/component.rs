@@ -82,7 +82,10 @@ impl LinkedComponent {
         bound_calls(&mut store);
         let command = match self.linked.instantiate_async(&mut store).await {
             Ok(command) => command,
-            Err(error) => return Ok(outcome::of_instantiation(error)),
+            Err(error) => {
+                let refused = store.data().ceiling.refused();
+                return Ok(outcome::of_instantiation(error, refused));
+            }
         };
         let result = command.wasi_cli_run().call_run(&mut store).await;
         let refused = store.data().ceiling.refused();

@@ -164,7 +164,10 @@ impl LinkedModule {
         store.limiter(|host| &mut host.ceiling);
         let instance = match self.linked.instantiate_async(&mut store).await {
             Ok(instance) => instance,
-            Err(error) => return Ok(outcome::of_instantiation(error)),
+            Err(error) => {
+                let refused = store.data().ceiling.refused();
+                return Ok(outcome::of_instantiation(error, refused));
+            }
         };
         let start = instance
             .get_typed_func::<(), ()>(&mut store, "_start")

@@ -24,17 +24,22 @@ pub(super) enum GuestOutcome {
         /// The last allocation that its ceiling refused.
         refused: Option<NoRoom>,
     },
+    /// What it needs to begin with is more than its ceiling.
+    NoMemory(NoRoom),
     /// It never came to run.
     NotStarted(String),
 }
 
-/// A failure to instantiate: the program's own start function trapped, or it could not be started.
-pub(super) fn of_instantiation(error: wasmtime::Error) -> GuestOutcome {
+/// A failure to instantiate: the program's own start function trapped, or it could not be started. `refused` is what the
+/// ceiling has refused.
+pub(super) fn of_instantiation(error: wasmtime::Error, refused: Option<NoRoom>) -> GuestOutcome {
     if error.is::<Trap>() {
         GuestOutcome::Trapped {
             error,
             refused: None,
         }
+    } else if let Some(refused) = refused.filter(|refused| refused.limit < u64::MAX) {
+        GuestOutcome::NoMemory(refused)
     } else {
         GuestOutcome::NotStarted(format!("make its memory and tables: {error:#}"))
     }
@@ -47,6 +52,17 @@ impl GuestOutcome {
         match self {
             Self::Returned => (0, None),
             Self::Unsuccessful => (1, None),
+            Self::NoMemory(NoRoom { asked, limit }) => {
+                let text = format!(
+                    "wasm-interp: {interpreter} could not be started: its memory and tables need \
+                     at least {} MiB, and the container's memory limit leaves its guests {} MiB; \
+                     raise the limit (wasm-interp run: --memory, in a pod: \
+                     resources.limits.memory)\n",
+                    asked.div_ceil(MIB),
+                    limit / MIB
+                );
+                (EXIT_START_FAILED, Some(text))
+            }
             Self::NotStarted(reason) => {
                 let mut text =
                     format!("wasm-interp: {interpreter} could not be started: {reason}\n");

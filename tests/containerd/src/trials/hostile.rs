@@ -566,9 +566,11 @@ pub(super) fn hostile_modules_are_refused_in_words(world: &World) -> Outcome {
             .expect_failure()?
             .expect_stderr(&["exports no wasi:cli/run"])?;
         for module in ["component-huge-memory", "huge-memory", "huge-table"] {
-            run(module)?
-                .expect_code(125)?
-                .expect_stderr(&["could not be started", "raise the limit"])?;
+            run(module)?.expect_code(125)?.expect_stderr(&[
+                "could not be started",
+                "resources.limits.memory",
+                "raise the limit",
+            ])?;
         }
         run("far-data")?
             .expect_code(134)?
