@@ -73,8 +73,12 @@ class Run(exports.Run):
     """What the component exports: wasi:cli/run."""
 
     def run(self):
+        command, *words = sys.argv[1:] or [""]
+        if command not in COMMANDS:
+            print(f"usage: app {'|'.join(COMMANDS)} [WORD ...]", file=sys.stderr)
+            exit_with_code(2)
         try:
-            status = COMMANDS[sys.argv[1]](*sys.argv[2:])
+            status = COMMANDS[command](*words)
         except (OSError, MemoryError) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             status = 1

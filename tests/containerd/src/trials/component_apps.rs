@@ -49,6 +49,13 @@ pub(super) fn exit_codes_come_through(world: &World) -> Outcome {
                 .expect_code(code)?;
         }
     }
+    let unknown: [&[&str]; 2] = [&[], &["nothing-of-this-name"]];
+    for words in unknown {
+        app(world, PYTHON_APP, words)
+            .run()?
+            .expect_code(2)?
+            .expect_stderr(&["usage: app show|read|"])?;
+    }
     Ok(())
 }
 
