@@ -200,6 +200,7 @@ POSIX_V1(getegid, uint32_t *gid);
 POSIX_V1(getgroups, uint32_t *groups, size_t groups_len, size_t *count);
 POSIX_V1(getpid, uint32_t *pid);
 POSIX_V1(getppid, uint32_t *pid);
+POSIX_V1(gethostname, char *name, size_t name_size, size_t *name_len);
 POSIX_V1(getrlimit, uint32_t resource, struct v1_rlimit *rlimit);
 POSIX_V1(getrusage, uint32_t who, struct v1_rusage *rusage);
 POSIX_V1(signal_register, volatile uint32_t *pending, volatile uint32_t *mask);

@@ -5,6 +5,7 @@
 #include <pwd.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 static void user(const char *how, const struct passwd *user) {
@@ -33,6 +34,12 @@ int main(void) {
     if (count > 1) TRY(getgroups(1, groups));
     SAY("getpid", "%d", (int)getpid());
     SAY("getppid", "%d", (int)getppid());
+    char name[65];
+    struct utsname names;
+    MUST(gethostname(name, sizeof name));
+    MUST(uname(&names));
+    SAY("host", "%s, %s", name, names.nodename);
+    TRY(gethostname(name, 1));
     struct rlimit limit;
     for (const int *resource = (const int[]){RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_CORE, RLIMIT_NOFILE, -1}; *resource != -1;
          resource++) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{AddressBlock, AddressClass};
+use crate::rule::ConnectRule;
 use crate::transport::Transport;
 use crate::unix;
 use crate::{CONNECT_ANNOTATION, LISTEN_ANNOTATION};
@@ -15,6 +16,8 @@ pub enum NetworkAttempt<'a> {
     Listen(Transport, SocketAddr),
     /// To connect or send.
     Connect(Transport, SocketAddr),
+    /// The same, with an address that the guest was told of this name.
+    ConnectByName(Transport, SocketAddr, &'a str),
     /// To bind a Unix socket to this path.
     ListenUnix(&'a [u8]),
     /// To connect or send to the Unix socket at this path.
@@ -32,6 +35,9 @@ impl fmt::Display for NetworkAttempt<'_> {
             }
             Self::Connect(transport, address) => {
                 write!(f, "connect to {transport}:{}", plain(*address))
+            }
+            Self::ConnectByName(transport, address, name) => {
+                write!(f, "connect to {transport}:{} ({name})", plain(*address))
             }
             Self::ListenUnix(path) => write!(f, "listen on {}", Path(path)),
             Self::ConnectUnix(path) => write!(f, "connect to {}", Path(path)),
@@ -62,11 +68,24 @@ impl NetworkAttempt<'_> {
                 let rule = (port != 0).then(|| format!("{transport}:{host}:{port}"));
                 (CONNECT_ANNOTATION, rule)
             }
+            Self::ConnectByName(transport, address, name) => {
+                match named_rule(*transport, *address, name) {
+                    Some(rule) => (CONNECT_ANNOTATION, Some(rule)),
+                    None => Self::Connect(*transport, *address).rule(),
+                }
+            }
             Self::ListenUnix(path) => (LISTEN_ANNOTATION, path_rule(path)),
             Self::ConnectUnix(path) => (CONNECT_ANNOTATION, path_rule(path)),
             Self::Resolve(_) => (CONNECT_ANNOTATION, Some("dns".to_owned())),
         }
     }
+}
+
+/// A rule by name reaches ordinary addresses alone.
+fn named_rule(transport: Transport, address: SocketAddr, name: &str) -> Option<String> {
+    let is_ordinary = AddressClass::of(address.ip()) == AddressClass::Ordinary;
+    let rule = format!("{transport}:{name}:{}", address.port());
+    (is_ordinary && address.port() != 0 && rule.parse::<ConnectRule>().is_ok()).then_some(rule)
 }
 
 fn host(address: IpAddr) -> String {

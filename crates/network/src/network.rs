@@ -293,8 +293,14 @@ impl Network {
             _ => rule.parse().is_ok_and(|rule| rules.has_connect(&rule)),
         };
         let option = option_for(annotation);
-        let mut text =
-            format!("add {rule:?} to the annotation {annotation} (wasm-interp run: {option})");
+        let place = format!("to the annotation {annotation} (wasm-interp run: {option})");
+        let mut text = match attempt {
+            // To reach the host takes a rule anyway, which has its name looked up too.
+            NetworkAttempt::Resolve(name) if can_be_a_rule(name) => format!(
+                "add \"tcp:{name}:PORT\" {place} to connect to it, or {rule:?} to look up any name"
+            ),
+            _ => format!("add {rule:?} {place}"),
+        };
         if !fits(&self.ceiling) {
             text += ", and have it allowed by the ceiling of the node's policy";
         }
@@ -330,6 +336,11 @@ fn option_for(annotation: &str) -> &'static str {
     } else {
         "--connect"
     }
+}
+
+/// Whether a rule can name this host; not the question for the name of an address.
+fn can_be_a_rule(name: &str) -> bool {
+    !name.ends_with(".arpa") && format!("tcp:{name}:1").parse::<ConnectRule>().is_ok()
 }
 
 /// Whether the mode `pod` reaches `address`.

@@ -112,6 +112,7 @@ macro_rules! posix {
             geteuid(uid: i32) -> i32,
             getgid(gid: i32) -> i32,
             getgroups(groups: i32, length: i32, count: i32) -> i32,
+            gethostname(name: i32, room: i32, length: i32) -> i32,
             getitimer(timer: i32) -> i32,
             getnameinfo(address: i32, size: i32, name: i32, room: i32, length: i32) -> i32,
             getpeername(fd: i32, address: i32, room: i32, length: i32) -> i32,

@@ -233,6 +233,15 @@ impl WasmInterpPosixV1 for Guest {
         Ok(self.ids.parent)
     }
 
+    fn gethostname(
+        &mut self,
+        memory: &mut GuestMemory<'_>,
+        name: GuestPtr<u8>,
+        length: types::Size,
+    ) -> Result<types::Size> {
+        self.write_host_name(memory, name.as_array(length))
+    }
+
     fn getrlimit(&mut self, _: &mut GuestMemory<'_>, resource: u32) -> Result<types::Rlimit> {
         self.ids.limit(resource)
     }

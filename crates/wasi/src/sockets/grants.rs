@@ -115,7 +115,12 @@ impl NetworkGrants {
         }
         match names.unknown() {
             Some(unknown) => self.undecided(&attempt, unknown),
-            None => self.refuse(&attempt),
+            None => match names.asked_name_of(address.ip()) {
+                Some(name) => {
+                    self.refuse(&NetworkAttempt::ConnectByName(transport, address, &name))
+                }
+                None => self.refuse(&attempt),
+            },
         }
     }
 

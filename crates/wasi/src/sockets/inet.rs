@@ -19,7 +19,7 @@ use super::{
     address::{KernelAddress, SocketAddress, canonical, destination},
     by_reach,
     grants::NetworkGrants,
-    resolver::{NamedHost, Resolver, RuleNames},
+    resolver::{NamedHost, Resolver, RuleNames, is_host},
     state::{Family, Heard, Socket, SocketKind, SocketOrigin},
     sys,
 };
@@ -134,6 +134,10 @@ pub(crate) fn hear(socket: &Socket, from: &KernelAddress) {
 pub(crate) fn host(grants: &NetworkGrants, resolver: &Resolver, name: &str) -> Result<NamedHost> {
     if let Some(host) = resolver.without_asking(name) {
         return Ok(host);
+    }
+    // No grant makes it a name: `(none)` is what a C library calls a host whose name it does not know.
+    if !is_host(name) {
+        return Err(Errno::Noent);
     }
     grants.resolve(name)?;
     resolver.ask(name)

@@ -12,6 +12,7 @@ pub(crate) mod sys;
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
+use nix::unistd::gethostname;
 use wasm_interp_network::Network;
 
 #[cfg(fuzzing)]
@@ -23,6 +24,15 @@ pub(crate) use self::{
 };
 use crate::paths::Paths;
 
+/// The name of this host, which is the container's. Asked for before the guest runs, whose filter has no call for it;
+/// without one if a profile refuses to say.
+fn own_name() -> String {
+    gethostname().map_or_else(
+        |_| String::new(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
 /// What a guest may reach, and how its names are looked up.
 pub(crate) fn of_guest(
     network: Network,
@@ -30,7 +40,7 @@ pub(crate) fn of_guest(
     paths: &Paths,
 ) -> (NetworkGrants, Resolver) {
     let grants = NetworkGrants::new(network, refusals);
-    let resolver = Resolver::new(paths.clone());
+    let resolver = Resolver::new(paths.clone(), own_name());
     // What a rule's name means is not the guest's to say.
     if grants.needs().dns {
         resolver.read_files();

@@ -422,6 +422,22 @@ fn ids_are_those_of_the_process() {
 }
 
 #[test]
+fn name_of_the_host_is_that_of_its_namespace() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).expect("a namespace");
+    nix::unistd::sethostname("the-guests-host").expect("a name");
+    with_guest(|guest| {
+        let name = |guest: &mut Caller, room: u64| {
+            let arguments = [BUFFER.into(), room, OUT.into()];
+            guest.call("gethostname", &arguments).expect("gethostname");
+            guest.u32(OUT)
+        };
+        assert_eq!(name(guest, 0), 15);
+        assert_eq!(name(guest, 64), 15);
+        assert_eq!(guest.bytes(BUFFER, 15), b"the-guests-host");
+    });
+}
+
+#[test]
 fn limits_are_those_of_the_process() {
     use rustix::process::{Resource, getrlimit};
     with_guest(|guest| {

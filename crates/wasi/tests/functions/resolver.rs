@@ -688,6 +688,51 @@ fn only_granted_names_are_asked_for() {
     });
 }
 
+#[test]
+fn advice_names_the_host_and_not_its_address() {
+    let told = |connect: &str, ask: fn(&mut Caller)| {
+        let (log, end) = log();
+        with_names_and_log(network("", connect), CONFIG, Some(end), move |guest| {
+            let _server = Nameserver::start(
+                "10.0.0.53",
+                &[("web.a.b", Say::Addresses(&["10.0.0.1", "127.0.0.1"]))],
+            );
+            ask(guest);
+        });
+        lines(log)[0].clone()
+    };
+    let line = told("tcp:other:80", |guest| {
+        assert_eq!(guest.addresses("web.a.b").err(), Some(Errno::Acces));
+    });
+    assert!(line.contains(r#"add "tcp:web.a.b:PORT" to"#), "{line}");
+    let line = told("dns", |guest| {
+        guest.addresses("web.a.b").expect("addresses");
+        assert_eq!(guest.reach("10.0.0.1:80"), Err(Errno::Acces));
+    });
+    let expected = r#"connect to tcp:10.0.0.1:80 (web.a.b); add "tcp:web.a.b:80" to"#;
+    assert!(line.contains(expected), "{line}");
+    // A rule by name does not reach it.
+    let line = told("dns", |guest| {
+        guest.addresses("web.a.b").expect("addresses");
+        assert_eq!(guest.reach("127.0.0.1:80"), Err(Errno::Acces));
+    });
+    assert!(line.contains(r#"add "tcp:localhost:80" to"#), "{line}");
+}
+
+#[test]
+fn what_is_no_name_of_a_host_is_no_question_and_no_refusal() {
+    let (log, end) = log();
+    with_names_and_log(Network::none(), CONFIG, Some(end), |guest| {
+        for name in ["(none)", "a b", "*", "a..b"] {
+            assert_eq!(guest.addresses(name).err(), Some(Errno::Noent), "{name}");
+        }
+        let own = nix::unistd::gethostname().expect("a name");
+        let own = own.to_str().expect("text");
+        assert_eq!(guest.addresses(own).expect("own"), ["127.0.0.1", "::1"]);
+    });
+    assert!(lines(log).is_empty());
+}
+
 /// Who answers for a name decides what a rule by that name reaches, but never this machine, its metadata
 /// service or its links.
 #[test]

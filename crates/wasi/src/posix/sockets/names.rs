@@ -82,6 +82,14 @@ impl Guest {
         let name = self.resolver.ask_for_name(question)?;
         write_name(memory, room, &name)
     }
+
+    pub(in crate::posix) fn write_host_name(
+        &self,
+        memory: &mut GuestMemory<'_>,
+        room: GuestPtr<[u8]>,
+    ) -> Result<types::Size> {
+        write_name(memory, room, self.resolver.own_name())
+    }
 }
 
 /// A name that the guest passes; one that is no text is no name.

@@ -79,7 +79,7 @@ pub(super) fn can_be_asked(name: &str) -> bool {
 }
 
 /// Whether a name is one of a host, so that it can be given to a program that trusts names.
-pub(super) fn is_host(name: &str) -> bool {
+pub(crate) fn is_host(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     can_be_asked(name) && name.bytes().all(allowed) && !name.starts_with('-')
 }

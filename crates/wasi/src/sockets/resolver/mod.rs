@@ -39,9 +39,12 @@ use wasm_interp_network::NamedAddresses;
 use self::{
     config::{Hosts, ResolverConfig},
     look_up_time::LookUpTime,
-    message::{NameQuestion, RecordKind, Reply, can_be_asked, is_host},
+    message::{NameQuestion, RecordKind, Reply, can_be_asked},
 };
-pub(crate) use self::{message::reverse, order::by_reach};
+pub(crate) use self::{
+    message::{is_host, reverse},
+    order::by_reach,
+};
 use crate::{
     errno::{Errno, Result},
     limits,
@@ -62,6 +65,8 @@ const NO_NAMESERVER: Errno = Errno::Io;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     paths: Paths,
+    /// The name of this host.
+    own: String,
     files: OnceLock<Files>,
     kept: Mutex<HashMap<String, Kept>>,
     /// Which nameserver is the next look-up's first.
@@ -144,6 +149,11 @@ impl<'a> RuleNames<'a> {
         }
     }
 
+    /// A name that the guest has looked up for this address.
+    pub(super) fn asked_name_of(&self, address: IpAddr) -> Option<String> {
+        self.resolver.asked_name_of(address)
+    }
+
     /// The first name that was asked for and whose addresses are not known.
     pub(super) fn unknown(&self) -> Option<&UnknownName> {
         self.unknown.get()
@@ -183,10 +193,11 @@ impl NamedAddresses for RuleNames<'_> {
 }
 
 impl Resolver {
-    /// A resolver that finds its files by `paths`.
-    pub(crate) fn new(paths: Paths) -> Self {
+    /// A resolver that finds its files by `paths`, on the host that is called `own`.
+    pub(crate) fn new(paths: Paths, own: String) -> Self {
         Self {
             paths,
+            own,
             files: OnceLock::new(),
             kept: Mutex::default(),
             turn: AtomicUsize::default(),
@@ -219,6 +230,23 @@ impl Resolver {
     /// The time of one call's look-ups.
     fn time(&self) -> LookUpTime<'_> {
         LookUpTime::beside(self.beside.as_deref())
+    }
+
+    /// A name that the guest has looked up, and that means this address now.
+    pub(crate) fn asked_name_of(&self, address: IpAddr) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let means = |one: &Kept| {
+            let host = one.outcome.as_ref();
+            now < one.until && host.is_ok_and(|host| host.addresses.contains(&address))
+        };
+        let names = kept.iter().filter(|(_, one)| means(one));
+        names.map(|(name, _)| name.clone()).min()
+    }
+
+    /// The name of this host; empty if it is not known.
+    pub(crate) fn own_name(&self) -> &str {
+        &self.own
     }
 
     /// Reads its files, if that has not been done.
@@ -280,9 +308,10 @@ impl Resolver {
                 canonical,
             });
         }
-        // RFC 6761: nameservers are not asked for it.
+        // RFC 6761: nameservers are not asked for it. Nor do they know a host that only calls itself so.
         let last = plain.rsplit('.').next().unwrap_or_default();
-        last.eq_ignore_ascii_case("localhost").then(|| NamedHost {
+        let is_own = !plain.is_empty() && plain.eq_ignore_ascii_case(&self.own);
+        (is_own || last.eq_ignore_ascii_case("localhost")).then(|| NamedHost {
             addresses: vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
             canonical: plain.to_owned(),
         })
@@ -529,7 +558,10 @@ mod tests {
 
     fn resolver() -> Resolver {
         let root = Arc::new(paths::root().expect("the root directory"));
-        Resolver::new(Paths::new(root, LateMounts::Impossible))
+        Resolver::new(
+            Paths::new(root, LateMounts::Impossible),
+            "own-name".to_owned(),
+        )
     }
 
     /// The address 10.0.0.1 for what is asked.
