@@ -233,6 +233,7 @@ pub(crate) const LANGUAGES: &[Trial] = trials![
     Shared python::modules_in_c_do_their_work,
     Shared python::files_have_modes_owners_and_locks,
     Shared python::clocks_and_local_time_are_right,
+    Shared python::first_byte_that_differs_decides_what_is_less,
     Shared python::deep_recursion_is_an_error_and_no_trap,
     Shared python::exits_are_those_of_a_native_python,
     Shared python::waits_end_without_threads,

@@ -214,6 +214,26 @@ print(time.strftime("%H %Z", time.localtime(0)), time.tzname)
     Ok(())
 }
 
+/// The image has a `memcmp` of its own, which compares words.
+pub(super) fn first_byte_that_differs_decides_what_is_less(world: &World) -> Outcome {
+    let text = r#"
+for size in range(41):
+    for place in range(size):
+        for low, high in ((0, 1), (127, 128), (1, 255)):
+            # What comes after the first difference says the opposite.
+            before, after = b"\x80" * place, size - place - 1
+            less = before + bytes([low]) + b"\xff" * after
+            more = before + bytes([high]) + b"\0" * after
+            assert less < more and more > less and less != more, (size, place, low)
+            assert sorted([more.decode("latin-1"), less.decode("latin-1")])[1] == more.decode("latin-1")
+            assert less == bytes(bytearray(less)) and not less < bytes(bytearray(less)), size
+            # At other addresses than those of an object's first byte.
+            assert bytearray(b"x" + more).find(more) == 1, (size, place)
+"#;
+    holds(script(world, text))?;
+    Ok(())
+}
+
 pub(super) fn deep_recursion_is_an_error_and_no_trap(world: &World) -> Outcome {
     let text = r#"
 import functools, json, pickle, re, sys
