@@ -43,7 +43,7 @@ pub(crate) struct RunArgs {
     /// Write where the guest's CPU time goes: a flame graph (.svg) or folded stacks (.folded or .txt).
     ///
     /// The kernel samples the guest from outside, 999 times per second of CPU time. Frames are the functions of the
-    /// interpreter, not of the script; [host] is what runs the guest, [kernel] its system calls. Time in which
+    /// interpreter, not of the script; in brackets, host is what runs the guest, and kernel its system calls. Time in which
     /// the guest waits is not in it.
     #[arg(long, value_name = "FILE", value_parser = profile::target)]
     profile: Option<ProfileTarget>,
