@@ -21,12 +21,9 @@ use std::{
 use components::container;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use support::{
-    TestContainer,
-    network::{in_network, network},
-    status, wait_until,
-};
+use support::{TestContainer, network::in_network, status, wait_until};
 use wasm_interp_runner_client::{EXIT_TRAP, RefusalReader, SharedCeiling};
+use wasm_interp_test_support::network::granted;
 use wasm_interp_workload::GuestKind;
 
 /// Errors of `wasi:filesystem`, as the guests exit with them.
@@ -306,7 +303,7 @@ fn code_of_the_other_kind_is_refused_at_create() {
 fn on_our_network(guest: &[u8], listen: &str, connect: &str) -> TestContainer {
     let mut guest = container(guest);
     guest.share_our_network();
-    guest.plan.network = network(listen, connect);
+    guest.plan.network = granted(listen, connect);
     guest
 }
 
@@ -389,7 +386,7 @@ fn names_are_looked_up_by_our_resolver_under_the_grants() {
     assert_eq!(container(&components::look_up("10.1.2.3")).run().0, 10);
     let mut hosts = container(&components::look_up("db.test"));
     fs::write(hosts.root().join("etc/hosts"), "10.9.8.7 db.test\n").expect("write");
-    hosts.plan.network = network("", "tcp:db.test:5432");
+    hosts.plan.network = granted("", "tcp:db.test:5432");
     assert_eq!(hosts.run().0, 10);
     let (code, output) = container(&components::look_up("db.example")).run();
     assert_eq!(code, ACCESS_DENIED, "{output}");

@@ -32,13 +32,9 @@ use nix::{
     },
 };
 use rustix::fs::{FlockOperation, flock};
-use support::{
-    TestContainer, TestTerminal,
-    network::{in_network, network},
-    wait_until,
-};
+use support::{TestContainer, TestTerminal, network::in_network, wait_until};
 use wasm_interp_network::Network;
-use wasm_interp_test_support::lines::assert_same;
+use wasm_interp_test_support::{lines::assert_same, network::granted};
 
 /// A module that handles signals by the interface itself, without a C library. It says `ready` once it
 /// catches USR1 and TERM. `body` goes on from there, after `declarations`.
@@ -271,7 +267,7 @@ fn guest_that_waits_for_a_nameserver_hears_a_signal_within_a_second() {
         let nameserver = UdpSocket::bind("10.66.0.53:53").expect("bind");
         let mut container = TestContainer::of(&guest);
         container.share_our_network();
-        container.plan.network = network("", "tcp:a.prod:80, tcp:b.prod:80, tcp:c.prod:80");
+        container.plan.network = granted("", "tcp:a.prod:80, tcp:b.prod:80, tcp:c.prod:80");
         let config = "nameserver 10.66.0.53\noptions timeout:30 attempts:5\n";
         fs::write(container.root().join("etc/resolv.conf"), config).expect("resolv.conf");
         container.create().expect("create");
@@ -504,7 +500,7 @@ fn c_program(code: &[u8], arguments: &[&str]) -> TestContainer {
 
 /// Unix sockets in `/data`.
 fn own_sockets() -> Network {
-    network("unix:/data/*", "unix:/data/*")
+    granted("unix:/data/*", "unix:/data/*")
 }
 
 #[test]

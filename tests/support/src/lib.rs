@@ -1,7 +1,7 @@
 //! What the tests on real containerds (`tests/containerd`), nodes (`tests/node`) and clusters (`tests/cluster`)
 //! share: commands with a time limit, images and the guests in them, nodes, and the search for what a run leaves
 //! behind. Knows nothing of Kubernetes, and of a containerd only that its clients pull images. Crates' own tests use
-//! [`executables`] and [`lines`].
+//! [`executables`], [`lines`] and [`network`].
 #![forbid(unsafe_code)]
 
 pub mod boot;
@@ -12,6 +12,7 @@ pub mod hostile;
 pub mod image;
 pub mod leftovers;
 pub mod lines;
+pub mod network;
 pub mod random;
 pub mod registry;
 pub mod run;

@@ -75,18 +75,12 @@ fn length(range: &RangeInclusive<u16>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+    use wasm_interp_test_support::network::granted;
 
     use super::*;
 
     fn ports(listen: &str, connect: &str) -> TcpPorts {
-        let rules = NetworkRules {
-            listen: parse_listen(listen).expect(listen),
-            connect: parse_connect(connect).expect(connect),
-            ..NetworkRules::none()
-        };
-        let network = Network::new(rules.clone(), rules).expect("within itself");
-        TcpPorts::of(&network.needs())
+        TcpPorts::of(&granted(listen, connect).needs())
     }
 
     fn only(ports: impl IntoIterator<Item = u16>) -> AllowedPorts {

@@ -21,12 +21,14 @@ use wasm_interp_wasi::ModesBy;
 
 use super::{REFUSED, escaped, guests, rules};
 use crate::payload::call;
-use crate::support::{TestContainer, network::network};
+use wasm_interp_test_support::network::granted;
+
+use crate::support::TestContainer;
 
 #[test]
 fn every_call_of_sockets_is_made_by_a_guest() {
     let mut container = TestContainer::of(&guests::granted_sockets());
-    container.plan.network = network("tcp:8080, udp:*, unix:/tmp/*", "unix:/tmp/*");
+    container.plan.network = granted("tcp:8080, udp:*, unix:/tmp/*", "unix:/tmp/*");
     let made = calls_of(container, Profile::Newest);
     let unused: Vec<_> = rules::SOCKETS
         .iter()

@@ -4,12 +4,14 @@ use wasm_interp_runner_client::RefusalReader;
 
 use super::{assert_ends, bytes, escaped, guests, returned};
 use crate::payload::{Argument, Call, artifact_of, call, text};
-use crate::support::{TestContainer, network::network};
+use wasm_interp_test_support::network::granted;
+
+use crate::support::TestContainer;
 
 #[test]
 fn guest_makes_the_sockets_that_it_is_granted() {
     let mut container = TestContainer::of(&guests::granted_sockets());
-    container.plan.network = network("tcp:8080, udp:*, unix:/tmp/*", "unix:/tmp/*");
+    container.plan.network = granted("tcp:8080, udp:*, unix:/tmp/*", "unix:/tmp/*");
     assert_eq!(container.run(), (0, String::new()));
 }
 
@@ -24,7 +26,7 @@ fn guest_looks_up_localhost_whatever_it_is_granted() {
         ("", "dns"),
     ] {
         let mut container = TestContainer::of(&guests::look_up());
-        container.plan.network = network(listen, connect);
+        container.plan.network = granted(listen, connect);
         assert_eq!(container.run(), (0, String::new()), "{listen} {connect}");
     }
 }
@@ -60,7 +62,7 @@ fn escaped_guest_with_sockets_makes_those_of_its_grant_alone() {
         let kind = kind | libc::SOCK_CLOEXEC;
         vec![family.into(), kind.into(), 0.into()]
     };
-    let (internet, unix) = (network("tcp:80", ""), network("unix:/tmp/*", ""));
+    let (internet, unix) = (granted("tcp:80", ""), granted("unix:/tmp/*", ""));
     let option =
         |level: i32, option: i32| vec![0.into(), level.into(), option.into(), bytes(8), 8.into()];
     for (name, granted, number, arguments) in [
@@ -284,7 +286,7 @@ fn escaped_guest_binds_and_connects_no_other_tcp_port() {
     ]
     .concat();
     let mut container = escaped(&calls);
-    container.plan.network = network("tcp:8080", "tcp:localhost:5432");
+    container.plan.network = granted("tcp:8080", "tcp:localhost:5432");
     let results = returned(container);
     let refused = i64::from(-libc::EACCES);
     assert_ne!(results[1], refused, "{results:?}");

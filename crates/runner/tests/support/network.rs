@@ -1,21 +1,10 @@
-//! What containers may reach of the network, and networks that tests make.
+//! Networks that tests make.
 
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
 
 use super::TestContainer;
-
-/// What a container is granted of the network.
-pub(crate) fn network(listen: &str, connect: &str) -> Network {
-    let rules = NetworkRules {
-        listen: parse_listen(listen).expect(listen),
-        connect: parse_connect(connect).expect(connect),
-        ..NetworkRules::none()
-    };
-    Network::new(rules.clone(), rules).expect("within itself")
-}
 
 /// Runs `test` in a network of its own, with these addresses of its loopback.
 pub(crate) fn in_network(addresses: &'static [&str], test: impl FnOnce() + Send + 'static) {

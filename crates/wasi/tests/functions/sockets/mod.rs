@@ -9,7 +9,8 @@ mod unix;
 use std::{fs, net::SocketAddr, process::Command};
 
 use nix::sched::{CloneFlags, unshare};
-use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
+use wasm_interp_network::Network;
+pub(crate) use wasm_interp_test_support::network::granted as network;
 use wasm_interp_wasi::{LateMounts, errno::Result};
 
 use crate::support::{BUFFER, Caller, OUT, enter, in_tree, run};
@@ -27,16 +28,6 @@ const SYS_PPOLL: u32 = 271;
 const SYS_PPOLL: u32 = 73;
 /// Where an address is received, beside the data.
 const ADDRESS: u32 = BUFFER - 256;
-
-/// What a container is granted.
-pub(crate) fn network(listen: &str, connect: &str) -> Network {
-    let rules = NetworkRules {
-        listen: parse_listen(listen).expect(listen),
-        connect: parse_connect(connect).expect(connect),
-        ..NetworkRules::none()
-    };
-    Network::new(rules.clone(), rules).expect("within itself")
-}
 
 /// Gives this thread a network of its own with a loopback, and more addresses of it.
 pub(crate) fn own_network(addresses: &[&str]) {
