@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::Value;
@@ -48,6 +49,9 @@ enum ProcessRole {
     Other,
 }
 
+/// The longest that one look at all processes waits for those that are within their exec.
+const EXEC_WAIT: Duration = Duration::from_secs(1);
+
 /// Device and inode.
 type FileId = (u64, u64);
 
@@ -57,6 +61,7 @@ impl RuntimeUsage {
         let mut found = Self::default();
         // The processes first: a container that starts meanwhile has its bundle before its process.
         let own = nix::unistd::getpid().as_raw();
+        let deadline = Instant::now() + EXEC_WAIT;
         for process in list(&host.at("/proc"))? {
             // This process runs from the release that it removes. `self` and `thread-self` are this process too.
             let Some(pid) = name(&process).parse::<i32>().ok().filter(|&pid| pid != own) else {
@@ -67,7 +72,7 @@ impl RuntimeUsage {
                 found.processes.push(RunningProcess {
                     pid,
                     file,
-                    role: role(&process),
+                    role: role(&arguments(|| command_line(&process), deadline)),
                 });
             }
         }
@@ -150,7 +155,7 @@ impl CompileProcess {
         };
         let here = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
         let is_it = file_id(&here.join("exe")).is_ok_and(|file| file == self.file);
-        if is_it && role(&here) == ProcessRole::Compile {
+        if is_it && role(&command_line(&here)) == ProcessRole::Compile {
             // If it survives, the caller reports it as a user of its release.
             let _ = pidfd_send_signal(&process, Signal::KILL);
         }
@@ -163,10 +168,26 @@ fn file_id(path: &Path) -> std::io::Result<FileId> {
     Ok((data.dev(), data.ino()))
 }
 
-fn role(process: &Path) -> ProcessRole {
+/// The arguments of a process, each with a zero byte after it; none if it has ended.
+fn command_line(process: &Path) -> Vec<u8> {
+    fs::read(process.join("cmdline")).unwrap_or_default()
+}
+
+/// What `read` says of a process that has a file, once that is something: within its exec, a process has its file before its
+/// arguments. Stops at the deadline, since a process may also have erased them.
+fn arguments(mut read: impl FnMut() -> Vec<u8>, deadline: Instant) -> Vec<u8> {
+    loop {
+        let arguments = read();
+        if !arguments.is_empty() || Instant::now() >= deadline {
+            return arguments;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn role(arguments: &[u8]) -> ProcessRole {
     let is_job = |word: &&[u8]| word.starts_with(b"__") || *word == b"prewarm";
-    let words = fs::read(process.join("cmdline")).unwrap_or_default();
-    let words: Vec<_> = words.split(|&byte| byte == 0).skip(1).collect();
+    let words: Vec<_> = arguments.split(|&byte| byte == 0).skip(1).collect();
     match words.as_slice() {
         [b"publish" | b"compile-confined", ..] => ProcessRole::Compile,
         // The hidden subcommands of the command line in builds without a compiler of their own.
@@ -238,6 +259,7 @@ fn pod(bundle: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::fs::symlink;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command, Stdio};
@@ -329,15 +351,35 @@ mod tests {
         assert_eq!(pids, [vec![84], vec![77], vec![], vec![79], vec![]]);
     }
 
-    /// A process that waits, runs that copy of a shell, and has that argument.
+    #[test]
+    fn arguments_of_a_process_within_its_exec_are_waited_for() {
+        let mut answers = [b"".as_slice(), b"", b"x\0publish\0"].into_iter();
+        let read = || answers.next().unwrap().to_vec();
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(role(&arguments(read, later)), ProcessRole::Compile);
+        // Of one that has erased them, or has ended, there are none.
+        assert_eq!(arguments(Vec::new, Instant::now()), b"");
+    }
+
+    /// A process that runs that copy of a shell, has that argument, and waits for its input.
     fn shell(folder: &Path, word: &str) -> Child {
-        fs::write(folder.join(word), "read x\n").unwrap();
-        Command::new(folder.join(COMPILER))
+        fs::write(folder.join(word), "echo\nread x\n").unwrap();
+        let mut shell = Command::new(folder.join(COMPILER))
             .arg(word)
             .current_dir(folder)
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
+            .unwrap();
+        // Spawned is not yet past its exec.
+        let mut line = [0];
+        shell
+            .stdout
+            .as_mut()
             .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        shell
     }
 
     #[test]

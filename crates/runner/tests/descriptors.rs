@@ -73,6 +73,10 @@ fn is_native_code(container: &TestContainer, link: &Path) -> bool {
 /// where it is not the container's own.
 fn check_descriptors(container: &TestContainer, stage: Stage, granted: &[&str]) {
     let pid = container.pid.expect("created");
+    if stage == Stage::Created {
+        // The call that created it ends a little before that.
+        container.wait_until_settled();
+    }
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     for (link, target) in links(&format!("/proc/{pid}/fd")) {
         let what = format!("{stage:?}: {} -> {}", link.display(), target.display());

@@ -445,6 +445,20 @@ impl TestContainer {
         });
     }
 
+    /// Waits until its first process sleeps and has ceased to open and close descriptors: what it waits for is its start.
+    pub(crate) fn wait_until_settled(&self) {
+        let stat = format!("/proc/{}/stat", self.process());
+        let sleeps = || {
+            let stat = fs::read_to_string(&stat).expect("stat");
+            // The name before it may hold anything.
+            stat.rsplit_once(") ").expect("state").1.starts_with('S')
+        };
+        wait_until("the first process waits for its start", || {
+            let before = self.descriptors();
+            sleeps() && self.descriptors() == before && sleeps()
+        });
+    }
+
     /// Waits until the guest has written this.
     pub(crate) fn wait_for_output(&self, text: &str) {
         wait_until(&format!("it has written {text:?}"), || {
