@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use wasm_interp_test_support::{Outcome, command, expect, guests, image, leftovers, run};
+use wasm_interp_test_support::{Outcome, command, expect, guests, image, leftovers, lines, run};
 
 use crate::settings::ClusterChoice;
 use crate::trials::Needs;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod chart;
+mod components;
 mod ends;
 mod examples;
 mod files;
@@ -58,8 +59,6 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
         "a Python script of an image runs; its output and exit code come through",
     Shared Api run::a_script_of_a_config_map_runs:
         "a script from a ConfigMap runs on the plain language image",
-    Shared Api run::a_component_runs:
-        "a component of Python has its arguments, its variables, a ConfigMap and its exit code",
     Shared Api run::the_image_config_applies:
         "USER, WORKDIR, ENTRYPOINT, CMD and ENV of an image count, unless the pod says otherwise",
     Shared Api run::exit_codes_come_through:
@@ -148,6 +147,17 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
     Shared Api sockets::a_port_is_forwarded_to_a_server: "kubectl port-forward reaches a guest",
     Shared Api sockets::a_refusal_is_in_the_log:
         "kubectl logs says what was not granted, and which annotation grants it",
+    Shared Api components::applications_run:
+        "components of Python and JavaScript have their arguments, their variables, a ConfigMap and \
+         their exit code",
+    Shared Api components::files_are_those_of_a_native_program:
+        "files of a component are those of a native program, on a volume and on its own root",
+    Shared Api components::clocks_and_ends_are_those_of_the_container:
+        "a component sleeps, succeeds, fails and traps; kubectl describe says what trapped",
+    Shared Api components::missing_interfaces_are_described:
+        "kubectl describe lists the interfaces that a component imports in vain",
+    Shared Api components::hostile_ones_leave_their_neighbour_alone:
+        "hostile components fail as documented, and a script beside them goes on",
     Shared Nodes registry::a_private_image_is_pulled_with_its_secret:
         "an image of a private registry is pulled with its secret, and not without",
     Shared Nodes registry::a_tag_moves_and_a_digest_does_not:

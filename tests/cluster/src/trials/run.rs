@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::serde_json::json;
 
 use crate::command::wait_for;
-use crate::guests::{HELLO, JAVASCRIPT_APP, PYTHON, PYTHON_APP};
+use crate::guests::{HELLO, PYTHON};
 use crate::images::CONFIGURED;
 use crate::settings;
 use crate::world::{TestCluster, exit_code, python, restarts, status};
@@ -51,40 +51,6 @@ pub(super) fn a_script_of_a_config_map_runs(world: &TestCluster) -> Outcome {
         &namespace.succeeded("script")?,
         &"from a config map: one two\n".to_owned(),
     )
-}
-
-pub(super) fn a_component_runs(world: &TestCluster) -> Outcome {
-    let namespace = world.namespace(None)?;
-    namespace.create::<ConfigMap>(json!({
-        "metadata": { "name": "note" }, "data": { "note.txt": "from a config map\n" },
-    }))?;
-    for (language, image) in [("python", PYTHON_APP), ("javascript", JAVASCRIPT_APP)] {
-        let container = |arguments: &[&str]| {
-            json!({
-                "containers": [{
-                    "name": "main", "image": image, "imagePullPolicy": "Never",
-                    "args": arguments, "env": [{ "name": "GREETING", "value": "hello" }],
-                    "volumeMounts": [{ "name": "note", "mountPath": "/data" }],
-                }],
-                "volumes": [{ "name": "note", "configMap": { "name": "note" } }],
-            })
-        };
-        let [show, read, code] = ["show", "read", "code"].map(|what| format!("{language}-{what}"));
-        namespace.pod(&show, container(&["show", "one", "two"]))?;
-        namespace.pod(&read, container(&["read", "/data/note.txt"]))?;
-        namespace.pod(&code, container(&["code", "42"]))?;
-        expect(
-            &namespace.succeeded(&show)?,
-            &"arguments: one two\ngreeting: hello\ndirectory: /\n".to_owned(),
-        )?;
-        expect(
-            &namespace.succeeded(&read)?,
-            &"from a config map\n".to_owned(),
-        )?;
-        expect(&namespace.ended(&code)?, &"Failed".to_owned())?;
-        expect(&exit_code(&namespace.get(&code)?), &Some(42))?;
-    }
-    Ok(())
 }
 
 pub(super) fn the_image_config_applies(world: &TestCluster) -> Outcome {
