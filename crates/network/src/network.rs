@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::LISTEN_ANNOTATION;
 use crate::address::AddressClass;
 use crate::attempt::NetworkAttempt;
 use crate::ceiling::CeilingError;
@@ -13,6 +12,7 @@ use crate::ports::{PortRange, PortSet};
 use crate::rule::{ConnectRule, ListenRule};
 use crate::rules::{NetworkMode, NetworkRules};
 use crate::transport::Transport;
+use crate::{CONNECT_ANNOTATION, LISTEN_ANNOTATION};
 
 /// What one container may reach. A field of its plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +298,13 @@ impl Network {
             // To reach the host takes a rule anyway, which has its name looked up too.
             NetworkAttempt::Resolve(name) if can_be_a_rule(name) => format!(
                 "add \"tcp:{name}:PORT\" {place} to connect to it, or {rule:?} to look up any name"
+            ),
+            // Many libraries bind a socket to any port before they connect it or send by it.
+            NetworkAttempt::Listen(transport, address) if address.port() == 0 => format!(
+                "add \"{transport}:HOST:PORT\" to the annotation {CONNECT_ANNOTATION} \
+                 (wasm-interp run: {}) to connect from it or send, or {rule:?} {place} to listen \
+                 on any port",
+                option_for(CONNECT_ANNOTATION)
             ),
             _ => format!("add {rule:?} {place}"),
         };

@@ -78,6 +78,7 @@ const ADDRESSES: &[&str] = &[
     "::ffff:169.254.169.254",
     "fd00::1",
     "fd00:ec2::254",
+    "fd00:ec2::23",
     "fd20:ce::254",
     "fe80::1",
     "ff02::1",
@@ -314,7 +315,18 @@ fn the_annotation_of_a_refusal_grants_what_was_refused() {
                 assert_eq!(text, "no annotation grants this");
                 continue;
             }
-            let rules = listen(&rule_of(&text));
+            let rule = if address.port() == 0 {
+                // The first is for a socket that only connects or sends.
+                let (client, server) = text.split_once(", or ").expect("two ways");
+                let example = rule_of(client).replace("HOST:PORT", "db.prod:443");
+                let rules = connect(&example);
+                let granted = Network::new(rules.clone(), rules).unwrap();
+                assert!(granted.may_bind(transport, address), "{text}");
+                rule_of(server)
+            } else {
+                rule_of(&text)
+            };
+            let rules = listen(&rule);
             let granted = Network::new(rules.clone(), rules).unwrap();
             assert!(granted.may_listen(transport, address), "{text}");
         }

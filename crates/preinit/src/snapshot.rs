@@ -4,12 +4,10 @@
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use wasm_interp_artifact::load;
 use wasm_interp_network::Network;
-use wasm_interp_wasi::{Guest, GuestError, GuestSettings, LateMounts, ModesBy, paths};
+use wasm_interp_wasi::{Guest, GuestError, GuestSettings, LateMounts, ModesBy, fiber, paths};
 use wasmtime::{Engine, Instance, Linker, Store, Val};
 use wasmtime_wizer::{InstanceState, ModuleContext, SnapshotVal, ValType, Wizer};
 
@@ -78,8 +76,7 @@ impl<'a> Initializable<'a> {
             Ok(state) => state,
             Err(error) => return Err(failed(error)),
         };
-        let snapshot = finish(self.wizer.snapshot(&self.context, &mut state));
-        snapshot.and_then(|snapshot| snapshot).map_err(failed)
+        finish(self.wizer.snapshot(&self.context, &mut state)).map_err(failed)
     }
 
     fn run(
@@ -99,7 +96,7 @@ impl<'a> Initializable<'a> {
         })
         .map_err(SnapshotError::Guest)?;
         let mut store = Store::new(&self.engine, guest);
-        let instance = match finish(self.call(&mut store)).and_then(|result| result) {
+        let instance = match finish(self.call(&mut store)) {
             Ok(instance) => instance,
             Err(error) => return Ok(Err(error)),
         };
@@ -116,14 +113,8 @@ impl<'a> Initializable<'a> {
     }
 }
 
-/// Host functions block this thread, so a call is ready when it is polled first.
-fn finish<T>(future: impl Future<Output = T>) -> wasmtime::Result<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err(wasmtime::Error::msg(
-            "its fiber waits for an event, and there are none",
-        )),
-    }
+fn finish<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    fiber::complete(call).map_err(wasmtime::Error::new)?
 }
 
 /// Everything that an instance can change: its memories and globals, by the names of their exports.

@@ -93,6 +93,13 @@ fn component_that_breaks_its_interface_traps_with_the_reason() {
 }
 
 #[test]
+fn garbage_is_collected_while_a_component_runs() {
+    let mut container = container(&components::thrower(50_000));
+    container.plan.limits.memory_bytes = Some(32 << 20);
+    assert_eq!(container.run(), (0, String::new()));
+}
+
+#[test]
 fn memory_ceiling_of_a_component_is_that_of_a_module() {
     let mut small = container(&components::hungry());
     small.plan.limits.memory_bytes = Some(32 << 20);

@@ -66,6 +66,28 @@ fn allocation_beyond_the_memory_limit_fails_and_kills_no_process() {
     assert_eq!(TestContainer::of(&guests::hungry()).run().0, 0);
 }
 
+/// Wasmtime collects garbage in steps, between which it yields.
+#[test]
+fn garbage_is_collected_while_a_guest_runs() {
+    for guest in [guests::thrower(50_000), guests::litterer(20_000)] {
+        let mut container = TestContainer::of(&guest);
+        container.plan.limits.memory_bytes = Some(32 << 20);
+        assert_eq!(container.run(), (0, String::new()));
+    }
+    let mut keeper = TestContainer::of(&guests::keeper());
+    keeper.plan.limits.memory_bytes = Some(32 << 20);
+    let (code, output) = keeper.run();
+    assert_eq!(code, EXIT_TRAP);
+    assert!(output.contains("memory"), "{output}");
+}
+
+#[test]
+fn table_whose_size_overflows_gives_a_guest_no_more_memory() {
+    let mut container = TestContainer::of(&guests::overflower());
+    container.plan.limits.memory_bytes = Some(100 << 20);
+    assert_eq!(container.run().0, 6);
+}
+
 #[test]
 fn keys_of_a_terminal_mean_to_a_guest_what_they_mean_elsewhere() {
     for (keys, code) in [

@@ -17,7 +17,7 @@ use crate::{
     guest::Guest,
     listing::Listing,
     memory,
-    paths::{self, Follow, ParentAndName},
+    paths::{self, ParentAndName},
 };
 
 /// The mode of a new directory, less the container's umask: preview 1 has none of its own.
@@ -106,13 +106,11 @@ impl Guest {
     ) -> Result<()> {
         let (old, new) = (paths::argument(memory, old)?, paths::argument(memory, new)?);
         let old_fd = self.descriptors.directory(old_fd)?;
-        // Both are on one file system, or the kernel refuses: the new name's is checked.
+        let (old, flags) = self
+            .paths
+            .place_to_link(old_fd.as_fd(), &old, follow(lookup))?;
         let new = self.place(new_fd, &new)?;
-        let flags = match follow(lookup) {
-            Follow::Yes => AtFlags::SYMLINK_FOLLOW,
-            Follow::No => AtFlags::empty(),
-        };
-        Ok(linkat(old_fd, &old, &new, new.name(), flags)?)
+        Ok(linkat(&old, old.name(), &new, new.name(), flags)?)
     }
 
     pub(crate) fn symbolic_link(

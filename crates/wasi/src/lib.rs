@@ -55,6 +55,8 @@ pub mod errno;
 #[cfg(feature = "host")]
 mod fdstat;
 #[cfg(feature = "host")]
+pub mod fiber;
+#[cfg(feature = "host")]
 mod files;
 #[cfg(feature = "host")]
 mod guest;

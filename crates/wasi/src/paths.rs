@@ -241,16 +241,41 @@ impl Paths {
     ) -> Answer<ParentAndName<'a>> {
         match self.late_mounts {
             LateMounts::Impossible => self.place(directory, path),
-            LateMounts::Checked(refused) => {
-                let place = self.resolved(directory, path, Follow::Yes, refused)?;
-                // What is mounted on the name itself.
-                allowed(
-                    &self.name(place.as_fd(), place.name(), Follow::No)?,
-                    refused,
-                )?;
-                Ok(place)
-            }
+            LateMounts::Checked(refused) => self.checked(directory, path, Follow::Yes, refused),
         }
+    }
+
+    /// Where the file is that a call gives a further name to, and the flags of that call.
+    pub(crate) fn place_to_link<'a>(
+        &self,
+        directory: BorrowedFd<'a>,
+        path: &CStr,
+        follow: Follow,
+    ) -> Answer<(ParentAndName<'a>, AtFlags)> {
+        let LateMounts::Checked(refused) = self.late_mounts else {
+            let flags = match follow {
+                Follow::Yes => AtFlags::SYMLINK_FOLLOW,
+                Follow::No => AtFlags::empty(),
+            };
+            return Ok((self.place(directory, path)?, flags));
+        };
+        let place = self.checked(directory, path, follow, refused)?;
+        // Its links have been followed.
+        Ok((place, AtFlags::empty()))
+    }
+
+    /// As `resolved`, where what has the name is checked too: something may be mounted on the name itself.
+    fn checked<'a>(
+        &self,
+        directory: BorrowedFd<'a>,
+        path: &CStr,
+        follow: Follow,
+        refused: fn(u32) -> bool,
+    ) -> Answer<ParentAndName<'a>> {
+        let place = self.resolved(directory, path, follow, refused)?;
+        let found = self.name(place.as_fd(), place.name(), Follow::No)?;
+        allowed(&found, refused)?;
+        Ok(place)
     }
 
     /// The directory of what `path` names, held open and checked, and the name in it.

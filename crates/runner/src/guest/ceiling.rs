@@ -131,8 +131,9 @@ impl ResourceLimiter for Ceiling {
         Ok(())
     }
 
+    // Wasmtime calls it without asking before, for sizes that overflow, and never for elements that it could not get after
+    // it was granted them: that ends the guest. So nothing is given back.
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
         Ok(())
     }
 }
@@ -197,6 +198,24 @@ mod tests {
                 .memory_growing(2 * MIB, 3 * MIB, None)
                 .expect("no trap")
         );
+    }
+
+    #[test]
+    fn table_that_cannot_grow_gives_back_nothing_of_a_memory() {
+        let mut ceiling = fixed(Some(4 * MIB));
+        for step in 0..4 {
+            let from = step * MIB;
+            assert!(
+                ceiling
+                    .memory_growing(from, from + MIB, None)
+                    .expect("no trap")
+            );
+            ceiling
+                .table_grow_failed(wasmtime::Error::msg("overflow"))
+                .expect("no trap");
+        }
+        let more = ceiling.memory_growing(4 * MIB, 5 * MIB, None);
+        assert!(!more.expect("no trap"));
     }
 
     #[test]

@@ -16,14 +16,12 @@ mod outcome;
 use std::{
     fs::File,
     os::fd::{AsFd, OwnedFd},
-    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
 };
 
 use wasm_interp_artifact::load;
 use wasm_interp_runner_client::CeilingView;
-use wasm_interp_wasi::{GuestSettings, LateMounts, ModesBy, paths};
+use wasm_interp_wasi::{GuestSettings, LateMounts, ModesBy, fiber, paths};
 use wasm_interp_workload::{GuestKind, PLAN_VERSION, Plan};
 use wasmtime::Engine;
 
@@ -109,14 +107,15 @@ impl Prepared {
             .settings(late_mounts, modes_by, refusals)
             .and_then(|settings| match &self.linked {
                 Linked::Module(module) => {
-                    completed(module.run(&self.engine, settings, self.ceiling(), close_fence)?)
+                    let run = module.run(&self.engine, settings, self.ceiling(), close_fence);
+                    fiber::complete(run?).map_err(|error| error.to_string())?
                 }
                 Linked::Component(component) => {
                     let directory = self.plan.cwd.clone();
                     let ceiling = self.ceiling();
                     let run =
                         component.run(&self.engine, settings, directory, ceiling, close_fence);
-                    completed(run?)
+                    fiber::complete(run?).map_err(|error| error.to_string())?
                 }
             })
             .unwrap_or_else(GuestOutcome::NotStarted);
@@ -148,16 +147,5 @@ impl Prepared {
             network: self.plan.network.clone(),
             refusals,
         })
-    }
-}
-
-/// The guest runs on a fiber, for a stack of its own, and every call that it makes blocks this
-/// thread. So the fiber's future is ready when it is polled first, and needs no event loop.
-fn completed(
-    run: impl Future<Output = Result<GuestOutcome, String>>,
-) -> Result<GuestOutcome, String> {
-    match pin!(run).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => Err("its fiber waits for an event, and there are none".to_owned()),
     }
 }

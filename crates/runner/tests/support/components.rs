@@ -11,6 +11,7 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::guests::THROW_AND_CATCH;
 use crate::support::TestContainer;
 
 /// A component of what is imported and exported by this module.
@@ -196,6 +197,13 @@ pub(crate) fn recursion() -> Vec<u8> {
     (i64.add (i64.const 1) (call $deeper (local.get 0))))"#;
     let run = run("(drop (call $deeper (i64.const 0)))");
     with("", &format!("{body} {run}"))
+}
+
+/// Throws and catches so many exceptions.
+pub(crate) fn thrower(times: u32) -> Vec<u8> {
+    let throws = run(&format!("(call $throw-and-catch (i32.const {times}))"));
+    let body = format!("(tag $thrown (param i64)) {THROW_AND_CATCH} {throws}");
+    with("", &body)
 }
 
 /// Asks for 64 MiB of memory and exits with 7 if that is refused.

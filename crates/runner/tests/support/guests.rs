@@ -114,6 +114,69 @@ pub(crate) fn recursion() -> String {
     )
 }
 
+/// Throws and catches so many exceptions. Each is an object, which only a collection frees.
+pub(crate) fn thrower(times: u32) -> String {
+    module(&format!(
+        r#"(tag $thrown (param i64)) {}
+  (func (export "_start") (call $throw-and-catch (i32.const {times})))"#,
+        THROW_AND_CATCH
+    ))
+}
+
+/// Throws `$thrown` and catches it, again and again.
+pub(crate) const THROW_AND_CATCH: &str = r#"(func $throw-and-catch (param $left i32)
+    (loop $again
+      (block $caught (result i64)
+        (try_table (catch $thrown $caught) (throw $thrown (i64.const 7)))
+        (i64.const 0))
+      drop
+      (local.tee $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $again)))"#;
+
+/// Makes so many arrays of 64 KiB, none of which is used after that.
+pub(crate) fn litterer(times: u32) -> String {
+    module(&format!(
+        r#"(type $bytes (array (mut i8)))
+  (func (export "_start") (local $left i32)
+    (local.set $left (i32.const {times}))
+    (loop $again
+      (drop (array.new $bytes (i32.const 1) (i32.const 65536)))
+      (local.tee $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $again)))"#
+    ))
+}
+
+/// Makes arrays of 64 KiB and keeps all of them.
+pub(crate) fn keeper() -> String {
+    module(
+        r#"(type $bytes (array (mut i8)))
+  (type $kept (struct (field (ref null $kept)) (field (ref $bytes))))
+  (global $all (mut (ref null $kept)) (ref.null $kept))
+  (func (export "_start")
+    (loop $again
+      (global.set $all
+        (struct.new $kept (global.get $all) (array.new $bytes (i32.const 1) (i32.const 65536))))
+      (br $again)))"#,
+    )
+}
+
+/// Grows its memory by 16 MiB steps as long as it may, but for 200 steps, and exits with their number. Between any two of
+/// them it asks for a table of a size that overflows.
+pub(crate) fn overflower() -> String {
+    module(
+        r#"(table $table i64 1 funcref)
+  (func (export "_start") (local $steps i32)
+    (block $end
+      (loop $again
+        (br_if $end (i32.ge_u (local.get $steps) (i32.const 200)))
+        (br_if $end (i32.eq (memory.grow (i32.const 256)) (i32.const -1)))
+        (drop (table.grow $table (ref.null func) (i64.const -1)))
+        (local.set $steps (i32.add (local.get $steps) (i32.const 1)))
+        (br $again)))
+    (call $exit (local.get $steps)))"#,
+    )
+}
+
 /// Asks for 64 MiB of memory and exits with 7 if that is refused.
 pub(crate) fn hungry() -> String {
     module(

@@ -87,11 +87,17 @@ impl TestTerminal {
     /// What is shown, up to `text`.
     pub(crate) fn shown(&mut self, text: &str) -> String {
         let mut all = String::new();
+        let mut is_hung_up = false;
         while !all.contains(text) {
             let mut buffer = [0; 256];
             match self.master.read(&mut buffer) {
                 Ok(length) if length > 0 => {
                     all.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                    is_hung_up = false;
+                }
+                // It may say so although something was written just before: the next read gets that.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) && !is_hung_up => {
+                    is_hung_up = true;
                 }
                 ended => panic!("no {text:?} is shown ({ended:?}), but:\n{all}"),
             }

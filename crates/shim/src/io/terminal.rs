@@ -303,12 +303,14 @@ async fn copy_out(
         }
     }
     loop {
+        // Before the read: the kernel may say that the terminal is hung up although something was written just before.
+        // Whoever reads after the end gets that.
+        let has_ended = *process_ended.borrow();
         match nix::unistd::read(master.get_ref(), &mut buffer) {
             Ok(length) if length > 0 => {
                 output.write_or_lose(&buffer[..length]).await;
             }
-            // The kernel has flushed everything before it says this.
-            Ok(_) | Err(Errno::EAGAIN | Errno::EIO) if *process_ended.borrow() => return,
+            Ok(_) | Err(Errno::EAGAIN | Errno::EIO) if has_ended => return,
             Ok(_) | Err(Errno::EAGAIN | Errno::EIO | Errno::EINTR) => {
                 let ended = process_ended.wait_for(|ended| *ended);
                 // Either way the next round tells.

@@ -290,6 +290,13 @@ impl TestCgroup {
         fs::write(bundle.join("cgroup"), line).expect("write");
     }
 
+    /// The memory that is counted for it, in bytes.
+    pub(crate) fn usage(&self) -> u64 {
+        let v1 = fs::read_to_string(self.0.join("memory.usage_in_bytes"));
+        let usage = v1.or_else(|_| fs::read_to_string(self.0.join("memory.current")));
+        usage.expect("usage").trim().parse().expect("a number")
+    }
+
     /// What the kernel says.
     pub(crate) fn is_frozen(&self) -> bool {
         let v1 = fs::read_to_string(self.0.join("freezer.state"));

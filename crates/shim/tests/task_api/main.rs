@@ -116,6 +116,11 @@ async fn each_out_of_memory_kill_is_published_while_the_container_runs() {
         .await;
         let state = api.state("a").await.expect("state");
         assert_eq!(state.status.enum_value(), Ok(api::Status::RUNNING));
+        // Or the kernel would have to kill the shell, for the next subshell.
+        eventually("the killed subshell gives its memory back", || {
+            cgroup.usage() < 8 << 20
+        })
+        .await;
         client.write_all(b"go on\n").expect("write");
     }
     assert_eq!(api.wait("a").await, Ok(0));

@@ -187,6 +187,22 @@ impl NetworkGrants {
         )
     }
 
+    /// The error of a look-up of the guest's own, from that of the resolver. If no nameserver has said anything, that is
+    /// told too, once.
+    pub(crate) fn unanswered(&self, name: &str, error: Errno) -> Errno {
+        let why = match UnknownCause::of(error) {
+            Some(UnknownCause::NoReply) => "no nameserver replies",
+            Some(UnknownCause::NoNameserver) => "there is no nameserver to ask",
+            Some(UnknownCause::Failed | UnknownCause::Process(_)) | None => return error,
+        };
+        let line = format!(
+            "the guest could not look up {name:?}: {why}; check the nameservers in the container's \
+             /etc/resolv.conf, and that the pod reaches them"
+        );
+        self.tell(&line, why);
+        Errno::Again
+    }
+
     /// Refuses, and says so.
     pub(crate) fn refuse<T>(&self, attempt: &NetworkAttempt<'_>) -> Result<T> {
         let line = format!(

@@ -140,7 +140,9 @@ pub(crate) fn host(grants: &NetworkGrants, resolver: &Resolver, name: &str) -> R
         return Err(Errno::Noent);
     }
     grants.resolve(name)?;
-    resolver.ask(name)
+    resolver
+        .ask(name)
+        .map_err(|error| grants.unanswered(name, error))
 }
 
 /// The addresses of a host in the order in which they are tried.

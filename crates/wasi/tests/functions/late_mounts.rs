@@ -124,8 +124,18 @@ fn proc_that_arrives_later_is_eacces_by_every_way() {
             Err(Errno::Acces),
             "from a directory of before"
         );
-        let link = guest.link("volume/proc/uptime", true, "volume/new");
-        assert_eq!(link, Err(Errno::Xdev), "nothing is linked out of it");
+        // Whether there is such a name or not.
+        for name in ["uptime", "1/status", "x", "x/y"] {
+            for follow in [true, false] {
+                let link = guest.link(&format!("volume/proc/{name}"), follow, "volume/new");
+                let refused = if name == "x/y" {
+                    Errno::Noent
+                } else {
+                    Errno::Acces
+                };
+                assert_eq!(link, Err(refused), "{name}");
+            }
+        }
         let [path, length] = guest.put("volume/proc");
         let times = guest.call(
             "path_filestat_set_times",

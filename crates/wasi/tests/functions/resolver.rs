@@ -245,7 +245,17 @@ impl Caller {
 
     fn reverse(&mut self, address: [u8; 4]) -> Result<String> {
         let bytes = [&2u16.to_ne_bytes()[..], &[0, 0], &address, &[0; 8]].concat();
-        let [address, length] = self.put(bytes);
+        self.name_of(bytes)
+    }
+
+    /// Of `::LAST`.
+    fn reverse_ipv6(&mut self, last: u8) -> Result<String> {
+        let bytes = [&10u16.to_ne_bytes()[..], &[0; 21], &[last], &[0; 4]].concat();
+        self.name_of(bytes)
+    }
+
+    fn name_of(&mut self, address: Vec<u8>) -> Result<String> {
+        let [address, length] = self.put(address);
         let room = [BUFFER.into(), 256, OUT.into()];
         self.call("getnameinfo", &[&[address, length][..], &room].concat())?;
         Ok(String::from_utf8(self.bytes(BUFFER, self.u32(OUT))).expect("text"))
@@ -620,10 +630,20 @@ fn guest_without_a_descriptor_left_is_told_so_and_not_that_it_is_refused() {
 
 #[test]
 fn container_without_nameservers_says_so() {
-    with_names(network("", "dns"), "search a\n", |guest| {
-        assert_eq!(guest.addresses("a.b").err(), Some(Errno::Io));
+    let (log, end) = log();
+    with_names_and_log(network("", "dns"), "search a\n", Some(end), |guest| {
+        for name in ["a.b", "b.b"] {
+            assert_eq!(guest.addresses(name).err(), Some(Errno::Again));
+        }
+        assert_eq!(guest.reverse([10, 0, 0, 1]).err(), Some(Errno::Again));
         assert_eq!(guest.addresses("self").expect("hosts"), ["10.9.9.9"]);
     });
+    let lines = lines(log);
+    assert!(
+        lines[0]
+            .starts_with("the guest could not look up \"a.b\": there is no nameserver to ask; "),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -685,6 +705,10 @@ fn only_granted_names_are_asked_for() {
             guest.addresses("localhost").expect("known"),
             ["127.0.0.1", "::1"]
         );
+        // No file says so.
+        assert_eq!(guest.reverse([127, 0, 0, 1]).as_deref(), Ok("localhost"));
+        assert_eq!(guest.reverse_ipv6(1).as_deref(), Ok("localhost"));
+        assert_eq!(guest.reverse_ipv6(2).err(), Some(Errno::Acces));
     });
 }
 
@@ -843,6 +867,6 @@ fn files_of_the_resolver_that_are_no_files_are_none() {
         fs::create_dir("/etc/hosts").expect("a directory");
         nix::unistd::mkfifo("/etc/resolv.conf", nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         let mut guest = Caller::with_network(LateMounts::Impossible, network("", "dns"), None);
-        assert_eq!(guest.addresses("a.b").err(), Some(Errno::Io));
+        assert_eq!(guest.addresses("a.b").err(), Some(Errno::Again));
     });
 }

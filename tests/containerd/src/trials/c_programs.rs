@@ -275,6 +275,10 @@ pub(super) fn signals_are_those_of_a_native_program(world: &World) -> Outcome {
     same(world, "signals", &["/data"], &options)
 }
 
+pub(super) fn jumps_are_those_of_a_native_program(world: &World) -> Outcome {
+    same(world, "jumps", &[], &[])
+}
+
 pub(super) fn term_ends_a_program_by_its_handler(world: &World) -> Outcome {
     // Waiting, and computing; then what it does not handle.
     for (verb, signal, code, output) in [

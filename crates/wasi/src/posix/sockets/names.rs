@@ -79,7 +79,8 @@ impl Guest {
         }
         let question = reverse(address);
         self.grants.resolve(&question)?;
-        let name = self.resolver.ask_for_name(question)?;
+        let asked = self.resolver.ask_for_name(question.clone());
+        let name = asked.map_err(|error| self.grants.unanswered(&question, error))?;
         write_name(memory, room, &name)
     }
 

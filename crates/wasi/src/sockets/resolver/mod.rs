@@ -61,6 +61,12 @@ const NO_REPLY: Errno = Errno::Timedout;
 /// Of a look-up without a nameserver to ask.
 const NO_NAMESERVER: Errno = Errno::Io;
 
+/// The addresses of this machine for itself.
+const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+];
+
 /// The resolver of one guest.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -128,7 +134,7 @@ pub(crate) enum UnknownCause {
 
 impl UnknownCause {
     /// `None` if the name has no address, as far as the nameservers know.
-    fn of(error: Errno) -> Option<Self> {
+    pub(super) fn of(error: Errno) -> Option<Self> {
         match error {
             Errno::Noent | Errno::Nomsg => None,
             NO_REPLY => Some(Self::NoReply),
@@ -292,10 +298,11 @@ impl Resolver {
     pub(crate) fn ask(&self, name: &str) -> LookUpOutcome {
         match self.get(&key(name)) {
             Some(kept) if kept.outcome.is_ok() => kept.outcome,
-            _ => match self.ask_and_keep(&key(name), &self.time()) {
-                Err(NO_REPLY) => Err(Errno::Again),
-                outcome => outcome,
-            },
+            _ => {
+                let time = self.time();
+                let outcome = self.ask_and_keep(&key(name), &time);
+                outcome.map_err(|error| in_time(error, &time))
+            }
         }
     }
 
@@ -312,7 +319,7 @@ impl Resolver {
         let last = plain.rsplit('.').next().unwrap_or_default();
         let is_own = !plain.is_empty() && plain.eq_ignore_ascii_case(&self.own);
         (is_own || last.eq_ignore_ascii_case("localhost")).then(|| NamedHost {
-            addresses: vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+            addresses: LOOPBACK.to_vec(),
             canonical: plain.to_owned(),
         })
     }
@@ -393,9 +400,10 @@ impl Resolver {
         Ok(replies.into_iter().reduce(merge).flatten())
     }
 
-    /// The name that `/etc/hosts` has for an address.
+    /// The name that `/etc/hosts` has for an address, or that is this machine's for it, as [`Self::without_asking`] says.
     pub(crate) fn name_without_asking(&self, address: IpAddr) -> Option<&str> {
-        self.files().hosts.name(address)
+        let name = self.files().hosts.name(address);
+        name.or_else(|| LOOPBACK.contains(&address).then_some("localhost"))
     }
 
     /// Asks nameservers for the name of an address; `name` is what [`reverse`] makes of it.
@@ -410,14 +418,16 @@ impl Resolver {
         }
         let first = self.first(config);
         let questions = std::slice::from_ref(&question);
-        let replies = exchange::ask(config, first, questions, &self.time())?;
+        let time = self.time();
+        let replies = exchange::ask(config, first, questions, &time)?;
         match replies.into_iter().next().flatten() {
             Some(Reply::Found(records)) => {
                 let name = records.names.into_iter().find(|name| is_host(name));
                 name.ok_or(Errno::Noent)
             }
             Some(Reply::NoData | Reply::NoName) => Err(Errno::Noent),
-            Some(Reply::Failed | Reply::Truncated) | None => Err(Errno::Again),
+            Some(Reply::Failed | Reply::Truncated) => Err(Errno::Again),
+            None => Err(in_time(NO_REPLY, &time)),
         }
     }
 
@@ -447,6 +457,15 @@ impl Resolver {
             kept.clear();
         }
         kept.insert(name, one);
+    }
+}
+
+/// That nameservers have not replied is not known if they had less time than resolv.conf gives them.
+fn in_time(error: Errno, time: &LookUpTime<'_>) -> Errno {
+    if error == NO_REPLY && time.is_over() {
+        Errno::Again
+    } else {
+        error
     }
 }
 

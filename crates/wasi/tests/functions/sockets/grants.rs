@@ -133,6 +133,7 @@ fn listener_does_not_answer_a_special_address_that_it_has_only_heard() {
             "169.254.1.1",
             "169.254.1.2",
             "fd00:ec2::254",
+            "fd00:ec2::23",
         ];
         let prefix = |ip: &str| if ip.contains(':') { 128 } else { 32 };
         let with_prefix = special.map(|ip| format!("{ip}/{}", prefix(ip)));

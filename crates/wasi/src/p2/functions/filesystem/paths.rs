@@ -17,7 +17,7 @@ use crate::{
         bindings::wasi::filesystem::types::PathFlags, failure::FileResult, guest::ComponentGuest,
         handles::FileHandle,
     },
-    paths::{self, Follow, LateMounts, ParentAndName},
+    paths::{self, LateMounts, ParentAndName},
     stat::sets_nothing,
 };
 
@@ -64,13 +64,11 @@ impl ComponentGuest {
     ) -> FileResult<()> {
         let old = path(old)?;
         let old_directory = old_directory.directory()?;
-        // Both are on one file system, or the kernel refuses: the new name's is checked.
+        let (old, flags) = self
+            .paths
+            .place_to_link(old_directory.as_fd(), &old, follow(flags))?;
         let new = self.place(new_directory, new)?;
-        let flags = match follow(flags) {
-            Follow::Yes => AtFlags::SYMLINK_FOLLOW,
-            Follow::No => AtFlags::empty(),
-        };
-        Ok(linkat(old_directory, &old, &new, new.name(), flags)?)
+        Ok(linkat(&old, old.name(), &new, new.name(), flags)?)
     }
 
     pub(super) fn symbolic_link(
