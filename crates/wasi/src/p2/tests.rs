@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
-    net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size},
+    net::sockopt::{set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size},
 };
 use wasm_interp_network::{Network, NetworkRules, parse_connect};
 use wasmtime::component::Resource;
@@ -21,7 +21,7 @@ use super::{
         clocks::monotonic_clock::Host as _,
         io::{
             poll::{Host as _, HostPollable as _},
-            streams::{HostInputStream, HostOutputStream},
+            streams::{Host as _, HostInputStream, HostOutputStream, StreamError},
         },
         sockets::{
             network::{ErrorCode, Host as _},
@@ -403,6 +403,110 @@ fn connection_that_ends_before_all_is_sent_is_reset() {
     assert_eq!(read(guest, &connection.input), b"answer");
     drop(std::mem::replace(guest, self::guest()));
     assert_eq!(peer.read(&mut [0]).expect("the end"), 0);
+}
+
+/// What `network-error-code` says of the failure of a stream.
+fn code_of_stream<T>(
+    guest: &mut ComponentGuest,
+    result: Result<T, StreamFailure>,
+) -> Option<ErrorCode> {
+    let failure = result.err().expect("a failure");
+    match guest.convert_stream_error(failure).expect("no trap") {
+        StreamError::LastOperationFailed(error) => guest.network_error_code(error).expect("there"),
+        StreamError::Closed => None,
+    }
+}
+
+/// A connection of which the guest has some bytes to read, and that was then reset. `before` is what the guest does
+/// before that.
+fn reset_connection(
+    guest: &mut ComponentGuest,
+    before: fn(&mut ComponentGuest, &Connection),
+) -> Connection {
+    let (connection, mut peer) = connect(guest);
+    peer.write_all(b"half").expect("write");
+    before(guest, &connection);
+    set_socket_linger(&peer, Some(Duration::ZERO)).expect("a reset at the close");
+    drop(peer);
+    connection
+}
+
+fn read_is_reset(guest: &mut ComponentGuest, connection: &Connection) {
+    assert_eq!(read(guest, &connection.input), b"half");
+    for expected in [Some(ErrorCode::ConnectionReset), None, None] {
+        let read = HostInputStream::read(guest, lend(&connection.input), 100);
+        assert_eq!(code_of_stream(guest, read), expected);
+    }
+}
+
+fn write_is_reset(guest: &mut ComponentGuest, connection: &Connection) {
+    let room = HostOutputStream::check_write(guest, lend(&connection.output));
+    if matches!(room, Ok(1..)) {
+        let written = HostOutputStream::write(guest, lend(&connection.output), vec![7]);
+        assert_eq!(
+            code_of_stream(guest, written),
+            Some(ErrorCode::ConnectionReset)
+        );
+    } else {
+        // A write of ours has been told.
+        assert_eq!(
+            code_of_stream(guest, room),
+            Some(ErrorCode::ConnectionReset)
+        );
+    }
+    for _ in 0..2 {
+        let room = HostOutputStream::check_write(guest, lend(&connection.output));
+        assert_eq!(code_of_stream(guest, room), None);
+    }
+}
+
+/// The kernel says it once, to the first call: whichever that is, both streams say it.
+#[test]
+fn reset_is_no_end_of_a_connection_and_both_streams_say_it() {
+    let guest = &mut guest();
+    let connection = reset_connection(guest, |_, _| {});
+    read_is_reset(guest, &connection);
+    write_is_reset(guest, &connection);
+
+    let connection = reset_connection(guest, |_, _| {});
+    write_is_reset(guest, &connection);
+    read_is_reset(guest, &connection);
+
+    // The call that the kernel tells is ours: it sends what is kept.
+    let connection = reset_connection(guest, |guest, connection| {
+        send_much(guest, &connection.output);
+    });
+    go_on(guest);
+    assert_eq!(kept(guest), 0);
+    read_is_reset(guest, &connection);
+    write_is_reset(guest, &connection);
+
+    // It is ours too: it discards what has arrived.
+    let connection = reset_connection(guest, |_, _| {});
+    guest
+        .shutdown(lend(&connection.socket), ShutdownType::Receive)
+        .expect("ended");
+    let read = HostInputStream::read(guest, lend(&connection.input), 100);
+    assert!(matches!(read, Err(StreamFailure::Closed)), "{read:?}");
+    write_is_reset(guest, &connection);
+}
+
+/// Of a connection that the peer has ended, a write says no more than that it is closed, and a read that it is at its end.
+#[test]
+fn end_of_a_connection_is_no_reset() {
+    let guest = &mut guest();
+    let (connection, mut peer) = connect(guest);
+    peer.write_all(b"all").expect("write");
+    drop(peer);
+    assert_eq!(read(guest, &connection.input), b"all");
+    // The peer answers that it is gone.
+    assert_eq!(send(guest, &connection.output, 1), 1);
+    let room = HostOutputStream::check_write(guest, lend(&connection.output));
+    assert!(room.expect("not known yet") > 0);
+    let written = HostOutputStream::write(guest, lend(&connection.output), vec![7]);
+    assert_eq!(code_of_stream(guest, written), None);
+    let read = HostInputStream::read(guest, lend(&connection.input), 100);
+    assert_eq!(code_of_stream(guest, read), None);
 }
 
 #[test]

@@ -106,9 +106,13 @@ impl InputStream {
         match read {
             // Another process has been faster.
             Err(Kernel::AGAIN) => Ok(None),
-            // The other side has gone without a word.
-            Err(Kernel::CONNRESET) => Ok(Some(0)),
-            read => read.map(Some),
+            // A write has been told already that the connection is lost.
+            Ok(0) => self.source.lost().map_or(Ok(Some(0)), Err),
+            Ok(count) => Ok(Some(count)),
+            Err(error) => {
+                self.source.lose(error);
+                Err(error)
+            }
         }
     }
 

@@ -155,8 +155,7 @@ impl OutputStream {
             match self.write_once(&mut state.at, &bytes[written..]) {
                 Ok(count) => written += count,
                 Err(Kernel::AGAIN) => break,
-                Err(Kernel::PIPE | Kernel::CONNRESET) => state.closed = Some(OutputEnd::Ended),
-                Err(error) => state.closed = Some(OutputEnd::Failed(error)),
+                Err(error) => state.closed = Some(self.end_by(error)),
             }
         }
         if state.closed.is_some() {
@@ -169,6 +168,19 @@ impl OutputStream {
         }
         bytes.drain(..written);
         bytes
+    }
+
+    /// What an error means for the stream.
+    fn end_by(&self, error: Kernel) -> OutputEnd {
+        if error == Kernel::PIPE {
+            // Also if a read has been told already that the connection is lost.
+            return self
+                .source
+                .lost()
+                .map_or(OutputEnd::Ended, OutputEnd::Failed);
+        }
+        self.source.lose(error);
+        OutputEnd::Failed(error)
     }
 
     fn write_once(&self, at: &mut WriteAt, bytes: &[u8]) -> rustix::io::Result<usize> {

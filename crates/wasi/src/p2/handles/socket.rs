@@ -6,8 +6,10 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
+
+use rustix::io::Errno as Kernel;
 
 use crate::{
     errno::Errno,
@@ -24,12 +26,28 @@ const _: () = assert!(limits::SOCKETS * OF_EACH <= limits::HANDLES);
 #[derive(Debug)]
 pub struct SocketFd {
     fd: OwnedFd,
+    /// Why its connection is lost. The kernel says that once, to the call that comes first: a read, or a write that
+    /// may be one of ours, of what was kept. Both streams have to know.
+    lost: OnceLock<Kernel>,
     _slot: SocketSlot,
 }
 
 impl SocketFd {
     pub(in crate::p2) fn new(fd: OwnedFd, slot: SocketSlot) -> Arc<Self> {
-        Arc::new(Self { fd, _slot: slot })
+        Arc::new(Self {
+            fd,
+            lost: OnceLock::new(),
+            _slot: slot,
+        })
+    }
+
+    /// The kernel has said that the connection is lost. The first reason counts.
+    pub(super) fn lose(&self, why: Kernel) {
+        self.lost.get_or_init(|| why);
+    }
+
+    pub(super) fn lost(&self) -> Option<Kernel> {
+        self.lost.get().copied()
     }
 }
 

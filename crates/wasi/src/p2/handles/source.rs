@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno as Kernel,
+};
 
 use super::socket::SocketFd;
 use crate::{
@@ -34,6 +37,23 @@ impl AsFd for Source {
             Self::Standard(stream) => sys::standard(*stream),
             Self::Own(fd) => fd.as_fd(),
             Self::Socket(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Source {
+    /// A call has failed, so that the connection is lost, if it is one.
+    pub(super) fn lose(&self, why: Kernel) {
+        if let Self::Socket(fd) = self {
+            fd.lose(why);
+        }
+    }
+
+    /// Why it has not ended but is lost, though the kernel now says no more than that nothing follows.
+    pub(super) fn lost(&self) -> Option<Kernel> {
+        match self {
+            Self::Socket(fd) => fd.lost(),
+            Self::Standard(_) | Self::Own(_) => None,
         }
     }
 }

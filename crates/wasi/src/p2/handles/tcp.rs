@@ -121,8 +121,12 @@ impl TcpSocket {
         let mut scratch = [0; 4096];
         while left > 0 {
             match uninterrupted(|| read(&self.fd, &mut scratch)) {
-                // Nothing is left, or the connection is lost.
-                Ok(0) | Err(_) => break,
+                // Nothing is left.
+                Ok(0) | Err(Kernel::AGAIN) => break,
+                Err(error) => {
+                    self.fd.lose(error);
+                    break;
+                }
                 Ok(count) => left = left.saturating_sub(count),
             }
         }
