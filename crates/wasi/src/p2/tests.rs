@@ -1,5 +1,7 @@
 //! Host functions with real sockets, whose other side is the test's.
 
+mod datagrams;
+
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as PlainUdpSocket},

@@ -9,8 +9,10 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
 };
 
+#[cfg(feature = "components")]
+use rustix::io::Errno as Kernel;
 use rustix::{
-    net::{SocketFlags, listen as listen_on, socket_with},
+    net::{SocketFlags, connect_unspec, listen as listen_on, socket_with},
     pipe::{PipeFlags, pipe_with},
 };
 use wasm_interp_network::Network;
@@ -27,6 +29,10 @@ use crate::{
     errno::{Errno, Result},
     limits,
 };
+
+/// How many ports of the kernel's choice are tried, each of which another process may take meanwhile.
+#[cfg(feature = "components")]
+const TRIES: usize = 16;
 
 /// Makes a socket, or what stands for one that no grant asks for.
 pub(crate) fn make(
@@ -69,16 +75,67 @@ pub(crate) fn bind(
     socket: &Socket,
     address: SocketAddr,
 ) -> Result<()> {
-    let transport = internet(socket)?.transport();
-    grants.bind(transport, address)?;
-    made(socket)?;
+    may_bind(grants, socket, address)?;
     sys::bind(fd, &address.into())?;
+    bound(grants, fd, socket)
+}
+
+/// The same of a datagram socket that keeps its port when its association is dissolved, as one that is bound to a
+/// port by its number does: from others the kernel takes the port back.
+#[cfg(feature = "components")]
+pub(crate) fn bind_for_good(
+    grants: &NetworkGrants,
+    fd: BorrowedFd<'_>,
+    socket: &Socket,
+    address: SocketAddr,
+) -> Result<()> {
+    may_bind(grants, socket, address)?;
+    sys::bind(fd, &address.into())?;
+    if address.port() == 0 {
+        keep_port(fd, address)?;
+    }
+    bound(grants, fd, socket)
+}
+
+/// Binds to the port that the kernel has chosen by its number. Nobody knows it yet.
+#[cfg(feature = "components")]
+fn keep_port(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<()> {
+    for _ in 0..TRIES {
+        let local = sys::local(fd)?;
+        connect_unspec(fd)?;
+        match sys::bind(fd, &local) {
+            Err(Kernel::ADDRINUSE) => sys::bind(fd, &address.into())?,
+            bound => return Ok(bound?),
+        }
+    }
+    Err(Errno::Addrinuse)
+}
+
+fn may_bind(grants: &NetworkGrants, socket: &Socket, address: SocketAddr) -> Result<()> {
+    grants.bind(internet(socket)?.transport(), address)?;
+    made(socket)
+}
+
+/// A UDP listener remembers whom it hears.
+fn bound(grants: &NetworkGrants, fd: BorrowedFd<'_>, socket: &Socket) -> Result<()> {
     // A port that the kernel has chosen is known only now.
     if socket.kind == SocketKind::Datagram
         && let SocketAddress::Inet(local) = SocketAddress::parse(sys::local(fd)?.bytes())?
-        && grants.may_listen(transport, local)
+        && grants.may_listen(socket.kind.transport(), local)
     {
         socket.state().heard = Some(Heard::default());
+    }
+    Ok(())
+}
+
+/// Dissolves the association of a datagram socket. With a port that the kernel takes back it is no listener any more.
+pub(crate) fn dissolve(fd: BorrowedFd<'_>, socket: &Socket) -> Result<()> {
+    made(socket)?;
+    connect_unspec(fd)?;
+    if let SocketAddress::Inet(local) = SocketAddress::parse(sys::local(fd)?.bytes())?
+        && local.port() == 0
+    {
+        socket.state().heard = None;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno as Kernel,
-    net::{connect_unspec, listen, sockopt::socket_error},
+    net::{listen, sockopt::socket_error},
 };
 use wasm_interp_network::NetworkAttempt;
 use wiggle::{GuestMemory, GuestPtr};
@@ -93,8 +93,7 @@ impl Guest {
             // Its two ends stay together: the kernel need not be asked for more than that without a grant.
             SocketAddress::Unspecified if socket.made == SocketOrigin::Pair => Err(Errno::Notsup),
             SocketAddress::Unspecified if socket.kind == SocketKind::Datagram => {
-                made(socket)?;
-                Ok(connect_unspec(file)?)
+                inet::dissolve(fd, socket)
             }
             SocketAddress::Unspecified => Err(Errno::Afnosupport),
         }

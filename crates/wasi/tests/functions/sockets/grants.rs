@@ -124,6 +124,29 @@ fn datagrams_go_where_they_may_and_back_to_whom_was_heard() {
 }
 
 /// The senders are real here: they stand for those that someone has forged.
+/// The kernel takes a port that it has chosen back when the association is dissolved, and chooses another one for the
+/// next message.
+#[test]
+fn socket_that_has_lost_its_port_answers_nobody() {
+    with_network(network("udp:*", "udp:10.0.0.1:99"), |guest| {
+        let peer = UdpSocket::bind("10.0.0.2:0").expect("bind");
+        let from = bytes(&peer.local_addr().expect("an address").to_string());
+        for (port, answer) in [("0", Err(Errno::Acces)), ("54321", Ok(1))] {
+            let server = guest.socket(AF_INET, DATAGRAM, 0).expect("a socket");
+            guest
+                .bind(server, &format!("10.0.0.1:{port}"))
+                .expect("bind");
+            let at = guest.name("getsockname", server).expect("an address");
+            peer.send_to(b"question", at).expect("send");
+            guest.receive(server, 16, 0).expect("receive");
+            assert_eq!(guest.send(server, b"a", 0, &from), Ok(1));
+            assert_eq!(guest.connect(server, "10.0.0.1:99"), Ok(()));
+            assert_eq!(guest.with_address("connect", server, &[0; 16]), Ok(()));
+            assert_eq!(guest.send(server, b"a", 0, &from), answer, "{port}");
+        }
+    });
+}
+
 #[test]
 fn listener_does_not_answer_a_special_address_that_it_has_only_heard() {
     in_tree(|tree| {

@@ -3,7 +3,7 @@
 
 use std::{os::fd::AsFd as _, slice, sync::Arc};
 
-use rustix::{event::PollFlags, net::connect_unspec};
+use rustix::event::PollFlags;
 use wasmtime::component::Resource;
 
 use super::{common::interface_family, options};
@@ -84,7 +84,7 @@ impl HostUdpSocket for ComponentGuest {
             return Err(SocketFailure::WrongState);
         }
         let address = address::local(udp.socket.family, address.into())?;
-        inet::bind(&self.grants, udp.fd.as_fd(), &udp.socket, address)?;
+        inet::bind_for_good(&self.grants, udp.fd.as_fd(), &udp.socket, address)?;
         *udp.state() = UdpState::BindStarted;
         Ok(())
     }
@@ -108,18 +108,21 @@ impl HostUdpSocket for ComponentGuest {
         let UdpState::Bound(peer) = *udp.state() else {
             return Err(SocketFailure::WrongState);
         };
-        match remote {
+        let remote = match remote {
             Some(remote) => {
                 let remote = address::remote(udp.socket.family, remote.into())?;
-                let address = self.reach(&udp.socket, remote)?;
-                uninterrupted(|| socket_calls::connect(udp.fd.as_fd(), &address))?;
-                *udp.state() = UdpState::Bound(Some(remote));
+                Some((remote, self.reach(&udp.socket, remote)?))
             }
-            None if peer.is_some() => {
-                connect_unspec(udp.made()?)?;
-                *udp.state() = UdpState::Bound(None);
-            }
-            None => {}
+            None => None,
+        };
+        // Or it would go on to send from the address that was right for the peer before.
+        if peer.is_some() {
+            inet::dissolve(udp.fd.as_fd(), &udp.socket)?;
+            *udp.state() = UdpState::Bound(None);
+        }
+        if let Some((remote, address)) = remote {
+            uninterrupted(|| socket_calls::connect(udp.fd.as_fd(), &address))?;
+            *udp.state() = UdpState::Bound(Some(remote));
         }
         let outgoing = OutgoingDatagrams {
             socket: Arc::clone(&udp),
