@@ -1,6 +1,7 @@
 //! Host functions with real sockets, whose other side is the test's.
 
 mod datagrams;
+mod names;
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},

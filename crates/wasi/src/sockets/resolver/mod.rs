@@ -233,6 +233,14 @@ impl Resolver {
         assert!(self.files.set(Files { config, hosts }).is_ok());
     }
 
+    /// Has it know what this text of /etc/hosts says, and no nameserver, unless its files have been read.
+    #[cfg(test)]
+    pub(crate) fn know_only(&self, hosts: &str) {
+        let config = ResolverConfig::default();
+        let hosts = Hosts::parse(hosts);
+        assert!(self.files.set(Files { config, hosts }).is_ok());
+    }
+
     /// The time of one call's look-ups.
     fn time(&self) -> LookUpTime<'_> {
         LookUpTime::beside(self.beside.as_deref())

@@ -24,10 +24,23 @@ use crate::{
 
 impl ComponentGuest {
     fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Errno> {
-        let host = inet::host(&self.grants, &self.resolver, name)?;
+        let mut host = inet::host(&self.grants, &self.resolver, name)?;
+        host.addresses = plain(host.addresses);
         let host = inet::in_order(&self.grants, host, false)?;
         Ok(host.addresses)
     }
+}
+
+/// Without the guise of IPv6 that an IPv4 address may have in `/etc/hosts`, or in a record. The interface never returns it,
+/// and a socket of IPv6 does not take it.
+fn plain(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut plain = Vec::with_capacity(addresses.len());
+    for address in addresses.iter().map(IpAddr::to_canonical) {
+        if !plain.contains(&address) {
+            plain.push(address);
+        }
+    }
+    plain
 }
 
 impl ip_name_lookup::Host for ComponentGuest {
@@ -41,12 +54,12 @@ impl ip_name_lookup::Host for ComponentGuest {
             return Err(SocketFailure::Name(Errno::Inval));
         }
         // An IPv6 address may be in the brackets of a URL.
-        let plain = name
+        let literal = name
             .strip_prefix('[')
             .and_then(|name| name.strip_suffix(']'))
             .unwrap_or(&name);
-        let addresses = match plain.parse::<IpAddr>() {
-            Ok(address) => vec![address],
+        let addresses = match literal.parse::<IpAddr>() {
+            Ok(address) => vec![address.to_canonical()],
             Err(_) => self.look_up(&name).map_err(SocketFailure::Name)?,
         };
         Ok(self.push(FoundAddresses(addresses.into_iter()))?)
