@@ -58,6 +58,9 @@ pub const TRANSFER: usize = 1 << 20;
 /// The same, of anything else.
 pub const STREAM: usize = 64 * 1024;
 
+/// The most bytes that a component writes at once, of anything but a socket: Linux's `MAX_RW_COUNT`.
+pub const WRITE: usize = 0x7fff_f000;
+
 /// The most bytes of a list that a component asks for as a whole.
 pub const LIST: usize = 4 << 20;
 

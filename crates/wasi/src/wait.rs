@@ -75,6 +75,9 @@ pub(crate) fn poll_until(
 
 /// What gets on while a call of the guest waits for something else.
 pub(crate) trait Meanwhile: Debug + Send + Sync {
+    /// Whether there is anything to get on with.
+    fn has_work(&self) -> bool;
+
     /// Waits until `file` is ready, or the deadline has come (`false`).
     fn wait_for(
         &self,

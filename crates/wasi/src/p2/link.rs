@@ -1,19 +1,24 @@
 //! Gives a component's imports the host functions.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use wasmtime::{
     Store, StoreContextMut,
-    component::{HasSelf, Linker, Resource},
+    component::{HasSelf, Linker, Resource, WasmList},
 };
 
 use super::{
     bindings::{
         Command, LinkOptions,
-        wasi::filesystem::types::{Host, HostDescriptor},
+        wasi::{
+            filesystem::types::{Host, HostDescriptor},
+            io::streams,
+        },
     },
     first_bytes::FirstBytes,
     guest::{ComponentGuest, HasComponentGuest},
-    handles::{FileHandle, Pollable},
+    handles::{FileHandle, OutputHandle, Pollable},
 };
 use crate::{interfaces::NEWEST, limits};
 
@@ -25,7 +30,11 @@ pub fn add_to_linker<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::
     let mut options = LinkOptions::default();
     options.network_error_code(true);
     Command::add_to_linker::<T, HasSelf<ComponentGuest>>(linker, &options, called)?;
-    write_short(linker)
+    linker.allow_shadowing(true);
+    write_short(linker)?;
+    write_in_place(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// At the beginning of each call.
@@ -44,12 +53,32 @@ fn write_short<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result
         };
         Ok((written,))
     };
-    linker.allow_shadowing(true);
     linker
         .instance(&format!("wasi:filesystem/types@{NEWEST}"))?
-        .func_wrap("[method]descriptor.write", write)?;
-    linker.allow_shadowing(false);
-    Ok(())
+        .func_wrap("[method]descriptor.write", write)
+}
+
+/// Replaces the function by one that writes out of the guest's memory, without a copy of it.
+fn write_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    type Parameters = (Resource<OutputHandle>, WasmList<u8>);
+    let write = |mut store: StoreContextMut<'_, T>, (stream, bytes): Parameters| {
+        let guest = called(store.data_mut());
+        let unsent = Arc::clone(&guest.unsent);
+        let stream = OutputHandle::clone(guest.table.get(&stream)?);
+        let written = stream.write(bytes.as_le_slice(&store), &*unsent);
+        unsent.note(&stream);
+        let written = match written {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                let guest = store.data_mut().component_guest();
+                Err(streams::Host::convert_stream_error(guest, failure)?)
+            }
+        };
+        Ok((written,))
+    };
+    linker
+        .instance(&format!("wasi:io/streams@{NEWEST}"))?
+        .func_wrap("[method]output-stream.write", write)
 }
 
 /// Bounds what a call copies out of the guest's memory: that is no part of the memory that its ceiling counts. A list

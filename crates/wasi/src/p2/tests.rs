@@ -16,7 +16,7 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
     net::sockopt::{set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size},
 };
-use wasm_interp_network::{Network, NetworkRules, parse_connect};
+use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen};
 use wasmtime::component::Resource;
 
 use super::{
@@ -49,6 +49,17 @@ use crate::{
 
 /// No peer of a test waits longer for a guest that does not get on.
 const LONG: Duration = Duration::from_secs(20);
+
+/// What these rules grant. Not that of the tests' support: with it come dependencies by which the tests of this crate would
+/// not compile.
+fn granted(listen: &str, connect: &str) -> Network {
+    let rules = NetworkRules {
+        listen: parse_listen(listen).expect(listen),
+        connect: parse_connect(connect).expect(connect),
+        ..NetworkRules::none()
+    };
+    Network::new(rules.clone(), rules).expect("within itself")
+}
 
 fn guest() -> ComponentGuest {
     guest_with(Network::none())
@@ -91,7 +102,9 @@ pub(super) fn fill(stream: &OutputStream, left: usize) -> usize {
         match stream.check_write(left).expect("open") {
             0 => return written,
             room => {
-                stream.write(vec![7; room]).expect("write");
+                stream
+                    .write(&vec![7; room], &*Unsent::new(PATIENCE))
+                    .expect("write");
                 written += room;
             }
         }
@@ -375,7 +388,9 @@ fn one_stream_too_many_cuts_off_the_one_that_has_sent_nothing_longest() {
         }
         let (stream, peer) = small_pair();
         assert!(stream.check_write(limits::KEPT).expect("open") >= 32 * 1024);
-        stream.write(vec![7; 32 * 1024]).expect("write");
+        stream
+            .write(&vec![7; 32 * 1024], &*Unsent::new(PATIENCE))
+            .expect("write");
         unsent.linger(&stream);
         assert!(stream.kept() > 0);
         all.push((stream, peer));
@@ -519,7 +534,9 @@ fn streams_keep_no_more_than_the_bound_together_and_others_get_on() {
         .map(|_| {
             let (stream, peer) = small_pair();
             while let room @ 1.. = stream.check_write(unsent.room()).expect("open") {
-                stream.write(vec![7; room]).expect("write");
+                stream
+                    .write(&vec![7; room], &*Unsent::new(PATIENCE))
+                    .expect("write");
                 unsent.note(&stream);
             }
             (stream, peer)
@@ -540,7 +557,9 @@ fn streams_keep_no_more_than_the_bound_together_and_others_get_on() {
             stream.wait(&*unsent).expect("room");
             continue;
         }
-        stream.write(vec![7; room]).expect("write");
+        stream
+            .write(&vec![7; room], &*Unsent::new(PATIENCE))
+            .expect("write");
         unsent.note(&stream);
         left -= room;
     }
@@ -601,12 +620,7 @@ fn connected_datagram_stream_gives_nothing_of_others() {
     let udp = UdpSocket::new(socket(ours), of_kernel(SocketKind::Datagram));
     *udp.state() = UdpState::Bound(None);
     let rule = format!("udp:{}", address(&server));
-    let rules = NetworkRules {
-        connect: parse_connect(&rule).expect("a rule"),
-        ..NetworkRules::none()
-    };
-    let network = Network::new(rules.clone(), rules).expect("within itself");
-    let guest = &mut guest_with(network);
+    let guest = &mut guest_with(granted("", &rule));
     let handle = guest.push(udp).expect("a handle");
     let streams = HostUdpSocket::stream(guest, handle, Some(address(&server).into()));
     let (incoming, _) = streams.expect("connected");

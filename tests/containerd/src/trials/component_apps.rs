@@ -41,6 +41,24 @@ pub(super) fn standard_input_is_read_to_its_end(world: &World) -> Outcome {
     Ok(())
 }
 
+/// Python writes to its streams without a buffer, and believes that they take all.
+pub(super) fn output_of_any_size_is_complete(world: &World) -> Outcome {
+    let folder = world.folder("large")?;
+    let text = "a line of the file\n".repeat(160_000);
+    fs::write(folder.join("large.txt"), &text)?;
+    for image in APPS {
+        let finished = app(world, image, &["read", "/data/large.txt"])
+            .mount(&folder, "/data", "rbind:ro")
+            .run()?;
+        let length = finished.stdout.len();
+        if finished.code != 0 || finished.stdout != text {
+            let (code, expected) = (finished.code, text.len());
+            return Err(format!("{image}: {length} of {expected} bytes, code {code}").into());
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn exit_codes_come_through(world: &World) -> Outcome {
     for image in APPS {
         for code in [0, 3, 255] {

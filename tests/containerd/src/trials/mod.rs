@@ -113,6 +113,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared components::no_path_of_a_component_leads_out_of_the_container,
     Shared component_apps::arguments_environment_and_directory_are_the_containers,
     Shared component_apps::standard_input_is_read_to_its_end,
+    Shared component_apps::output_of_any_size_is_complete,
     Shared component_apps::exit_codes_come_through,
     Shared component_apps::mounts_have_the_rights_of_their_options,
     Shared component_apps::a_read_only_root_cannot_be_written,

@@ -3,14 +3,11 @@
 
 use wasmtime::component::Resource;
 
-use crate::{
-    limits,
-    p2::{
-        bindings::wasi::io::streams::{self, HostInputStream, HostOutputStream, StreamError},
-        failure::{IoError, StreamFailure, StreamResult},
-        guest::ComponentGuest,
-        handles::{InputStream, OutputHandle, Pollable, Unsent},
-    },
+use crate::p2::{
+    bindings::wasi::io::streams::{self, HostInputStream, HostOutputStream, StreamError},
+    failure::{IoError, StreamFailure, StreamResult},
+    guest::ComponentGuest,
+    handles::{InputStream, OutputHandle, Pollable, Unsent},
 };
 
 /// What `blocking-write-and-flush` takes at most, by the interface.
@@ -80,7 +77,7 @@ impl HostOutputStream for ComponentGuest {
     }
 
     fn write(&mut self, stream: Resource<OutputHandle>, bytes: Vec<u8>) -> StreamResult<()> {
-        self.with_output(&stream, |stream, _| stream.write(bytes))
+        self.with_output(&stream, |stream, unsent| stream.write(&bytes, unsent))
     }
 
     fn blocking_write_and_flush(
@@ -91,7 +88,7 @@ impl HostOutputStream for ComponentGuest {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         bounded(length)?;
         self.with_output(&stream, |stream, unsent| {
-            stream.blocking_write(bytes, unsent)
+            stream.blocking_write(&bytes, unsent)
         })
     }
 
@@ -112,10 +109,7 @@ impl HostOutputStream for ComponentGuest {
     }
 
     fn write_zeroes(&mut self, stream: Resource<OutputHandle>, length: u64) -> StreamResult<()> {
-        // More than a stream ever permits traps in any case.
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let zeros = vec![0; length.min(limits::TRANSFER + 1)];
-        HostOutputStream::write(self, stream, zeros)
+        self.with_output(&stream, |stream, unsent| stream.write_zeros(length, unsent))
     }
 
     fn blocking_write_zeroes_and_flush(
@@ -125,7 +119,7 @@ impl HostOutputStream for ComponentGuest {
     ) -> StreamResult<()> {
         let length = bounded(length)?;
         self.with_output(&stream, |stream, unsent| {
-            stream.blocking_write(vec![0; length], unsent)
+            stream.blocking_write(&vec![0; length], unsent)
         })
     }
 

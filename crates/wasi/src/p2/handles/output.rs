@@ -1,6 +1,9 @@
 //! Streams to write to.
 //!
-//! What the kernel does not take at once is kept, of a socket: the interface says how much may be written, and the
+//! A file, a pipe or a terminal takes all that it is passed, and a write waits for that, as write(2) does: many programs
+//! take it for granted of their standard streams.
+//!
+//! What the kernel does not take at once of a socket is kept: the interface says how much may be written, and the
 //! kernel does not. It is written as soon as there is room (`Unsent` sees to that), before the guest is allowed more.
 //! Until then an end of this process resets the connection, whatever ends it: the other side does not take the beginning
 //! for all.
@@ -14,7 +17,7 @@ use std::{
 
 use rustix::{
     event::PollFlags,
-    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::{Errno as Kernel, write},
     net::{Shutdown, shutdown, sockopt::set_socket_linger},
 };
@@ -78,7 +81,7 @@ impl OutputStream {
     pub(in crate::p2) fn new(source: Source, at: WriteAt) -> OutputHandle {
         let room = match at {
             WriteAt::Next => room(&source),
-            WriteAt::Offset(_) | WriteAt::End => limits::TRANSFER,
+            WriteAt::Offset(_) | WriteAt::End => limits::WRITE,
         };
         Arc::new(Self {
             source,
@@ -222,24 +225,75 @@ impl OutputStream {
         Ok(state.permit)
     }
 
-    pub(in crate::p2) fn write(&self, bytes: Vec<u8>) -> StreamResult<()> {
+    /// Writes what has been permitted. Of a socket, what the kernel does not take is kept; anything else takes all of it,
+    /// however long that takes. Others get on meanwhile.
+    pub(in crate::p2) fn write(&self, bytes: &[u8], others: &dyn Meanwhile) -> StreamResult<()> {
+        self.permitted(bytes.len() as u64)?;
+        self.state().permit -= bytes.len();
+        if !self.is_socket() {
+            return self.write_all(bytes, others);
+        }
+        let state = &mut *self.state();
+        let mut all = std::mem::take(&mut state.kept);
+        all.extend_from_slice(bytes);
+        self.send(state, all);
+        state.open()
+    }
+
+    /// Writes zeros as [`Self::write`] does.
+    pub(in crate::p2) fn write_zeros(
+        &self,
+        length: u64,
+        others: &dyn Meanwhile,
+    ) -> StreamResult<()> {
+        let mut left = self.permitted(length)?;
+        let zeros = vec![0; left.min(limits::STREAM)];
+        while left > 0 {
+            let now = left.min(zeros.len());
+            self.write(&zeros[..now], others)?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// That length, if so much may be written.
+    fn permitted(&self, length: u64) -> StreamResult<usize> {
         let state = &mut *self.state();
         state.open()?;
-        let Some(permit) = state.permit.checked_sub(bytes.len()) else {
-            return Err(StreamFailure::Trap(wasmtime::Error::msg(format!(
-                "the guest writes {} bytes to a stream where it may write {}",
-                bytes.len(),
+        match usize::try_from(length) {
+            Ok(length) if length <= state.permit => Ok(length),
+            _ => Err(StreamFailure::Trap(wasmtime::Error::msg(format!(
+                "the guest writes {length} bytes to a stream where it may write {}",
                 state.permit
-            ))));
-        };
-        state.permit = permit;
-        let mut all = std::mem::take(&mut state.kept);
-        if all.is_empty() {
-            all = bytes;
-        } else {
-            all.extend_from_slice(&bytes);
+            )))),
         }
-        self.send(state, all);
+    }
+
+    /// Writes all to something that is no socket.
+    fn write_all(&self, mut bytes: &[u8], others: &dyn Meanwhile) -> StreamResult<()> {
+        let mut at = self.state().at;
+        let mut failed = None;
+        while !bytes.is_empty() {
+            let now = if at == WriteAt::Next && others.has_work() {
+                self.wait(others)?;
+                // So much a pipe that has room takes at once.
+                bytes.len().min(PIPE_BUF)
+            } else {
+                bytes.len()
+            };
+            match self.write_once(&mut at, &bytes[..now]) {
+                Ok(count) => bytes = &bytes[count..],
+                // Someone else has made the description one that does not wait.
+                Err(Kernel::AGAIN) => self.wait(others)?,
+                Err(error) => {
+                    failed = Some(self.end_by(error));
+                    break;
+                }
+            }
+        }
+        let mut state = self.state();
+        state.at = at;
+        state.closed = state.closed.or(failed);
         state.open()
     }
 
@@ -251,11 +305,14 @@ impl OutputStream {
     /// Writes all, however long that takes. Others get on meanwhile.
     pub(in crate::p2) fn blocking_write(
         &self,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         others: &dyn Meanwhile,
     ) -> StreamResult<()> {
         self.blocking_flush(others)?;
-        self.send(&mut self.state(), bytes);
+        if !self.is_socket() {
+            return self.write_all(bytes, others);
+        }
+        self.send(&mut self.state(), bytes.to_vec());
         self.blocking_flush(others)
     }
 
@@ -303,14 +360,12 @@ impl OutputState {
     }
 }
 
-/// How much a file that has room takes without letting the writer wait: of a pipe or terminal, so much surely.
+/// How much may be written at once to what has room.
 fn room(source: &Source) -> usize {
     if matches!(source, Source::Socket(_)) {
-        return limits::STREAM;
-    }
-    match fstat(source).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-        Ok(FileType::RegularFile) => limits::TRANSFER,
-        _ => PIPE_BUF,
+        limits::STREAM
+    } else {
+        limits::WRITE
     }
 }
 
@@ -336,7 +391,10 @@ mod tests {
         let written = fill(&stream, limits::KEPT);
         assert!(!stream.settle(), "the kernel has taken all");
         stream.end();
-        assert!(matches!(stream.write(vec![1]), Err(StreamFailure::Closed)));
+        assert!(matches!(
+            stream.write(&[1], &*Unsent::new(PATIENCE)),
+            Err(StreamFailure::Closed)
+        ));
         let mut received = 0;
         let mut buffer = vec![0; limits::STREAM];
         loop {
@@ -370,9 +428,42 @@ mod tests {
     fn more_than_was_permitted_is_a_trap() {
         let (stream, _peer) = small_pair();
         let permit = stream.check_write(limits::KEPT).expect("open");
-        stream.write(vec![0; permit - 1]).expect("write");
-        stream.write(vec![0]).expect("write");
-        assert!(matches!(stream.write(vec![0]), Err(StreamFailure::Trap(_))));
+        let others = &*Unsent::new(PATIENCE);
+        stream.write(&vec![0; permit - 1], others).expect("write");
+        stream.write(&[0], others).expect("write");
+        assert!(matches!(
+            stream.write(&[0], others),
+            Err(StreamFailure::Trap(_))
+        ));
+        stream.check_write(limits::KEPT).expect("open");
+        assert!(matches!(
+            stream.write_zeros(u64::MAX, others),
+            Err(StreamFailure::Trap(_))
+        ));
+    }
+
+    /// Whoever reads the pipe first reads a connection to its end.
+    #[test]
+    fn pipe_takes_all_that_it_is_passed_and_others_get_on() {
+        const ALL: usize = 300_000;
+        let (connection, mut peer) = small_pair();
+        let sent = fill(&connection, limits::KEPT);
+        let unsent = Unsent::new(PATIENCE);
+        unsent.note(&connection);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let reading = std::thread::spawn(move || {
+            peer.read_exact(&mut vec![0; sent]).expect("read");
+            let mut all = Vec::new();
+            (&reader).read_to_end(&mut all).expect("read");
+            all
+        });
+        let stream = OutputStream::new(Source::Own(Arc::new(OwnedFd::from(writer))), WriteAt::Next);
+        assert!(stream.check_write(0).expect("open") >= ALL);
+        stream.write(&vec![7; ALL], &*unsent).expect("write");
+        stream.write_zeros(ALL as u64, &*unsent).expect("write");
+        drop(stream);
+        let expected = [vec![7; ALL], vec![0; ALL]].concat();
+        assert!(reading.join().expect("the reader") == expected);
     }
 
     #[test]
@@ -380,7 +471,7 @@ mod tests {
         let (stream, peer) = small_pair();
         drop(peer);
         assert!(matches!(
-            stream.blocking_write(vec![0], &*Unsent::new(PATIENCE)),
+            stream.blocking_write(&[0], &*Unsent::new(PATIENCE)),
             Err(StreamFailure::Closed)
         ));
         assert!(matches!(
@@ -395,7 +486,7 @@ mod tests {
         let source = Source::Own(Arc::new(OwnedFd::from(full)));
         let stream = OutputStream::new(source, WriteAt::Next);
         assert!(matches!(
-            stream.blocking_write(vec![0], &*Unsent::new(PATIENCE)),
+            stream.blocking_write(&[0], &*Unsent::new(PATIENCE)),
             Err(StreamFailure::Failed(Kernel::NOSPC))
         ));
         assert!(matches!(stream.flush(), Err(StreamFailure::Closed)));
@@ -412,7 +503,7 @@ mod tests {
         let place = OutputStream::new(source, WriteAt::Offset(2));
         for (stream, text) in [(&end, "e"), (&place, "ab"), (&end, "f"), (&place, "c")] {
             stream
-                .blocking_write(text.into(), &*Unsent::new(PATIENCE))
+                .blocking_write(text.as_bytes(), &*Unsent::new(PATIENCE))
                 .expect("write");
         }
         let text = std::fs::read_to_string(file.path()).expect("read");

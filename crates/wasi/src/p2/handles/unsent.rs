@@ -193,6 +193,10 @@ impl Unsent {
 }
 
 impl Meanwhile for Unsent {
+    fn has_work(&self) -> bool {
+        !self.inner().streams.is_empty()
+    }
+
     fn wait_for(
         &self,
         file: BorrowedFd<'_>,

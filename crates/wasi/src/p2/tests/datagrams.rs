@@ -10,10 +10,9 @@ use rustix::{
     io::{read, write},
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
 };
-use wasm_interp_test_support::network::granted;
 use wasmtime::component::Resource;
 
-use super::{LONG, code, guest_with, lend};
+use super::{LONG, code, granted, guest_with, lend};
 use crate::p2::{
     bindings::wasi::sockets::{
         instance_network::Host as _,
