@@ -3,29 +3,49 @@
 //! They are written as core modules in WAT. [`component`] wraps one as the tools of languages do, by the WIT files of
 //! the host functions. [`adapted`] makes a component of a module of preview 1, by the adapter of Wasmtime's project.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
+use wasm_interp_wasi::interfaces::NEWEST;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, UnresolvedPackageGroup};
 
 use crate::guests::THROW_AND_CATCH;
 use crate::support::TestContainer;
 
 /// A component of what is imported and exported by this module.
 pub(crate) fn component(core: &str) -> Vec<u8> {
+    component_of(&NEWEST.to_string(), core)
+}
+
+/// As [`component`], by the WIT files as they are in this version: without what came later.
+fn component_of(version: &str, core: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasi/wit");
+    let packages = fs::read_dir(folder.join("deps")).expect("the WIT files");
+    let packages = packages.map(|entry| package(version, &entry.expect("a WIT file").path()));
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&folder).expect("the WIT files");
+    let main = package(version, &folder.join("world.wit"));
+    let main = resolve.push_groups(main, packages.collect());
     let world = resolve
-        .select_world(&[package], Some("command"))
+        .select_world(&[main.expect("the packages")], Some("command"))
         .expect("the world");
     let mut module = wat::parse_str(core).expect("the guest's WAT");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("embed");
     let mut encoder = ComponentEncoder::default().module(&module).expect("module");
     encoder.encode().expect("a component")
+}
+
+fn package(version: &str, path: &Path) -> UnresolvedPackageGroup {
+    let newest = NEWEST.to_string();
+    let mut text = fs::read_to_string(path).expect("a WIT file");
+    if version != newest {
+        let later = format!("@since(version = {newest})");
+        text = text.replace(&later, "@unstable(feature = later)");
+        text = text.replace(&newest, version);
+    }
+    UnresolvedPackageGroup::parse(path, &text).expect("WIT")
 }
 
 /// A component that does what a module of preview 1 does.
@@ -88,6 +108,26 @@ pub(crate) fn hello(code: u8) -> Vec<u8> {
         "(call $say (i32.const 100) (i32.const 6)) (call $quit (i32.const {code}))"
     ));
     with("", &format!(r#"(data (i32.const 100) "hello\n") {body}"#))
+}
+
+/// Says hello and exits with 1, by functions that each version of WASI 0.2 has, and by the WIT files of this version.
+pub(crate) fn hello_of(version: &str) -> Vec<u8> {
+    component_of(
+        version,
+        &format!(
+            r#"(module
+  (import "wasi:cli/stdout@{version}" "get-stdout" (func $stdout (result i32)))
+  (import "wasi:io/streams@{version}" "[method]output-stream.blocking-write-and-flush"
+    (func $write (param i32 i32 i32 i32)))
+  (import "wasi:cli/exit@{version}" "exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "hello\n")
+  (func (export "wasi:cli/run@{version}#run") (result i32)
+    (call $write (call $stdout) (i32.const 100) (i32.const 6) (i32.const 32))
+    (call $exit (i32.const 1))
+    (i32.const 0)))"#
+        ),
+    )
 }
 
 /// Returns this result of `run`: 0 for success.
