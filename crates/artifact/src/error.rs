@@ -86,6 +86,15 @@ pub enum ModuleRefusal {
         /// The names of its exports.
         exports: Vec<String>,
     },
+    /// It is a component whose `wasi:cli/run` is not that of a command.
+    #[error(
+        "its export {export} has no function run of the type func() -> result, so it is not a \
+         command; build it as a command, as for wasm32-wasip2"
+    )]
+    WrongRun {
+        /// The name of the export.
+        export: String,
+    },
     /// It has no entry function.
     #[error(
         "it exports no function _start without parameters and results, so it is not a command{}",

@@ -1,18 +1,30 @@
 //! Whether a component is a WASI 0.2 command that can run here.
 //!
-//! It is validated first, as a whole: what it imports is then known with its types. Of each imported interface, the
-//! name, the version and the names of the functions are compared with the list of those that are offered. The
-//! types of the functions are compared by the runner, at create too.
+//! It is validated first, as a whole: what it imports and exports is then known with its types. All of it is compared with
+//! what is offered, as Wasmtime's linker does at create: what passes here is linked there.
 #![forbid(unsafe_code)]
+
+mod offered;
+mod same;
+#[cfg(test)]
+mod tests;
 
 use wasmparser::{
     ComponentExternalKind, Parser, Payload, Validator, WasmFeatures,
-    component_types::ComponentEntityType, types::Types,
+    component_types::{
+        ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId,
+        ComponentInstanceTypeId, ComponentValType, ResourceId,
+    },
+    types::TypesRef,
 };
 
 use wasm_interp_artifact::ModuleRefusal;
-use wasm_interp_wasi::interfaces::{self, InterfaceName, WitVersion};
+use wasm_interp_wasi::interfaces::{self, Interface, InterfaceName};
 
+use self::{
+    offered::{OFFERED, OfferedInterface, resource_of},
+    same::{Comparison, Resources},
+};
 use crate::text::{Named, clipped};
 
 /// What a command exports.
@@ -31,27 +43,39 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), ModuleRefusal> {
     let types = Validator::new_with_features(features)
         .validate_all(bytes)
         .map_err(|error| invalid(&error))?;
+    let types = types.as_ref();
     let outside = Outside::read(bytes).map_err(|error| invalid(&error))?;
-    let mut wrong = Named::default();
+    let mut imports = Imports {
+        types,
+        resources: Resources::default(),
+        wrong: Named::default(),
+    };
     for import in outside.imports {
-        check_import(import, &types, &mut wrong);
+        imports.check(import);
     }
-    if let Some(imports) = wrong.lines() {
+    if let Some(imports) = imports.wrong.lines() {
         return Err(ModuleRefusal::Interfaces {
             imports,
             newest: interfaces::NEWEST.to_string(),
         });
     }
-    if outside.exports.iter().any(|name| is_run(name)) {
-        return Ok(());
+    match find_run(&outside.exports) {
+        Some(run) if is_entry(run, types) => Ok(()),
+        Some(run) => Err(ModuleRefusal::WrongRun {
+            export: clipped(run),
+        }),
+        None => {
+            let mut named = Named::default();
+            for (name, kind) in outside.exports {
+                if kind != ComponentExternalKind::Type {
+                    named.add(clipped(name));
+                }
+            }
+            Err(ModuleRefusal::NoRun {
+                exports: named.lines().unwrap_or_default(),
+            })
+        }
     }
-    let mut named = Named::default();
-    for name in outside.exports {
-        named.add(clipped(name));
-    }
-    Err(ModuleRefusal::NoRun {
-        exports: named.lines().unwrap_or_default(),
-    })
 }
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> ModuleRefusal {
@@ -77,11 +101,11 @@ fn is_nested_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// The names of what a component imports, and of the instances that it exports.
+/// The names of what a component imports and exports.
 #[derive(Default)]
 struct Outside<'a> {
     imports: Vec<&'a str>,
-    exports: Vec<&'a str>,
+    exports: Vec<(&'a str, ComponentExternalKind)>,
 }
 
 impl<'a> Outside<'a> {
@@ -101,9 +125,7 @@ impl<'a> Outside<'a> {
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
                         let export = export?;
-                        if export.kind != ComponentExternalKind::Type {
-                            outside.exports.push(export.name.name);
-                        }
+                        outside.exports.push((export.name.name, export.kind));
                     }
                 }
                 _ => {}
@@ -113,200 +135,161 @@ impl<'a> Outside<'a> {
     }
 }
 
-/// Whether an export is the entry of a command. Its type is the same in each version.
-fn is_run(name: &str) -> bool {
-    InterfaceName::parse(name).is_some_and(|name| {
-        name.interface == RUN && name.version.is_some_and(WitVersion::is_compatible)
-    })
+/// The export that Wasmtime takes for the entry of a command: the version of the host functions, or else the newest.
+fn find_run<'a>(exports: &[(&'a str, ComponentExternalKind)]) -> Option<&'a str> {
+    let runs = exports.iter().filter_map(|&(name, _)| {
+        let parsed = InterfaceName::parse(name).filter(|parsed| parsed.interface == RUN)?;
+        let version = parsed.version.filter(|version| version.is_compatible())?;
+        Some((version == interfaces::NEWEST, version, name))
+    });
+    runs.max_by_key(|&(exact, version, _)| (exact, version))
+        .map(|(_, _, name)| name)
 }
 
-fn check_import(name: &str, types: &Types, wrong: &mut Named) {
-    let types = types.as_ref();
-    let entity = types.component_item_for_import(name).map(|item| item.ty);
-    let Some(ComponentEntityType::Instance(instance)) = entity else {
-        wrong.add(format!("{} (no interface)", clipped(name)));
-        return;
+/// Whether it is an interface with `run: func() -> result`. That is its type in each version.
+fn is_entry(export: &str, types: TypesRef<'_>) -> bool {
+    let Some(ComponentEntityType::Instance(instance)) =
+        types.component_item_for_export(export).map(|item| item.ty)
+    else {
+        return false;
     };
-    let parsed = InterfaceName::parse(name);
-    let offered = parsed.and_then(|name| Some((interfaces::find(name.interface)?, name.version)));
-    let Some((offered, version)) = offered else {
-        wrong.add(format!("{} (interface)", clipped(name)));
-        return;
+    let run = types[instance].exports.get("run");
+    let Some(ComponentEntityType::Func(run)) = run.map(|item| item.ty) else {
+        return false;
     };
-    match version {
-        Some(version) if !version.is_compatible() => {
-            wrong.add(format!("{} (another WASI)", clipped(name)));
-            return;
+    let Some(ComponentValType::Type(result)) = types[run].result else {
+        return false;
+    };
+    let is_result = matches!(
+        types[result],
+        ComponentDefinedType::Result {
+            ok: None,
+            err: None,
+            ..
         }
-        Some(version) if version > interfaces::NEWEST => {
-            wrong.add(format!("{} (a newer version)", clipped(name)));
-            return;
-        }
-        Some(_) => {}
-        None => {
-            wrong.add(format!("{} (no version)", clipped(name)));
-            return;
-        }
-    }
-    for (function, item) in &types[instance].exports {
-        let is_function = matches!(item.ty, ComponentEntityType::Func(_));
-        if is_function && !offered.functions.contains(&function.as_str()) {
-            let what = clipped(&format!("{name}.{function}"));
-            wrong.add(format!("{what} (function)"));
-        }
-    }
+    );
+    is_result && types[run].params.is_empty()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{WasmLayer, check};
+/// The check of the imports, in their order.
+struct Imports<'a> {
+    types: TypesRef<'a>,
+    resources: Resources,
+    wrong: Named,
+}
 
-    /// Without names of its own, which would be a section that may be cut off.
-    const RUN: &str = r#"
-        (core module (func (export "run") (result i32) (i32.const 0)))
-        (core instance (instantiate 0))
-        (func (result (result)) (canon lift (core func 0 "run")))
-        (instance (export "wasi:cli/run@0.2.0") (export "run" (func 0)))"#;
-
-    fn checked(wat: &str) -> Result<WasmLayer, ModuleRefusal> {
-        check(&wat::parse_str(format!("(component {wat})")).unwrap())
+impl Imports<'_> {
+    fn check(&mut self, name: &str) {
+        let entity = self.types.component_item_for_import(name).map(|i| i.ty);
+        match entity {
+            Some(ComponentEntityType::Instance(instance)) => match offered(name) {
+                Ok((interface, offered)) => self.check_exports(name, instance, interface, offered),
+                Err(what) => {
+                    self.refuse(name, what);
+                    self.refuse_resources(instance);
+                }
+            },
+            // A name for a type that is known already: nothing is asked of a host.
+            Some(ComponentEntityType::Type {
+                created: ComponentAnyTypeId::Defined(_),
+                ..
+            }) => {}
+            Some(entity) if resource_of(entity).is_some_and(|id| self.resources.refuse(id)) => {}
+            _ => self.refuse(name, "no interface"),
+        }
     }
 
-    fn refused(imports: &str) -> Vec<String> {
-        match checked(&format!("{imports} {RUN}")) {
-            Err(ModuleRefusal::Interfaces { imports, newest }) => {
-                assert_eq!(newest, "0.2.12");
-                imports
+    fn refuse(&mut self, name: &str, what: &str) {
+        self.wrong.add(format!("{} ({what})", clipped(name)));
+    }
+
+    fn refuse_resources(&mut self, instance: ComponentInstanceTypeId) {
+        for item in self.types[instance].exports.values() {
+            if let Some(resource) = resource_of(item.ty) {
+                self.resources.refuse(resource);
             }
-            other => panic!("{other:?}"),
         }
     }
 
-    #[test]
-    fn every_version_of_wasi_0_2_passes() {
-        for patch in 0..=12 {
-            let imports = format!(
-                r#"(import "wasi:cli/environment@0.2.{patch}" (instance
-                    (export "get-arguments" (func (result (list string))))))"#
-            );
-            assert_eq!(
-                checked(&format!("{imports} {RUN}")),
-                Ok(WasmLayer::Component),
-                "{patch}"
-            );
-        }
-        let run = RUN.replace("@0.2.0", "@0.2.9");
-        assert_eq!(checked(&run), Ok(WasmLayer::Component));
-    }
-
-    #[test]
-    fn every_import_that_is_not_offered_is_named_with_its_version() {
-        let imports = r#"
-            (import "wasi:http/types@0.2.4" (instance (export "fields" (type (sub resource)))))
-            (import "wasi:cli/environment@0.2.13" (instance))
-            (import "wasi:clocks/monotonic-clock@0.3.0" (instance))
-            (import "wasi:clocks/timezone@0.2.12" (instance))
-            (import "wasi:random/random" (instance))
-            (import "wasi:random/insecure@0.2.0" (instance (export "lucky" (func))))
-            (import "print" (func))"#;
-        let expected = [
-            "wasi:http/types@0.2.4 (interface)",
-            "wasi:cli/environment@0.2.13 (a newer version)",
-            "wasi:clocks/monotonic-clock@0.3.0 (another WASI)",
-            "wasi:clocks/timezone@0.2.12 (interface)",
-            "wasi:random/random (no version)",
-            "wasi:random/insecure@0.2.0.lucky (function)",
-            "print (no interface)",
-        ];
-        assert_eq!(refused(imports), expected);
-    }
-
-    #[test]
-    fn hundreds_of_imports_are_counted() {
-        let imports: String = (0..130)
-            .map(|n| format!(r#"(import "a:b/c{n}@0.1.0" (instance))"#))
-            .collect();
-        let refused = refused(&imports);
-        assert_eq!(refused.len(), crate::text::MAX_NAMED + 1);
-        assert_eq!(refused.last().map(String::as_str), Some("and 30 more"));
-    }
-
-    #[test]
-    fn a_component_that_is_no_command_is_refused_with_its_exports() {
-        let proxy = RUN.replace("wasi:cli/run@0.2.0", "wasi:http/incoming-handler@0.2.0");
-        let exports = vec!["wasi:http/incoming-handler@0.2.0".to_owned()];
-        assert_eq!(checked(&proxy), Err(ModuleRefusal::NoRun { exports }));
-        let newer = RUN.replace("@0.2.0", "@0.3.0");
-        let exports = vec!["wasi:cli/run@0.3.0".to_owned()];
-        assert_eq!(checked(&newer), Err(ModuleRefusal::NoRun { exports }));
-        let exports = Vec::new();
-        assert_eq!(checked(""), Err(ModuleRefusal::NoRun { exports }));
-    }
-
-    #[test]
-    fn nested_imports_are_the_components_own_affair() {
-        let nested = r#"(component (import "a:b/c@1.0.0" (instance)))
-            (core module (import "env" "f" (func)))"#;
-        assert_eq!(
-            checked(&format!("{RUN} {nested}")),
-            Ok(WasmLayer::Component)
-        );
-    }
-
-    /// Adds a section that holds a component. The text format cannot nest as deep as the binary one.
-    fn append_component(outer: &mut Vec<u8>, inner: &[u8]) {
-        const SECTION: u8 = 4;
-        let length = u32::try_from(inner.len()).unwrap();
-        outer.push(SECTION);
-        for place in 0..4 {
-            outer.push((length >> (7 * place)) as u8 | 0x80);
-        }
-        outer.push((length >> 28) as u8);
-        outer.extend(inner);
-    }
-
-    #[test]
-    fn components_are_nested_a_hundred_deep_at_most() {
-        let nested = |depth| {
-            let mut inner = wat::parse_str("(component)").unwrap();
-            for _ in 0..depth {
-                let mut outer = wat::parse_str("(component)").unwrap();
-                append_component(&mut outer, &inner);
-                inner = outer;
+    /// Compares what an instance has to have with what is offered.
+    fn check_exports(
+        &mut self,
+        name: &str,
+        instance: ComponentInstanceTypeId,
+        interface: &Interface,
+        offered: &OfferedInterface,
+    ) {
+        let types = self.types;
+        for (export, item) in &types[instance].exports {
+            let wrong = match item.ty {
+                ComponentEntityType::Func(function) => {
+                    self.check_function(export, function, interface, offered)
+                }
+                ComponentEntityType::Type {
+                    created: ComponentAnyTypeId::Resource(resource),
+                    ..
+                } => self.check_resource(export, resource.resource(), offered),
+                ComponentEntityType::Type {
+                    created: ComponentAnyTypeId::Defined(_),
+                    ..
+                } => None,
+                _ => Some("neither function nor resource"),
+            };
+            if let Some(what) = wrong {
+                self.refuse(&format!("{name}.{export}"), what);
             }
-            let mut command = wat::parse_str(format!("(component {RUN})")).unwrap();
-            append_component(&mut command, &inner);
-            check(&command)
+        }
+    }
+
+    fn check_function(
+        &self,
+        name: &str,
+        wanted: ComponentFuncTypeId,
+        interface: &Interface,
+        offered: &OfferedInterface,
+    ) -> Option<&'static str> {
+        if !interface.functions.contains(&name) {
+            return Some("function");
+        }
+        let comparison = Comparison {
+            wanted: self.types,
+            offered: OFFERED.types(),
+            resources: &self.resources,
         };
-        assert_eq!(nested(NESTING - 1), Ok(WasmLayer::Component));
-        match nested(NESTING) {
-            Err(ModuleRefusal::InvalidComponent { reason }) => {
-                assert!(reason.contains("nested more than 100 deep"), "{reason}");
+        let same = OFFERED.function(offered, name).is_some_and(|offered| {
+            comparison.is_same_function(&self.types[wanted], &OFFERED.types()[offered])
+        });
+        (!same).then_some("function of another type")
+    }
+
+    fn check_resource(
+        &mut self,
+        name: &str,
+        wanted: ResourceId,
+        offered: &OfferedInterface,
+    ) -> Option<&'static str> {
+        match offered.resource(name) {
+            Some(offered) => {
+                let same = self.resources.import(wanted, offered);
+                (!same).then_some("another resource")
             }
-            other => panic!("{other:?}"),
+            None => {
+                let known = self.resources.refuse(wanted);
+                (!known).then_some("resource")
+            }
         }
     }
+}
 
-    #[test]
-    fn a_truncated_component_is_refused_at_every_length() {
-        let whole = wat::parse_str(format!("(component {RUN})")).unwrap();
-        assert_eq!(check(&whole), Ok(WasmLayer::Component));
-        for end in 4..whole.len() {
-            assert!(check(&whole[..end]).is_err(), "cut at {end}");
-        }
-    }
-
-    #[test]
-    fn asynchronous_functions_and_shared_memory_are_refused() {
-        for wat in [
-            r#"(type (func async (result u32)))"#,
-            r#"(core module (memory 1 1 shared))"#,
-        ] {
-            assert!(
-                matches!(checked(wat), Err(ModuleRefusal::InvalidComponent { .. })),
-                "{wat}"
-            );
-        }
+/// The interface of this name, or what is wrong with it.
+fn offered(name: &str) -> Result<(&'static Interface, &'static OfferedInterface), &'static str> {
+    let parsed = InterfaceName::parse(name).ok_or("interface")?;
+    let interface = interfaces::find(parsed.interface).ok_or("interface")?;
+    let offered = OFFERED.interface(parsed.interface).ok_or("interface")?;
+    match parsed.version {
+        None => Err("no version"),
+        Some(version) if !version.is_compatible() => Err("another WASI"),
+        Some(version) if version > interfaces::NEWEST => Err("a newer version"),
+        Some(_) => Ok((interface, offered)),
     }
 }

@@ -48,7 +48,7 @@ impl LinkedComponent {
         })?;
         let mut linker = Linker::new(engine);
         add_to_linker(&mut linker).map_err(PrepareError::Engine)?;
-        // The compiler has compared the names of what it imports, and here the types count.
+        // The compiler has compared its imports and its entry already, so what fails here is a fault of ours.
         let linked = linker.instantiate_pre(&component).and_then(CommandPre::new);
         let linked = linked.map_err(|source| PrepareError::Link {
             interpreter: interpreter(),
