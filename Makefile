@@ -200,6 +200,10 @@ test-api: bootstrap ## Test the chart, the examples and the agent against a real
 test-v2: build images ## Run the tests in a virtual machine with cgroup v2 and systemd (emulated: slow)
 	@scripts/test-v2 $(V2)
 
+.PHONY: test-v2-tree
+test-v2-tree: bootstrap ## Run tests of the runner and the shim with this machine's tree of cgroup v2, those that set no limit
+	@scripts/test-v2-tree $(V2)
+
 .PHONY: test-model
 test-model: bootstrap ## Compare a guest's files with the kernel's over a million random steps (MODEL_STEPS=N, MODEL_SEED=N)
 	$(call say,a guest beside the kernel: $(MODEL_STEPS) steps from seed $(MODEL_SEED))

@@ -49,7 +49,7 @@ enum ProcessRole {
     Other,
 }
 
-/// The longest that one look at all processes waits for those that are within their exec.
+/// How long one look at all processes waits at most for those that are within their exec.
 const EXEC_WAIT: Duration = Duration::from_secs(1);
 
 /// Device and inode.
