@@ -74,6 +74,16 @@ pub const DATAGRAMS: usize = 16;
 /// The sockets of a component.
 pub const SOCKETS: usize = HANDLES / 8;
 
+/// The results of look-ups that a component has at a time, each with [`ADDRESSES`] at most: that is no part of the
+/// memory that its ceiling counts.
+pub const LOOK_UPS: usize = 1024;
+
+/// The directories that a component reads at a time: the same.
+pub const COMPONENT_LISTINGS: usize = 512;
+
+/// The bytes of what a component has read last of a directory.
+pub const COMPONENT_LISTING: usize = 4096;
+
 /// The most bytes that all streams of a component keep together for others that do not take them: within the headroom of
 /// the node's policy, as the copy of a call.
 pub const KEPT: usize = 4 << 20;

@@ -304,7 +304,7 @@ async fn copy_out(
     }
     loop {
         // Before the read: the kernel may say that the terminal is hung up although something was written just before.
-        // Whoever reads after the end gets that.
+        // A read after the end gets that.
         let has_ended = *process_ended.borrow();
         match nix::unistd::read(master.get_ref(), &mut buffer) {
             Ok(length) if length > 0 => {

@@ -8,7 +8,7 @@ use std::{
 
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::handles::{PATIENCE, SocketSlots, Unsent};
+use super::handles::{PATIENCE, Slots, Unsent};
 use crate::{
     clocks::Resolutions,
     guest::{GuestError, GuestSettings, check_streams},
@@ -39,7 +39,11 @@ pub struct ComponentGuest {
     /// What its handles stand for.
     pub(super) table: ResourceTable,
     /// How many sockets it may have.
-    pub(super) socket_slots: SocketSlots,
+    pub(super) socket_slots: Slots,
+    /// How many results of look-ups.
+    pub(super) look_up_slots: Slots,
+    /// How many directories it may be reading.
+    pub(super) listing_slots: Slots,
     /// Its streams that hold data for the other side.
     pub(super) unsent: Arc<Unsent>,
 }
@@ -79,7 +83,9 @@ impl ComponentGuest {
             resolver: resolver.beside(others),
             paths,
             table,
-            socket_slots: SocketSlots::new(limits::SOCKETS),
+            socket_slots: Slots::new(limits::SOCKETS),
+            look_up_slots: Slots::new(limits::LOOK_UPS),
+            listing_slots: Slots::new(limits::COMPONENT_LISTINGS),
             unsent,
         })
     }

@@ -1,6 +1,7 @@
 //! Host functions with real sockets, whose other side is the test's.
 
 mod datagrams;
+mod entries;
 mod names;
 
 use std::{
@@ -35,7 +36,7 @@ use super::{
     failure::{SocketFailure, StreamFailure},
     guest::ComponentGuest,
     handles::{
-        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, SocketFd, SocketSlots, Source,
+        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, Slots, SocketFd, Source,
         TcpHandle, TcpSocket, TcpState, UdpSocket, UdpState, Unsent, WriteAt,
     },
 };
@@ -78,8 +79,8 @@ fn guest_with(network: Network) -> ComponentGuest {
     ComponentGuest::new(settings, "/".to_owned()).expect("a guest")
 }
 
-fn slots() -> SocketSlots {
-    SocketSlots::new(limits::SOCKETS)
+fn slots() -> Slots {
+    Slots::new(limits::SOCKETS)
 }
 
 fn socket(fd: impl Into<OwnedFd>) -> Arc<SocketFd> {
@@ -576,7 +577,7 @@ fn code(guest: &mut ComponentGuest, failure: SocketFailure) -> ErrorCode {
 #[test]
 fn connection_without_a_slot_is_refused_and_stays_for_later() {
     let guest = &mut guest();
-    guest.socket_slots = SocketSlots::new(2);
+    guest.socket_slots = Slots::new(2);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
     listener.set_nonblocking(true).expect("not to wait");
     let address = listener.local_addr().expect("an address");

@@ -97,7 +97,7 @@ pub(crate) fn bind_for_good(
     bound(grants, fd, socket)
 }
 
-/// Binds to the port that the kernel has chosen by its number. Nobody knows it yet.
+/// Binds to the port that the kernel has chosen by its number. It is not known to others yet.
 #[cfg(feature = "components")]
 fn keep_port(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<()> {
     for _ in 0..TRIES {

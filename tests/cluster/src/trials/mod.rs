@@ -148,8 +148,8 @@ pub(crate) const ALL: &[ClusterTrial] = trials![
     Shared Api sockets::a_refusal_is_in_the_log:
         "kubectl logs says what was not granted, and which annotation grants it",
     Shared Api components::applications_run:
-        "components of Python and JavaScript have their arguments, their variables, a ConfigMap and \
-         their exit code",
+        "components of Python and JavaScript have their arguments, their variables, a ConfigMap \
+         and their exit code",
     Shared Api components::files_are_those_of_a_native_program:
         "files of a component are those of a native program, on a volume and on its own root",
     Shared Api components::clocks_and_ends_are_those_of_the_container:

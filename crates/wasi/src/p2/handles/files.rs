@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags},
+    fs::{FileType, Mode, OFlags},
     io::Errno as Kernel,
 };
 
@@ -115,15 +114,6 @@ impl FileHandle {
             (_, true) => Ok(self),
             (_, false) => Err(FileFailure::Failed(Kernel::BADF)),
         }
-    }
-}
-
-/// A listing of a directory.
-pub struct DirectoryEntries(pub(in crate::p2) Dir);
-
-impl fmt::Debug for DirectoryEntries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DirectoryEntries")
     }
 }
 

@@ -3,13 +3,18 @@
 
 use std::net::IpAddr;
 
+use super::slots::Slot;
+
 /// The container's network. What of it is granted does not depend on a handle.
 #[derive(Debug)]
 pub struct NetworkHandle;
 
-/// What a look-up of a name has found.
+/// What a look-up of a name has found, which is memory of the process.
 #[derive(Debug)]
-pub struct FoundAddresses(pub(in crate::p2) std::vec::IntoIter<IpAddr>);
+pub struct FoundAddresses {
+    pub(in crate::p2) left: std::vec::IntoIter<IpAddr>,
+    pub(in crate::p2) _slot: Slot,
+}
 
 /// That standard input is a terminal. The interface has no functions for it.
 #[derive(Debug)]

@@ -442,7 +442,7 @@ mod tests {
         ));
     }
 
-    /// Whoever reads the pipe first reads a connection to its end.
+    /// The reader of the pipe first reads a connection to its end.
     #[test]
     fn pipe_takes_all_that_it_is_passed_and_others_get_on() {
         const ALL: usize = 300_000;

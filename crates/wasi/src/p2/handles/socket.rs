@@ -1,4 +1,4 @@
-//! The descriptor of a socket, and how many sockets a guest may have at a time.
+//! The descriptor of a socket.
 //!
 //! Others make connections, so the bound on handles must not be what ends a server: a handle too many is a trap. So a
 //! guest has no more sockets than it has handles for, with all that it needs of each.
@@ -11,11 +11,8 @@ use std::{
 
 use rustix::io::Errno as Kernel;
 
-use crate::{
-    errno::Errno,
-    limits,
-    p2::failure::{SocketFailure, SocketResult},
-};
+use super::slots::Slot;
+use crate::limits;
 
 /// The handles of a connection: the socket, its two streams, and what a guest waits for by each of the three. The
 /// other two are for what a guest opens to answer, such as a file and its stream.
@@ -29,11 +26,11 @@ pub struct SocketFd {
     /// Why its connection is lost. The kernel says that once, to the call that comes first: a read, or a write that
     /// may be one of ours, of what was kept. Both streams have to know.
     lost: OnceLock<Kernel>,
-    _slot: SocketSlot,
+    _slot: Slot,
 }
 
 impl SocketFd {
-    pub(in crate::p2) fn new(fd: OwnedFd, slot: SocketSlot) -> Arc<Self> {
+    pub(in crate::p2) fn new(fd: OwnedFd, slot: Slot) -> Arc<Self> {
         Arc::new(Self {
             fd,
             lost: OnceLock::new(),
@@ -54,38 +51,5 @@ impl SocketFd {
 impl AsFd for SocketFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// How many sockets a guest may have, and has.
-#[derive(Debug)]
-pub(in crate::p2) struct SocketSlots {
-    most: usize,
-    /// Each slot that is taken has another reference.
-    taken: Arc<()>,
-}
-
-/// The slot of one socket, which is free again when this is dropped.
-#[derive(Debug)]
-pub(in crate::p2) struct SocketSlot {
-    _taken: Arc<()>,
-}
-
-impl SocketSlots {
-    pub(in crate::p2) fn new(most: usize) -> Self {
-        Self {
-            most,
-            taken: Arc::new(()),
-        }
-    }
-
-    /// A slot for a socket that is then made. Without one it is not made, and no connection is taken.
-    pub(in crate::p2) fn take(&self) -> SocketResult<SocketSlot> {
-        if Arc::strong_count(&self.taken) > self.most {
-            return Err(SocketFailure::Failed(Errno::Mfile));
-        }
-        Ok(SocketSlot {
-            _taken: Arc::clone(&self.taken),
-        })
     }
 }

@@ -127,9 +127,9 @@ fn peer(ip: Ipv4Addr) -> (PlainUdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Whoever the port was told goes on to reach it, and each peer hears from the address that its way begins with.
+/// A peer that was told the port goes on to reach it, and each peer hears from the address that its way begins with.
 #[test]
-fn datagram_socket_is_associated_anew_from_where_it_was_bound() {
+fn datagram_socket_is_associated_again_from_where_it_was_bound() {
     in_own_network(|| {
         let network = granted("udp:*", "udp:127.0.0.1:*, udp:10.9.9.9:*, udp:192.0.2.1:*");
         for (bind, mut expected) in [

@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use wasmtime::component::Resource;
 
 use super::{code, guest, lend};
-use crate::p2::{
-    bindings::wasi::sockets::{
-        instance_network::Host as _,
-        ip_name_lookup::{Host as _, HostResolveAddressStream},
-        network::{ErrorCode, IpAddress},
+use crate::{
+    limits,
+    p2::{
+        bindings::wasi::sockets::{
+            instance_network::Host as _,
+            ip_name_lookup::{Host as _, HostResolveAddressStream},
+            network::{ErrorCode, IpAddress},
+        },
+        failure::SocketResult,
+        guest::ComponentGuest,
+        handles::FoundAddresses,
     },
-    failure::SocketResult,
-    guest::ComponentGuest,
-    handles::FoundAddresses,
 };
 
 fn look_up(guest: &mut ComponentGuest, name: &str) -> SocketResult<Resource<FoundAddresses>> {
@@ -65,4 +68,23 @@ fn name_that_is_not_of_a_host_is_not_resolvable() {
     guest.resolver.know_only("");
     let failure = look_up(guest, "bücher.example").expect_err("no IDNA");
     assert_eq!(code(guest, failure), ErrorCode::NameUnresolvable);
+}
+
+/// They are memory of the process, which the guest's ceiling does not count.
+#[test]
+fn results_of_look_ups_are_bounded_and_others_follow_when_one_is_dropped() {
+    let guest = &mut guest();
+    guest.resolver.know_only("10.1.2.3 known");
+    let mut all = Vec::new();
+    let failure = loop {
+        match look_up(guest, "known") {
+            Ok(found) => all.push(found),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!(all.len(), limits::LOOK_UPS);
+    assert_eq!(code(guest, failure), ErrorCode::OutOfMemory);
+    let one = all.pop().expect("many");
+    HostResolveAddressStream::drop(guest, one).expect("there");
+    look_up(guest, "10.1.2.3").expect("room for one");
 }

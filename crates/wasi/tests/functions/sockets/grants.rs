@@ -127,7 +127,7 @@ fn datagrams_go_where_they_may_and_back_to_whom_was_heard() {
 /// The kernel takes a port that it has chosen back when the association is dissolved, and chooses another one for the
 /// next message.
 #[test]
-fn socket_that_has_lost_its_port_answers_nobody() {
+fn socket_that_has_lost_its_port_answers_no_one() {
     with_network(network("udp:*", "udp:10.0.0.1:99"), |guest| {
         let peer = UdpSocket::bind("10.0.0.2:0").expect("bind");
         let from = bytes(&peer.local_addr().expect("an address").to_string());

@@ -5,7 +5,7 @@ use std::{num::NonZero, os::fd::AsFd as _};
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{Advice, AtFlags, Dir, fadvise, fdatasync, fstat, fsync, ftruncate, futimens},
+    fs::{Advice, AtFlags, fadvise, fdatasync, fstat, fsync, ftruncate, futimens},
     io::{Errno as Kernel, pread, read, write},
 };
 use wasmtime::component::Resource;
@@ -179,8 +179,8 @@ impl HostDescriptor for ComponentGuest {
         directory: Resource<FileHandle>,
     ) -> FileResult<Resource<DirectoryEntries>> {
         let directory = self.descriptor(&directory)?.directory()?;
-        let opened = opened(&self.paths, directory)?;
-        let entries = DirectoryEntries(Dir::new(opened)?);
+        let slot = self.listing_slots.take().ok_or(Kernel::MFILE)?;
+        let entries = DirectoryEntries::new(opened(&self.paths, directory)?, slot);
         Ok(self.push(entries)?)
     }
 

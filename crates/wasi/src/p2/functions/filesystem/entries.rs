@@ -42,24 +42,14 @@ impl types::HostDirectoryEntryStream for ComponentGuest {
         &mut self,
         entries: Resource<DirectoryEntries>,
     ) -> FileResult<Option<DirectoryEntry>> {
-        let DirectoryEntries(directory) = self.table.get_mut(&entries)?;
-        loop {
-            let entry = match directory.read() {
-                None => return Ok(None),
-                // The directory was removed: it has no entries.
-                Some(Err(Kernel::NOENT)) => return Ok(None),
-                Some(entry) => entry?,
-            };
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let name = std::str::from_utf8(name).map_err(|_| Kernel::ILSEQ)?;
-            return Ok(Some(DirectoryEntry {
-                type_: kind(entry.file_type()),
-                name: name.to_owned(),
-            }));
-        }
+        let Some((file_type, name)) = self.table.get_mut(&entries)?.next()? else {
+            return Ok(None);
+        };
+        let name = std::str::from_utf8(name).map_err(|_| Kernel::ILSEQ)?;
+        Ok(Some(DirectoryEntry {
+            type_: kind(file_type),
+            name: name.to_owned(),
+        }))
     }
 
     fn drop(&mut self, entries: Resource<DirectoryEntries>) -> wasmtime::Result<()> {

@@ -47,7 +47,7 @@ impl ComponentGuest {
         wanted: IpAddressFamily,
         kind: SocketKind,
     ) -> SocketResult<(Arc<SocketFd>, Socket)> {
-        let slot = self.socket_slots.take()?;
+        let slot = self.socket_slots.take().ok_or(Errno::Mfile)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, socket) = inet::make(&self.grants, family(wanted), kind, flags)?;
         if socket.made == SocketOrigin::ByKernel && socket.family == Family::Inet6 {

@@ -53,6 +53,8 @@ impl ip_name_lookup::Host for ComponentGuest {
         if name.len() > limits::PATH as usize || name.is_empty() || name.contains('\0') {
             return Err(SocketFailure::Name(Errno::Inval));
         }
+        // Before nameservers are asked.
+        let slot = self.look_up_slots.take().ok_or(Errno::Nomem)?;
         // An IPv6 address may be in the brackets of a URL.
         let literal = name
             .strip_prefix('[')
@@ -62,7 +64,10 @@ impl ip_name_lookup::Host for ComponentGuest {
             Ok(address) => vec![address.to_canonical()],
             Err(_) => self.look_up(&name).map_err(SocketFailure::Name)?,
         };
-        Ok(self.push(FoundAddresses(addresses.into_iter()))?)
+        Ok(self.push(FoundAddresses {
+            left: addresses.into_iter(),
+            _slot: slot,
+        })?)
     }
 }
 
@@ -71,7 +76,7 @@ impl HostResolveAddressStream for ComponentGuest {
         &mut self,
         addresses: Resource<FoundAddresses>,
     ) -> SocketResult<Option<IpAddress>> {
-        let FoundAddresses(left) = self.table.get_mut(&addresses)?;
+        let FoundAddresses { left, .. } = self.table.get_mut(&addresses)?;
         Ok(left.next().map(IpAddress::from))
     }
 

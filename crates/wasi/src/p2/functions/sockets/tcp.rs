@@ -159,7 +159,7 @@ impl HostTcpSocket for ComponentGuest {
             return Err(SocketFailure::WrongState);
         }
         // Without one the connection stays where it is, for later.
-        let slot = self.socket_slots.take()?;
+        let slot = self.socket_slots.take().ok_or(Errno::Mfile)?;
         let accept = || sys::accept(listener.fd.as_fd(), libc::SOCK_NONBLOCK);
         let (fd, _) = uninterrupted(accept)?;
         let fd = SocketFd::new(fd, slot);
