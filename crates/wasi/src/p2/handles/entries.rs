@@ -10,7 +10,7 @@ use rustix::{
     io::Errno as Kernel,
 };
 
-use super::slots::Slot;
+use super::slots::CountedSlot;
 use crate::limits;
 
 /// The longest name, and a few bytes before each.
@@ -26,11 +26,11 @@ pub struct DirectoryEntries {
     /// What is left of what was read last, from `next` on: the type of each entry, the length of its name, and its name.
     entries: Vec<u8>,
     next: usize,
-    _slot: Slot,
+    _slot: CountedSlot,
 }
 
 impl DirectoryEntries {
-    pub(in crate::p2) fn new(directory: OwnedFd, slot: Slot) -> Self {
+    pub(in crate::p2) fn new(directory: OwnedFd, slot: CountedSlot) -> Self {
         Self {
             directory,
             // What the kernel gives has more bytes for each name.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::slots::Slot;
+use super::slots::CountedSlot;
 
 /// The container's network. What of it is granted does not depend on a handle.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct NetworkHandle;
 #[derive(Debug)]
 pub struct FoundAddresses {
     pub(in crate::p2) left: std::vec::IntoIter<IpAddr>,
-    pub(in crate::p2) _slot: Slot,
+    pub(in crate::p2) _slot: CountedSlot,
 }
 
 /// That standard input is a terminal. The interface has no functions for it.

@@ -16,7 +16,7 @@ pub(in crate::p2) struct Slots {
 
 /// The slot of one thing, which is free again when this is dropped.
 #[derive(Debug)]
-pub(in crate::p2) struct Slot {
+pub(in crate::p2) struct CountedSlot {
     _taken: Arc<()>,
 }
 
@@ -29,8 +29,8 @@ impl Slots {
     }
 
     /// A slot for what is then made. Without one it is not made.
-    pub(in crate::p2) fn take(&self) -> Option<Slot> {
-        (Arc::strong_count(&self.taken) <= self.most).then(|| Slot {
+    pub(in crate::p2) fn take(&self) -> Option<CountedSlot> {
+        (Arc::strong_count(&self.taken) <= self.most).then(|| CountedSlot {
             _taken: Arc::clone(&self.taken),
         })
     }

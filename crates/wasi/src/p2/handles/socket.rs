@@ -11,7 +11,7 @@ use std::{
 
 use rustix::io::Errno as Kernel;
 
-use super::slots::Slot;
+use super::slots::CountedSlot;
 use crate::limits;
 
 /// The handles of a connection: the socket, its two streams, and what a guest waits for by each of the three. The
@@ -26,11 +26,11 @@ pub struct SocketFd {
     /// Why its connection is lost. The kernel says that once, to the call that comes first: a read, or a write that
     /// may be one of ours, of what was kept. Both streams have to know.
     lost: OnceLock<Kernel>,
-    _slot: Slot,
+    _slot: CountedSlot,
 }
 
 impl SocketFd {
-    pub(in crate::p2) fn new(fd: OwnedFd, slot: Slot) -> Arc<Self> {
+    pub(in crate::p2) fn new(fd: OwnedFd, slot: CountedSlot) -> Arc<Self> {
         Arc::new(Self {
             fd,
             lost: OnceLock::new(),
