@@ -25,6 +25,19 @@ pub(crate) fn standard(stream: Standard) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(stream as i32) }
 }
 
+/// Whether someone has a FIFO open to write to it. It is open to be read, and does not let a reader wait. Nothing is read:
+/// there is no room for it.
+#[cfg(feature = "components")]
+pub(crate) fn has_writer(fifo: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: nothing is at this address, and the kernel looks before it writes.
+    match checked(unsafe { libc::read(fifo.as_raw_fd(), std::ptr::null_mut(), 1) }) {
+        Ok(_) => Ok(false),
+        // There is nothing yet, or something.
+        Err(Errno::AGAIN | Errno::FAULT) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// One of the three standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {

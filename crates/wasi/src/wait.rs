@@ -15,7 +15,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
+    io::{Errno, write},
 };
 
 use crate::signals;
@@ -75,8 +75,9 @@ pub(crate) fn poll_until(
 
 /// What gets on while a call of the guest waits for something else.
 pub(crate) trait Meanwhile: Debug + Send + Sync {
-    /// Whether there is anything to get on with.
-    fn has_work(&self) -> bool;
+    /// Whether there is nothing to get on with. As long as the guest makes no other call it stays so, and a call may
+    /// wait in the kernel by itself.
+    fn is_idle(&self) -> bool;
 
     /// Waits until `file` is ready, or the deadline has come (`false`).
     fn wait_for(
@@ -85,6 +86,27 @@ pub(crate) trait Meanwhile: Debug + Send + Sync {
         events: PollFlags,
         deadline: Option<Instant>,
     ) -> rustix::io::Result<bool>;
+}
+
+/// Writes all to a stream of the container, and waits for its reader. One that takes nothing leaves nothing else to do, nor
+/// does a signal that the guest has to handle.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8], beside: Option<&dyn Meanwhile>) {
+    while !bytes.is_empty() {
+        let mut part = bytes;
+        if let Some(beside) = beside
+            && !beside.is_idle()
+        {
+            if beside.wait_for(fd, PollFlags::OUT, None).is_err() {
+                return;
+            }
+            part = &bytes[..bytes.len().min(PIPE_BUF)];
+        }
+        match once(|| write(fd, part)) {
+            Ok(None) => {}
+            Ok(Some(0)) | Err(_) => return,
+            Ok(Some(written)) => bytes = &bytes[written..],
+        }
+    }
 }
 
 /// What ppoll(2) reports of a file that did not ask for it.

@@ -68,7 +68,6 @@ impl ComponentGuest {
         let paths = Paths::new(Arc::new(root), late_mounts);
         let (grants, resolver) = sockets::of_guest(network, refusals, &paths);
         let unsent = Unsent::new(PATIENCE);
-        let others = Arc::clone(&unsent);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES);
         Ok(Self {
@@ -79,8 +78,8 @@ impl ComponentGuest {
                 .collect(),
             directory,
             resolutions: Resolutions::of_kernel(),
-            grants,
-            resolver: resolver.beside(others),
+            grants: grants.beside(unsent.clone()),
+            resolver: resolver.beside(unsent.clone()),
             paths,
             table,
             socket_slots: Slots::new(limits::SOCKETS),

@@ -2,12 +2,14 @@
 
 mod datagrams;
 mod entries;
+mod fifos;
 mod names;
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket as PlainUdpSocket},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     sync::Arc,
     thread::{JoinHandle, sleep, spawn},
     time::{Duration, Instant},
@@ -36,8 +38,8 @@ use super::{
     failure::{SocketFailure, StreamFailure},
     guest::ComponentGuest,
     handles::{
-        InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, Slots, SocketFd, Source,
-        TcpHandle, TcpSocket, TcpState, UdpSocket, UdpState, Unsent, WriteAt,
+        FileHandle, InputStream, OutputHandle, OutputStream, PATIENCE, ReadAt, Slots, SocketFd,
+        Source, TcpHandle, TcpSocket, TcpState, UdpSocket, UdpState, Unsent, WriteAt,
     },
 };
 use crate::{
@@ -168,6 +170,14 @@ fn send_much(guest: &mut ComponentGuest, output: &Resource<OutputHandle>) -> usi
     let sent = send(guest, output, 60 * 1024) + send(guest, output, 60 * 1024);
     assert!(kept(guest) > 0, "the kernel has taken {sent} bytes");
     sent
+}
+
+/// A directory of the test's.
+fn directory(guest: &mut ComponentGuest, path: &Path) -> Resource<FileHandle> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = open(path, flags, Mode::empty()).expect("a directory");
+    let handle = FileHandle::new(opened.into(), FileType::Directory, flags, false);
+    guest.push(handle).expect("a handle")
 }
 
 /// A peer that reads so much, slowly, and answers.

@@ -8,7 +8,7 @@
 use std::{
     collections::HashSet,
     net::SocketAddr,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use crate::{
     limits,
     sys::{self, Standard},
     transfer::PIPE_BUF,
-    wait::{once, uninterrupted},
+    wait::{Meanwhile, uninterrupted, write_all},
 };
 
 /// No more than one line in so much time goes to the operator's log.
@@ -38,6 +38,8 @@ pub(crate) struct NetworkGrants {
     network: Network,
     needs: NetworkNeeds,
     refusals: Mutex<Refusals>,
+    /// What gets on while standard error takes nothing.
+    beside: Option<Arc<dyn Meanwhile>>,
 }
 
 /// What was said of refusals so far.
@@ -60,6 +62,16 @@ impl NetworkGrants {
                 log,
                 logged: None,
             }),
+            beside: None,
+        }
+    }
+
+    /// The same. `beside` gets on while the container's standard error takes nothing.
+    #[cfg(feature = "components")]
+    pub(crate) fn beside(self, beside: Arc<dyn Meanwhile>) -> Self {
+        Self {
+            beside: Some(beside),
+            ..self
         }
     }
 
@@ -228,7 +240,8 @@ impl NetworkGrants {
         }
         if is_new {
             let told = format!("wasm-interp: {line}\n");
-            write_all(sys::standard(Standard::Error), told.as_bytes());
+            let error = sys::standard(Standard::Error);
+            write_all(error, told.as_bytes(), self.beside.as_deref());
         }
     }
 
@@ -267,18 +280,6 @@ impl Refusals {
 fn to_log(log: &OwnedFd, line: &str) -> rustix::io::Result<usize> {
     let packet = &line.as_bytes()[..line.len().min(PIPE_BUF)];
     uninterrupted(|| write(log, packet))
-}
-
-/// A stream of the container that takes nothing leaves nothing else to do. A full one is waited for, unless
-/// the guest has a signal to handle.
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match once(|| write(fd, bytes)) {
-            Ok(None) => {}
-            Ok(Some(0)) | Err(_) => return,
-            Ok(Some(written)) => bytes = &bytes[written..],
-        }
-    }
 }
 
 #[cfg(test)]

@@ -274,7 +274,7 @@ impl OutputStream {
         let mut at = self.state().at;
         let mut failed = None;
         while !bytes.is_empty() {
-            let now = if at == WriteAt::Next && others.has_work() {
+            let now = if at == WriteAt::Next && !others.is_idle() {
                 self.wait(others)?;
                 // So much a pipe that has room takes at once.
                 bytes.len().min(PIPE_BUF)

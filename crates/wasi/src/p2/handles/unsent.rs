@@ -164,8 +164,17 @@ impl Unsent {
             !inner.streams.is_empty() && inner.last.elapsed() >= PAUSE
         };
         if is_time {
-            self.round(Some(Instant::now()));
+            // The next call tries again.
+            let _ = self.round(Some(Instant::now()));
         }
+    }
+
+    /// Gets on until a time has come.
+    pub(in crate::p2) fn pass(&self, until: Instant) -> rustix::io::Result<()> {
+        while Instant::now() < until {
+            self.round(Some(until))?;
+        }
+        Ok(())
     }
 
     /// Waits until nothing is kept any more, or the deadline has come. Then the other sides are told that there was
@@ -173,14 +182,14 @@ impl Unsent {
     pub(in crate::p2) fn drain(&self, deadline: Instant) {
         while !self.inner().streams.is_empty() && Instant::now() < deadline {
             // What cannot be waited for is lost, as at the deadline.
-            if !self.round(Some(deadline)) {
+            if self.round(Some(deadline)).is_err() {
                 return;
             }
         }
     }
 
-    /// One ppoll(2) over all that keep something, and what follows. Whether it could be made.
-    fn round(&self, deadline: Option<Instant>) -> bool {
+    /// One ppoll(2) over all that keep something, and what follows.
+    fn round(&self, deadline: Option<Instant>) -> rustix::io::Result<()> {
         let kept = self.kept();
         let mut files = PollSet::default();
         let awaited = kept.add_to(&mut files);
@@ -188,13 +197,13 @@ impl Unsent {
         let ready = kept.ready(&files, &awaited);
         drop(files);
         self.settle(&ready);
-        polled.is_ok()
+        polled.map(drop)
     }
 }
 
 impl Meanwhile for Unsent {
-    fn has_work(&self) -> bool {
-        !self.inner().streams.is_empty()
+    fn is_idle(&self) -> bool {
+        self.inner().streams.is_empty()
     }
 
     fn wait_for(

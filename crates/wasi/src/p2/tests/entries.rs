@@ -1,15 +1,11 @@
 //! Directories that are being read.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::{fd::AsRawFd as _, unix::fs::symlink},
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use wasmtime::component::Resource;
 
-use super::{guest, lend};
+use super::{directory, guest, lend};
 use crate::{
     limits,
     p2::{
@@ -17,17 +13,9 @@ use crate::{
             DescriptorType, ErrorCode, Host as _, HostDescriptor, HostDirectoryEntryStream,
         },
         guest::ComponentGuest,
-        handles::{DirectoryEntries, FileHandle, Slots},
+        handles::{DirectoryEntries, Slots},
     },
 };
-
-fn directory(guest: &mut ComponentGuest, path: &std::path::Path) -> Resource<FileHandle> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = open(path, flags, Mode::empty()).expect("a directory");
-    assert!(opened.as_raw_fd() > 2);
-    let handle = FileHandle::new(opened.into(), FileType::Directory, flags, false);
-    guest.push(handle).expect("a handle")
-}
 
 /// The next name and its type.
 fn next(

@@ -5,7 +5,8 @@ use std::{num::NonZero, os::fd::AsFd as _};
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{Advice, AtFlags, fadvise, fdatasync, fstat, fsync, ftruncate, futimens},
+    event::PollFlags,
+    fs::{Advice, AtFlags, FileType, fadvise, fdatasync, fstat, fsync, ftruncate, futimens},
     io::{Errno as Kernel, pread, read, write},
 };
 use wasmtime::component::Resource;
@@ -29,7 +30,7 @@ use crate::{
         },
     },
     sys,
-    wait::{interruptible, uninterrupted},
+    wait::{Meanwhile as _, interruptible, uninterrupted},
 };
 
 impl ComponentGuest {
@@ -46,6 +47,47 @@ impl ComponentGuest {
         let at = if file.has_places() { at } else { WriteAt::Next };
         let stream = OutputStream::new(file.source(), at);
         Ok(self.push(stream)?)
+    }
+
+    /// Waits for a file without places, of which a device may let a call wait. What is kept is sent meanwhile.
+    fn wait_for_next(&self, file: &FileHandle, events: PollFlags) -> FileResult<()> {
+        if file.kind() != FileType::Fifo && !self.unsent.is_idle() {
+            self.unsent.wait_for(file.as_fd(), events, None)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what comes next, of a file without places.
+    fn read_next(&self, file: &FileHandle, bytes: &mut Vec<u8>) -> FileResult<usize> {
+        self.wait_for_next(file, PollFlags::IN)?;
+        loop {
+            match interruptible(|| read(file, spare_capacity(bytes))) {
+                Err(Kernel::AGAIN) => {
+                    self.unsent.wait_for(file.as_fd(), PollFlags::IN, None)?;
+                }
+                read => return Ok(read?),
+            }
+        }
+    }
+
+    /// Writes all to a file without places, as a call that waits does.
+    fn write_next(&self, file: &FileHandle, bytes: &[u8]) -> FileResult<usize> {
+        self.wait_for_next(file, PollFlags::OUT)?;
+        let mut written = 0;
+        loop {
+            match interruptible(|| write(file, &bytes[written..])) {
+                Err(Kernel::AGAIN) => {
+                    self.unsent.wait_for(file.as_fd(), PollFlags::OUT, None)?;
+                }
+                // The next call says it.
+                Err(error) if written == 0 => return Err(error.into()),
+                Err(_) | Ok(0) => return Ok(written),
+                Ok(count) => written += count,
+            }
+            if written == bytes.len() {
+                return Ok(written);
+            }
+        }
     }
 }
 
@@ -154,7 +196,7 @@ impl HostDescriptor for ComponentGuest {
         let count = if file.has_places() {
             interruptible(|| pread(file, spare_capacity(&mut bytes), offset))?
         } else {
-            interruptible(|| read(file, spare_capacity(&mut bytes)))?
+            self.read_next(file, &mut bytes)?
         };
         Ok((bytes, count == 0))
     }
@@ -169,7 +211,7 @@ impl HostDescriptor for ComponentGuest {
         let count = if file.has_places() {
             interruptible(|| sys::write_at(file.as_fd(), &bytes, offset))?
         } else {
-            interruptible(|| write(file, &bytes))?
+            self.write_next(file, &bytes)?
         };
         Ok(count as u64)
     }

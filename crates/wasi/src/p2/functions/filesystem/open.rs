@@ -1,11 +1,17 @@
 //! Opening files.
 #![forbid(unsafe_code)]
 
-use std::{os::fd::AsFd as _, sync::Arc};
+use std::{
+    ffi::CStr,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat},
-    io::Errno as Kernel,
+    event::PollFlags,
+    fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    io::{Errno as Kernel, Result as Answer},
 };
 
 use super::values::{follow, path};
@@ -17,10 +23,28 @@ use crate::{
         handles::FileHandle,
     },
     paths::Follow,
+    sys,
+    wait::Meanwhile as _,
 };
 
 /// The mode of a new file, less the container's umask: the interface has none of its own.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+
+/// Between two looks at a file that cannot be opened yet, while something is kept to be sent: at first, and at most.
+const PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pauses, each twice as long as the one before.
+struct Pauses(Duration);
+
+impl Pauses {
+    /// When the next one is over.
+    fn next(&mut self) -> Instant {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        Instant::now() + pause
+    }
+}
 
 impl ComponentGuest {
     pub(super) fn open(
@@ -34,13 +58,85 @@ impl ComponentGuest {
         let name = path(name)?;
         let directory = directory.directory()?;
         let wanted = of_kernel(follow(path_flags), open_flags, flags)?;
-        let file = self
-            .paths
-            .open(directory.as_fd(), &name, wanted, NEW_FILE)?;
-        let kind = FileType::from_raw_mode(fstat(&file)?.st_mode);
+        let file = self.open_file(directory, &name, wanted)?;
+        let kind = kind(&file)?;
+        if !wanted.contains(OFlags::PATH) {
+            match kind {
+                // No other process has this description. So a call waits where others get on meanwhile, and not in the kernel.
+                FileType::Fifo => set_nonblocking(&file, true)?,
+                // It has no meaning for them.
+                FileType::RegularFile | FileType::Directory => {}
+                _ => set_nonblocking(&file, false)?,
+            }
+        }
         let mutates = flags.contains(DescriptorFlags::MUTATE_DIRECTORY);
         Ok(FileHandle::new(Arc::new(file), kind, wanted, mutates))
     }
+
+    /// open(2), which may wait: for the other side of a FIFO, or for a process that has a lease of the file. As long as
+    /// something is kept, it is sent meanwhile.
+    fn open_file(&self, directory: &FileHandle, name: &CStr, wanted: OFlags) -> Answer<OwnedFd> {
+        let open = |flags| {
+            self.paths
+                .open(directory.as_fd(), name, wanted | flags, NEW_FILE)
+        };
+        let mut pauses = Pauses(PAUSE);
+        while !wanted.contains(OFlags::PATH) && !self.unsent.is_idle() {
+            match open(OFlags::NONBLOCK) {
+                Ok(file) => {
+                    if wanted & OFlags::ACCMODE == OFlags::RDONLY && kind(&file)? == FileType::Fifo
+                    {
+                        self.await_writer(&file, &mut pauses)?;
+                    }
+                    return Ok(file);
+                }
+                // Another process still has a lease.
+                Err(Kernel::AGAIN) => {}
+                // No process reads it yet.
+                Err(Kernel::NXIO) if self.is_fifo(directory, name, wanted) => {}
+                Err(error) => return Err(error),
+            }
+            self.unsent.pass(pauses.next())?;
+        }
+        open(OFlags::empty())
+    }
+
+    /// As open(2) of a FIFO, which returns when a writer has opened it too. A process that has it open already hears
+    /// nothing of that from the kernel, until something is written or the writer is gone.
+    fn await_writer(&self, fifo: &OwnedFd, pauses: &mut Pauses) -> Answer<()> {
+        let fifo = fifo.as_fd();
+        while !sys::has_writer(fifo)?
+            && !self
+                .unsent
+                .wait_for(fifo, PollFlags::IN, Some(pauses.next()))?
+        {}
+        Ok(())
+    }
+
+    fn is_fifo(&self, directory: &FileHandle, name: &CStr, wanted: OFlags) -> bool {
+        let follow = if wanted.contains(OFlags::NOFOLLOW) {
+            Follow::No
+        } else {
+            Follow::Yes
+        };
+        let found = self.paths.metadata(directory.as_fd(), name, follow);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+    }
+}
+
+/// A file that was opened.
+fn kind(file: &OwnedFd) -> Answer<FileType> {
+    Ok(FileType::from_raw_mode(fstat(file)?.st_mode))
+}
+
+fn set_nonblocking(file: &OwnedFd, on: bool) -> Answer<()> {
+    let flags = fcntl_getfl(file)?;
+    let mut wanted = flags;
+    wanted.set(OFlags::NONBLOCK, on);
+    if wanted == flags {
+        return Ok(());
+    }
+    fcntl_setfl(file, wanted)
 }
 
 /// The flags of open(2).
