@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
+use std::time::SystemTime;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -17,6 +18,67 @@ use crate::scratch;
 const NOTHING: Option<&str> = None;
 /// What only a file outside holds.
 pub const SECRET: &str = "outside";
+
+/// Where a file system of another type is in the guest's root, once a target has asked for it by [`reset_kernel`]. It stands for
+/// one of the kernel's.
+const KERNEL: &str = "kernel";
+/// The type of it, `RAMFS_MAGIC`.
+const RAMFS: u32 = 0x8584_58f6;
+static MOUNTED: OnceLock<()> = OnceLock::new();
+
+/// Whether a guest whose mounts are checked must not have a file system of this type.
+pub fn is_refused(kind: u32) -> bool {
+    kind == RAMFS
+}
+
+/// What a guest would change of [`KERNEL`]: its names, and the times of it and of its file.
+type KernelState = (Vec<String>, String, [SystemTime; 2]);
+
+/// Empties the file system at `kernel`. `refused`: it holds the secret, which a guest must neither see nor change, and a
+/// link leads to it.
+pub fn reset_kernel(refused: bool) {
+    let kernel = kernel();
+    empty(&kernel);
+    if refused {
+        fs::write(kernel.join("secret"), SECRET).expect("a file");
+        symlink("kernel/secret", files().join("to-kernel")).expect("a link");
+    }
+}
+
+/// Where that file system is, as the host reaches it.
+fn kernel() -> PathBuf {
+    let kernel = base().join("root").join(KERNEL);
+    MOUNTED.get_or_init(|| {
+        fs::create_dir_all(&kernel).expect("a directory");
+        mount(
+            Some("ramfs"),
+            &kernel,
+            Some("ramfs"),
+            MsFlags::empty(),
+            NOTHING,
+        )
+        .expect("a ramfs");
+    });
+    kernel
+}
+
+/// What is there now.
+pub fn kernel_state() -> KernelState {
+    let (kernel, secret) = (kernel(), kernel().join("secret"));
+    let entries = fs::read_dir(&kernel).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let modified = |path| {
+        let metadata = fs::metadata(path).expect("metadata");
+        metadata.modified().expect("a time")
+    };
+    let content = fs::read_to_string(&secret).expect("the secret is there");
+    (
+        names.collect(),
+        content,
+        [modified(&kernel), modified(&secret)],
+    )
+}
 
 /// The file system. It is mounted for this process alone, and goes with it.
 fn base() -> &'static Path {
@@ -76,17 +138,25 @@ pub fn reset_with_files() {
 /// Empties both directories, and puts a secret outside.
 pub fn reset() {
     for directory in [files(), outside()] {
-        for entry in fs::read_dir(&directory).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            let is_directory = fs::symlink_metadata(&path).expect("metadata").is_dir();
-            if is_directory {
-                fs::remove_dir_all(&path).expect("a directory is removed");
-            } else {
-                fs::remove_file(&path).expect("a file is removed");
-            }
-        }
+        empty(&directory);
     }
     fs::write(outside().join("secret"), SECRET).expect("a file");
+}
+
+fn empty(directory: &Path) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        // A mount is there, and the directory stays.
+        if MOUNTED.get().is_some() && path == files().join(KERNEL) {
+            continue;
+        }
+        let is_directory = fs::symlink_metadata(&path).expect("metadata").is_dir();
+        if is_directory {
+            fs::remove_dir_all(&path).expect("a directory is removed");
+        } else {
+            fs::remove_file(&path).expect("a file is removed");
+        }
+    }
 }
 
 /// Runs `guest` in a thread whose root directory is the guest's. No descriptor may be left of it, and

@@ -1,6 +1,6 @@
 //! The host functions of a component, with the handles that it has, any paths, numbers and addresses, in any order,
-//! and with handles dropped in any order. What the guest's grants do not name is never reached, no path leads out,
-//! no descriptor is left open, and nothing traps but a guest that breaks an interface's contract.
+//! and with handles dropped in any order. What the guest's grants do not name is never reached, no path leads out or
+//! to a file system that it must not have, no descriptor is left open, and nothing traps but a guest that breaks an interface's contract.
 #![no_main]
 
 use std::fs::{self, File, OpenOptions};
@@ -79,11 +79,13 @@ fuzz_target!(|input: Input| {
     hosts::keep_little();
     contained::reset_with_files();
     resolver_files();
+    contained::reset_kernel(input.checked);
     let pipe = pipe();
-    let late_mounts = if input.checked {
-        LateMounts::Checked(|_| false)
+    let (late_mounts, kernel) = if input.checked {
+        let late_mounts = LateMounts::Checked(contained::is_refused);
+        (late_mounts, Some(contained::kernel_state()))
     } else {
-        LateMounts::Impossible
+        (LateMounts::Impossible, None)
     };
     let (granted, calls) = (network(input.grants), &input.calls);
     let deep = contained::run(|| {
@@ -94,6 +96,10 @@ fuzz_target!(|input: Input| {
     drop(pipe);
     let outside = fs::read_dir(contained::outside()).expect("a directory");
     assert_eq!(outside.count(), 1, "a file was made outside");
+    if let Some(kernel) = kernel {
+        let now = contained::kernel_state();
+        assert_eq!(now, kernel, "what a guest must not have was changed");
+    }
     reached_as_granted(input.grants);
     planted(deep);
 });

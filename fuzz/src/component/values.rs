@@ -35,6 +35,12 @@ const PATHS: &[&str] = &[
     "z\0z",
     "é",
     "/../outside/secret",
+    "kernel",
+    "kernel/",
+    "kernel/secret",
+    "kernel/new",
+    "a/../kernel/secret",
+    "to-kernel",
 ];
 
 /// A path, or what a link shall hold.

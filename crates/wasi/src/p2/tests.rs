@@ -3,6 +3,7 @@
 mod datagrams;
 mod entries;
 mod fifos;
+mod late_mounts;
 mod names;
 
 use std::{
@@ -69,11 +70,16 @@ fn guest() -> ComponentGuest {
 }
 
 fn guest_with(network: Network) -> ComponentGuest {
+    guest_by(network, LateMounts::Impossible)
+}
+
+/// Whose root directory is the calling thread's.
+fn guest_by(network: Network, late_mounts: LateMounts) -> ComponentGuest {
     let settings = GuestSettings {
         arguments: Vec::new(),
         environment: Vec::new(),
         root: paths::root().expect("the root directory"),
-        late_mounts: LateMounts::Impossible,
+        late_mounts,
         modes_by: ModesBy::of_kernel(),
         network,
         refusals: None,
