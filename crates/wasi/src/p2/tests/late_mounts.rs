@@ -106,12 +106,16 @@ fn with_late_mounts(test: fn(&mut VolumeGuest)) {
     }
 }
 
-fn refused<T>(result: FileResult<T>, what: &str) {
+fn failed_with<T>(result: FileResult<T>, expected: Kernel, what: &str) {
     match result {
-        Err(FileFailure::Failed(error)) => assert_eq!(error, Kernel::ACCESS, "{what}"),
+        Err(FileFailure::Failed(error)) => assert_eq!(error, expected, "{what}"),
         Err(FileFailure::Trap(trap)) => panic!("{what}: {trap}"),
         Ok(_) => panic!("{what}: nothing is refused"),
     }
+}
+
+fn refused<T>(result: FileResult<T>, what: &str) {
+    failed_with(result, Kernel::ACCESS, what);
 }
 
 /// All functions that look at or open what a path names.
