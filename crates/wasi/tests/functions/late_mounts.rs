@@ -127,7 +127,7 @@ fn proc_that_arrives_later_is_eacces_by_every_way() {
         // Whether there is such a name or not.
         for name in ["uptime", "1/status", "x", "x/y"] {
             for follow in [true, false] {
-                let link = guest.link(&format!("volume/proc/{name}"), follow, "volume/new");
+                let link = guest.link(format!("volume/proc/{name}"), follow, "volume/new");
                 let refused = if name == "x/y" {
                     Errno::Noent
                 } else {

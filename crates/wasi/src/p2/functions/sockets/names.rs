@@ -25,7 +25,7 @@ use crate::{
 impl ComponentGuest {
     fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Errno> {
         let mut host = inet::host(&self.grants, &self.resolver, name)?;
-        host.addresses = plain(host.addresses);
+        host.addresses = plain(&host.addresses);
         let host = inet::in_order(&self.grants, host, false)?;
         Ok(host.addresses)
     }
@@ -33,7 +33,7 @@ impl ComponentGuest {
 
 /// Without the guise of IPv6 that an IPv4 address may have in `/etc/hosts`, or in a record. The interface never returns it,
 /// and a socket of IPv6 does not take it.
-fn plain(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+fn plain(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let mut plain = Vec::with_capacity(addresses.len());
     for address in addresses.iter().map(IpAddr::to_canonical) {
         if !plain.contains(&address) {
