@@ -18,9 +18,10 @@ pub enum NetworkAttempt<'a> {
     Connect(Transport, SocketAddr),
     /// The same, with an address that the guest was told of this name.
     ConnectByName(Transport, SocketAddr, &'a str),
-    /// To bind a Unix socket to this path.
+    /// To bind a Unix socket to this path. A name that begins with a zero is abstract, and an empty one is one that the
+    /// kernel would choose there (unix(7)).
     ListenUnix(&'a [u8]),
-    /// To connect or send to the Unix socket at this path.
+    /// To connect or send to the Unix socket at this path, or of this abstract name.
     ConnectUnix(&'a [u8]),
     /// To look up a name.
     Resolve(&'a str),
@@ -79,6 +80,16 @@ impl NetworkAttempt<'_> {
             Self::Resolve(_) => (CONNECT_ANNOTATION, Some("dns".to_owned())),
         }
     }
+
+    /// What to do instead where no rule can allow it.
+    pub(crate) fn way_out(&self) -> Option<&'static str> {
+        match self {
+            Self::ListenUnix([] | [0, ..]) | Self::ConnectUnix([] | [0, ..]) => {
+                Some("no guest gets an abstract name: use a path, such as /run/app.sock")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A rule by name reaches ordinary addresses alone.
@@ -116,7 +127,7 @@ struct Path<'a>(&'a [u8]);
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.0 {
-            [] => "unix:@".to_owned(),
+            [] => "a Unix socket without a name".to_owned(),
             [0, name @ ..] => format!("unix:@{}", name.escape_ascii()),
             path => format!("unix:{}", path.escape_ascii()),
         };

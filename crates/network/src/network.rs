@@ -284,7 +284,10 @@ impl Network {
     pub fn annotation_for(&self, attempt: &NetworkAttempt<'_>) -> String {
         let (annotation, rule) = attempt.rule();
         let Some(rule) = rule else {
-            return "no annotation grants this".to_owned();
+            return attempt
+                .way_out()
+                .unwrap_or("no annotation grants this")
+                .to_owned();
         };
         let fits = |rules: &NetworkRules| match attempt {
             NetworkAttempt::Listen(..) | NetworkAttempt::ListenUnix(_) => {
@@ -407,6 +410,32 @@ mod tests {
         ] {
             let sender = address.parse().expect(address);
             assert_eq!(Network::may_answer(sender), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn refusal_of_an_abstract_name_says_the_name_and_what_to_use_instead() {
+        let network = Network::none();
+        for (attempt, name) in [
+            (
+                NetworkAttempt::ListenUnix(b"\0bus\n"),
+                "listen on unix:@bus\\n",
+            ),
+            (NetworkAttempt::ListenUnix(b"\0"), "listen on unix:@"),
+            (
+                NetworkAttempt::ListenUnix(b""),
+                "listen on a Unix socket without a name",
+            ),
+            (
+                NetworkAttempt::ConnectUnix(b"\0/tmp/.X11-unix/X0"),
+                "connect to unix:@/tmp/.X11-unix/X0",
+            ),
+        ] {
+            assert_eq!(attempt.to_string(), name);
+            assert_eq!(
+                network.annotation_for(&attempt),
+                "no guest gets an abstract name: use a path, such as /run/app.sock"
+            );
         }
     }
 

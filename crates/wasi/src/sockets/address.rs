@@ -29,8 +29,8 @@ pub(crate) enum SocketAddress {
     Inet(SocketAddr),
     /// An absolute path, or nothing: a socket without a name.
     Unix(Vec<u8>),
-    /// A name that no file stands for.
-    Abstract,
+    /// A name that no file stands for, with the zero before it.
+    Abstract(Vec<u8>),
 }
 
 /// An address as the kernel has it.
@@ -138,7 +138,7 @@ impl SocketAddress {
             }
             libc::AF_UNIX => match &bytes[FAMILY..] {
                 [] => Self::Unix(Vec::new()),
-                [0, ..] => Self::Abstract,
+                name @ [0, ..] => Self::Abstract(name.to_vec()),
                 name => {
                     let end = name.iter().position(|&byte| byte == 0);
                     // Checked is what was copied.
@@ -239,8 +239,9 @@ mod tests {
     fn only_absolute_paths_name_unix_sockets() {
         let unix = |name: &[u8]| SocketAddress::parse(&[&family(libc::AF_UNIX), name].concat());
         assert_eq!(unix(b""), Ok(SocketAddress::Unix(Vec::new())));
-        assert_eq!(unix(b"\0"), Ok(SocketAddress::Abstract));
-        assert_eq!(unix(b"\0name"), Ok(SocketAddress::Abstract));
+        for name in [&b"\0"[..], b"\0name"] {
+            assert_eq!(unix(name), Ok(SocketAddress::Abstract(name.to_vec())));
+        }
         assert_eq!(unix(b"name"), Err(Errno::Inval));
         assert_eq!(unix(b"/a\0rest"), Ok(SocketAddress::Unix(b"/a".to_vec())));
         assert_eq!(unix(&[b'/'; 4096]), Err(Errno::Inval));

@@ -13,7 +13,7 @@ use crate::{
 pub(in crate::p2) fn of_kernel(bytes: &[u8]) -> SocketResult<SocketAddr> {
     match SocketAddress::parse(bytes)? {
         SocketAddress::Inet(address) => Ok(address),
-        SocketAddress::Unspecified | SocketAddress::Unix(_) | SocketAddress::Abstract => {
+        SocketAddress::Unspecified | SocketAddress::Unix(_) | SocketAddress::Abstract(_) => {
             Err(SocketFailure::WrongState)
         }
     }

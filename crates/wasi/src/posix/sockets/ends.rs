@@ -43,14 +43,12 @@ impl Guest {
                 unix(socket)?;
                 self.bind_unix(fd, socket, &path)
             }
-            SocketAddress::Unix(_) | SocketAddress::Abstract => self.no_name(),
+            // A name that is in no file system, or one that the kernel would choose there.
+            SocketAddress::Unix(name) | SocketAddress::Abstract(name) => {
+                self.grants.refuse(&NetworkAttempt::ListenUnix(&name))
+            }
             SocketAddress::Unspecified => Err(Errno::Afnosupport),
         }
-    }
-
-    /// A name that is in no file system, or one that the kernel would choose there.
-    fn no_name(&self) -> Result<()> {
-        self.grants.refuse(&NetworkAttempt::ListenUnix(b""))
     }
 
     pub(crate) fn listen_on(&self, fd: types::Fd, backlog: u32) -> Result<()> {
@@ -89,7 +87,9 @@ impl Guest {
                 self.connect_unix(fd, socket, &path)
             }
             SocketAddress::Unix(_) => Err(Errno::Inval),
-            SocketAddress::Abstract => self.grants.refuse(&NetworkAttempt::ConnectUnix(b"")),
+            SocketAddress::Abstract(name) => {
+                self.grants.refuse(&NetworkAttempt::ConnectUnix(&name))
+            }
             // Its two ends stay together: the kernel need not be asked for more than that without a grant.
             SocketAddress::Unspecified if socket.made == SocketOrigin::Pair => Err(Errno::Notsup),
             SocketAddress::Unspecified if socket.kind == SocketKind::Datagram => {

@@ -69,7 +69,9 @@ impl Guest {
                     send(file, bytes, vectors, flags, address.bytes())
                 })
             }
-            SocketAddress::Abstract => self.grants.refuse(&NetworkAttempt::ConnectUnix(b"")),
+            SocketAddress::Abstract(name) => {
+                self.grants.refuse(&NetworkAttempt::ConnectUnix(&name))
+            }
             SocketAddress::Unix(_) | SocketAddress::Unspecified => Err(Errno::Inval),
         }
     }

@@ -70,7 +70,7 @@ impl Guest {
     ) -> Result<types::Size> {
         let address = match SocketAddress::read(memory, address)? {
             SocketAddress::Inet(address) => address.ip().to_canonical(),
-            SocketAddress::Unix(_) | SocketAddress::Abstract | SocketAddress::Unspecified => {
+            SocketAddress::Unix(_) | SocketAddress::Abstract(_) | SocketAddress::Unspecified => {
                 return Err(Errno::Afnosupport);
             }
         };

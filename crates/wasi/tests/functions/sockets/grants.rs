@@ -243,15 +243,45 @@ fn refusal_is_logged_with_the_annotation_and_no_more_than_one_line_a_second() {
             guest.close(fd).expect("close");
         }
         drop(guest);
-        let mut log = fs::File::from(log);
-        let mut packet = [0; 4096];
-        let mut lines = Vec::new();
-        while let Some(length) = Some(log.read(&mut packet).expect("read")).filter(|one| *one > 0) {
-            lines.push(String::from_utf8_lossy(&packet[..length]).into_owned());
-        }
+        let lines = packets(log.into());
         let first = "the guest may not connect to tcp:10.0.0.1:2; add \"tcp:10.0.0.1:2\" to the \
                      annotation wasm-interp.io/connect";
         assert!(lines[0].starts_with(first), "{lines:?}");
         assert!(lines.len() < 98, "{lines:?}");
     });
+}
+
+#[test]
+fn refusal_of_an_abstract_name_is_logged_with_the_name() {
+    let name = b"\x01\0\0bus";
+    for (call, attempt) in [
+        ("bind", "listen on unix:@bus"),
+        ("connect", "connect to unix:@bus"),
+    ] {
+        in_tree(move |tree| {
+            enter(tree);
+            let (log, end) =
+                rustix::pipe::pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).expect("a pipe");
+            let granted = network("unix:*", "unix:*");
+            let mut guest = Caller::with_network(LateMounts::Impossible, granted, Some(end));
+            let fd = guest.socket(AF_UNIX, STREAM, 0).expect("a socket");
+            assert_eq!(guest.with_address(call, fd, name), Err(Errno::Acces));
+            drop(guest);
+            let expected = format!(
+                "the guest may not {attempt}; no guest gets an abstract name: use a path, such as \
+                 /run/app.sock"
+            );
+            assert_eq!(packets(log.into()), [expected]);
+        });
+    }
+}
+
+/// Each line that was written to the operator's log.
+fn packets(mut log: fs::File) -> Vec<String> {
+    let mut packet = [0; 4096];
+    let mut lines = Vec::new();
+    while let Some(length) = Some(log.read(&mut packet).expect("read")).filter(|one| *one > 0) {
+        lines.push(String::from_utf8_lossy(&packet[..length]).into_owned());
+    }
+    lines
 }
