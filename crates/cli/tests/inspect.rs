@@ -398,6 +398,13 @@ fn names_of_an_image_do_not_act_on_the_terminal() {
                 let acts = |c: &char| *c != '\n' && (c.is_control() || *c == '\u{202e}');
                 assert_eq!(shown.chars().find(acts), None, "{shown:?}");
             }
+    let metadata = wasm_interp(&["policy", "check", "--connect", "tcp:169.254.169.254:80"]);
+    assert_eq!(metadata.status.code(), Some(1));
+    let part = "this node's policy allows the pod's network (of which metadata addresses are never \
+                a part), unix:*; ask for less, or have the node's administrator add it to \
+                network.ceiling.connect";
+    assert!(stderr(&metadata).contains(part), "{}", stderr(&metadata));
+
             if found && options.len() == 2 {
                 let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
                 assert_eq!(plan["argv"][1], inside.as_str());

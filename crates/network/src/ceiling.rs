@@ -46,7 +46,7 @@ impl NetworkRules {
                 annotation: LISTEN_ANNOTATION,
                 setting: "listen",
                 what: rule.to_string(),
-                allowed: allowed(ceiling.mode, &ceiling.listen),
+                allowed: allowed(ceiling.mode, &ceiling.listen, None),
             });
         }
         if let Some(rule) = self.connect.iter().find(|rule| !ceiling.has_connect(rule)) {
@@ -54,7 +54,7 @@ impl NetworkRules {
                 annotation: CONNECT_ANNOTATION,
                 setting: "connect",
                 what: rule.to_string(),
-                allowed: allowed(ceiling.mode, &ceiling.connect),
+                allowed: allowed(ceiling.mode, &ceiling.connect, beyond_every_mode(rule)),
             });
         }
         Ok(())
@@ -98,12 +98,34 @@ impl NetworkRules {
     }
 }
 
-fn allowed<R: Display>(mode: NetworkMode, rules: &[R]) -> String {
+/// The addresses of `rule` in words, if they are none of the pod's network in any mode.
+fn beyond_every_mode(rule: &ConnectRule) -> Option<&'static str> {
+    let ConnectRule::Host {
+        host: HostPattern::Block(block),
+        ..
+    } = rule
+    else {
+        return None;
+    };
+    match block.class() {
+        AddressClass::Ordinary | AddressClass::Loopback => None,
+        AddressClass::LinkLocal => Some("link-local addresses"),
+        AddressClass::Multicast => Some("multicast addresses"),
+        AddressClass::Metadata => Some("metadata addresses"),
+        AddressClass::Translated => Some("addresses that a translator makes special ones of"),
+    }
+}
+
+/// What a ceiling allows, in words. `never` is what was asked for and is no part of the pod's network.
+fn allowed<R: Display>(mode: NetworkMode, rules: &[R], never: Option<&str>) -> String {
     /// More would hide the error in a log.
     const SHOWN: usize = 8;
     let mut words: Vec<String> = Vec::new();
     if mode == NetworkMode::Pod {
-        words.push("the pod's network".to_owned());
+        words.push(match never {
+            Some(never) => format!("the pod's network (of which {never} are never a part)"),
+            None => "the pod's network".to_owned(),
+        });
     }
     words.extend(rules.iter().take(SHOWN).map(ToString::to_string));
     if rules.len() > SHOWN {
@@ -170,5 +192,43 @@ impl HostPattern {
             (Self::Name(own), Self::Name(name)) => own == name,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_of_special_addresses_says_that_no_mode_has_them() {
+        let ceiling = NetworkRules {
+            mode: NetworkMode::Pod,
+            ..NetworkRules::none()
+        };
+        for (rule, expected) in [
+            ("tcp:169.254.169.254:80", "metadata addresses are never a"),
+            ("udp:[fd00:ec2::254]:53", "metadata addresses are never a"),
+            ("tcp:169.254.0.0/16:*", "link-local addresses are never a"),
+            ("udp:224.0.0.251:5353", "multicast addresses are never a"),
+            (
+                "tcp:[64:ff9b::a9fe:a9fe]:80",
+                "a translator makes special ones of are never a",
+            ),
+        ] {
+            let asked = NetworkRules {
+                connect: vec![rule.parse().expect(rule)],
+                ..NetworkRules::none()
+            };
+            let error = asked.check(&ceiling).expect_err(rule);
+            let expected = format!("{expected} part)");
+            assert!(error.allowed.starts_with("the pod's network (of which "));
+            assert!(error.allowed.ends_with(&expected), "{rule}: {error}");
+        }
+        let asked = NetworkRules {
+            connect: vec!["unix:/run/s".parse().expect("a rule")],
+            ..NetworkRules::none()
+        };
+        let error = asked.check(&ceiling).expect_err("no mode has Unix sockets");
+        assert_eq!(error.allowed, "the pod's network");
     }
 }
