@@ -252,6 +252,19 @@ fn mistakes_on_the_command_line_say_the_way_out() {
 }
 
 #[test]
+fn webassembly_as_the_target_is_told_how_it_is_run() {
+    let rootfs = rootfs();
+    let directory = rootfs.path().canonicalize().unwrap().join("usr/bin");
+    let program = directory.join("python.wasm");
+    let output = wasm_interp(&["inspect", text(&program)]);
+    assert_eq!(output.status.code(), Some(1));
+    let instead = format!(" {} -- /python.wasm\n", directory.display());
+    assert!(stderr(&output).ends_with(&instead), "{}", stderr(&output));
+    let output = wasm_interp(&["inspect", text(&directory), "--", "/python.wasm"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
 fn pod_sandbox_is_reported_as_sandbox() {
     let bundle = tempfile::tempdir().unwrap();
     let config = r#"{ "ociVersion": "1.1.0", "root": { "path": "rootfs" },

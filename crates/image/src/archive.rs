@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{self, Component, Path, PathBuf};
 
 use oci_spec::image::{
     Arch, Descriptor, Digest, DigestAlgorithm, ImageConfiguration, ImageIndex, ImageManifest,
@@ -57,6 +57,18 @@ pub enum ArchiveError {
         archive: PathBuf,
         /// The tar reader's reason.
         source: io::Error,
+    },
+    /// The file is a module or a component: a program, and no image of one.
+    #[error(
+        "cannot use {} as an image: it is WebAssembly itself; name its directory, which becomes \
+         the root of the container, and then the file there, as in wasm-interp run {} -- {}",
+        .program.display(),
+        .program.parent().unwrap_or(Path::new("/")).display(),
+        Path::new("/").join(.program.file_name().unwrap_or_default()).display()
+    )]
+    Wasm {
+        /// The file, absolute.
+        program: PathBuf,
     },
     /// The file is compressed as a whole.
     #[error(
@@ -176,10 +188,17 @@ impl Archive {
             let file = File::open(path).map_err(failed)?;
             let mut magic = [0; 4];
             let known = file.read_at(&mut magic, 0).map_err(failed)?;
-            if matches!(&magic[..known], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]) {
-                return Err(ArchiveError::Compressed {
-                    archive: path.to_owned(),
-                });
+            match &magic[..known] {
+                [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => {
+                    return Err(ArchiveError::Compressed {
+                        archive: path.to_owned(),
+                    });
+                }
+                b"\0asm" => {
+                    let program = path::absolute(path).map_err(failed)?;
+                    return Err(ArchiveError::Wasm { program });
+                }
+                _ => {}
             }
             let parts = parts(&file).map_err(|source| ArchiveError::NotTar {
                 archive: path.to_owned(),

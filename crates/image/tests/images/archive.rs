@@ -53,6 +53,13 @@ fn file_that_is_no_archive_is_refused_with_the_reason() {
     };
     assert!(refused(b"").contains("no index.json"));
     assert!(refused(&[0x1f, 0x8b, 8, 0]).contains("decompress it first"));
+    let directory = folder.path().display();
+    let instead = format!("as in wasm-interp run {directory} -- /file");
+    for wasm in [b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"] {
+        let error = refused(wasm);
+        assert!(error.contains("it is WebAssembly itself"), "{error}");
+        assert!(error.ends_with(&instead), "{error}");
+    }
     for no_tar in [&[7_u8; 5000][..], &b"print('hello')\n"[..]] {
         let error = refused(no_tar);
         assert!(
