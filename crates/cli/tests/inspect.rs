@@ -265,6 +265,29 @@ fn webassembly_as_the_target_is_told_how_it_is_run() {
 }
 
 #[test]
+fn words_after_the_target_are_the_program_and_its_own_options() {
+    let rootfs = rootfs();
+    let target = text(rootfs.path());
+    let script = ["/app/main.py", "--memory", "1M", "--", "-x"];
+    for before in [
+        &["inspect", "--json", "--memory", "128M", target][..],
+        &["inspect", "--json", target, "--memory", "128M"],
+        &["inspect", "--json", "--memory", "128M", target, "--"],
+    ] {
+        let output = wasm_interp(&[before, &script].concat());
+        assert!(output.status.success(), "{before:?}: {}", stderr(&output));
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let expected = serde_json::json!(["python", "/app/main.py", "--memory", "1M", "--", "-x"]);
+        assert_eq!(plan["argv"], expected, "{before:?}");
+        assert_eq!(plan["limits"]["memory_bytes"], 112 << 20, "{before:?}");
+    }
+    // An option of neither: it is no argument of the image's program, as under docker.
+    let output = wasm_interp(&["run", target, "-V"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("'-- -V'"), "{}", stderr(&output));
+}
+
+#[test]
 fn pod_sandbox_is_reported_as_sandbox() {
     let bundle = tempfile::tempdir().unwrap();
     let config = r#"{ "ociVersion": "1.1.0", "root": { "path": "rootfs" },

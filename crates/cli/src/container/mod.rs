@@ -34,7 +34,10 @@ pub(crate) struct ContainerArgs {
     target: PathBuf,
 
     /// Program and arguments. They replace those of an image (ENTRYPOINT and CMD) or of a bundle.
-    #[arg(last = true, value_name = "ARGS")]
+    ///
+    /// Options of this command stand before the program: what follows it is the program's. After -- the program may
+    /// begin with a dash.
+    #[arg(trailing_var_arg = true, value_name = "ARGS")]
     args: Vec<String>,
 
     /// The image's name, if an archive or layout holds several images.
