@@ -31,7 +31,7 @@ pub(crate) struct InspectArgs {
     json: bool,
 
     #[command(flatten)]
-    container: ContainerArgs,
+    pub(crate) container: ContainerArgs,
 }
 
 const EXAMPLES: &str = "\

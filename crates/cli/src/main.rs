@@ -68,10 +68,25 @@ impl Command {
             _ => ExitCode::FAILURE,
         }
     }
+
+    /// What is wrong with the options together. Each alone is checked where it is parsed.
+    fn contradiction(&self) -> Option<String> {
+        match self {
+            Self::Run(args) => args.container.contradiction(),
+            Self::Inspect(args) => args.container.contradiction(),
+            Self::Policy(args) => args.contradiction(),
+            Self::Compile(_) | Self::Cache(_) | Self::Node(_) | Self::Completions(_) => None,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    if let Some(contradiction) = command.contradiction() {
+        // As of an option that cannot be parsed.
+        eprintln!("error: {contradiction}");
+        return ExitCode::from(2);
+    }
     logger::install();
     let failed = command.failed();
     let of_node = matches!(command, Command::Node(_));

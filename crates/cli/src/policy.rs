@@ -57,6 +57,14 @@ Examples:
   Whether this node would grant a pod's annotations:
     wasm-interp policy check --listen tcp:8080 --connect tcp:db.prod:5432,dns";
 
+impl PolicyArgs {
+    /// What is wrong with the options together.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let PolicyCommand::Check(args) = &self.command;
+        args.network.contradiction()
+    }
+}
+
 /// Why a policy cannot be used, or refuses something.
 #[derive(Debug, Error)]
 pub(crate) enum PolicyCheckError {

@@ -252,19 +252,6 @@ fn mistakes_on_the_command_line_say_the_way_out() {
 }
 
 #[test]
-fn webassembly_as_the_target_is_told_how_it_is_run() {
-    let rootfs = rootfs();
-    let directory = rootfs.path().canonicalize().unwrap().join("usr/bin");
-    let program = directory.join("python.wasm");
-    let output = wasm_interp(&["inspect", text(&program)]);
-    assert_eq!(output.status.code(), Some(1));
-    let instead = format!(" {} -- /python.wasm\n", directory.display());
-    assert!(stderr(&output).ends_with(&instead), "{}", stderr(&output));
-    let output = wasm_interp(&["inspect", text(&directory), "--", "/python.wasm"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-#[test]
 fn words_after_the_target_are_the_program_and_its_own_options() {
     let rootfs = rootfs();
     let target = text(rootfs.path());
@@ -285,6 +272,35 @@ fn words_after_the_target_are_the_program_and_its_own_options() {
     let output = wasm_interp(&["run", target, "-V"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("'-- -V'"), "{}", stderr(&output));
+}
+
+#[test]
+fn contradicting_options_are_named_and_nothing_is_done() {
+    for command in [
+        &["run", "/nonexistent"][..],
+        &["inspect", "/nonexistent"],
+        &["policy", "check"],
+    ] {
+        let options = ["--network", "none", "--listen", "tcp:1"];
+        let output = wasm_interp(&[command, &options].concat());
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let expected = "error: cannot use --network none: it contradicts --listen tcp:1, which \
+                        grants a part of the network; remove one of them\n";
+        assert_eq!(stderr(&output), expected);
+    }
+}
+
+#[test]
+fn webassembly_as_the_target_is_told_how_it_is_run() {
+    let rootfs = rootfs();
+    let directory = rootfs.path().canonicalize().unwrap().join("usr/bin");
+    let program = directory.join("python.wasm");
+    let output = wasm_interp(&["inspect", text(&program)]);
+    assert_eq!(output.status.code(), Some(1));
+    let instead = format!(" {} -- /python.wasm\n", directory.display());
+    assert!(stderr(&output).ends_with(&instead), "{}", stderr(&output));
+    let output = wasm_interp(&["inspect", text(&directory), "--", "/python.wasm"]);
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
@@ -382,6 +398,13 @@ fn policy_check_says_what_annotations_get() {
         assert!(stderr(&refused).contains(part), "{}", stderr(&refused));
     }
 
+    let metadata = wasm_interp(&["policy", "check", "--connect", "tcp:169.254.169.254:80"]);
+    assert_eq!(metadata.status.code(), Some(1));
+    let part = "this node's policy allows the pod's network (of which metadata addresses are never \
+                a part), unix:*; ask for less, or have the node's administrator add it to \
+                network.ceiling.connect";
+    assert!(stderr(&metadata).contains(part), "{}", stderr(&metadata));
+
     let missing = wasm_interp(&["policy", "check", "/nonexistent/policy.json"]);
     assert!(
         stderr(&missing).contains("cannot find policy"),
@@ -434,13 +457,6 @@ fn names_of_an_image_do_not_act_on_the_terminal() {
                 let acts = |c: &char| *c != '\n' && (c.is_control() || *c == '\u{202e}');
                 assert_eq!(shown.chars().find(acts), None, "{shown:?}");
             }
-    let metadata = wasm_interp(&["policy", "check", "--connect", "tcp:169.254.169.254:80"]);
-    assert_eq!(metadata.status.code(), Some(1));
-    let part = "this node's policy allows the pod's network (of which metadata addresses are never \
-                a part), unix:*; ask for less, or have the node's administrator add it to \
-                network.ceiling.connect";
-    assert!(stderr(&metadata).contains(part), "{}", stderr(&metadata));
-
             if found && options.len() == 2 {
                 let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
                 assert_eq!(plan["argv"][1], inside.as_str());

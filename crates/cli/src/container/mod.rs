@@ -139,6 +139,11 @@ pub(crate) enum ContainerError {
 }
 
 impl ContainerArgs {
+    /// What is wrong with the options together.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        self.network.contradiction()
+    }
+
     /// The target as it was given.
     pub(crate) fn target(&self) -> &Path {
         &self.target

@@ -41,6 +41,19 @@ impl NetworkArgs {
             || rules.into_iter().any(|rules| !rules.trim().is_empty())
     }
 
+    /// An option that takes the network away, beside one that grants some of it.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let none = self.network.as_deref().map(str::trim) == Some("none");
+        let (option, rules) = [("--listen", &self.listen), ("--connect", &self.connect)]
+            .into_iter()
+            .map(|(option, rules)| (option, joined(rules)))
+            .find(|(_, rules)| none && !rules.is_empty())?;
+        Some(format!(
+            "cannot use --network none: it contradicts {option} {rules}, which grants a part of \
+             the network; remove one of them"
+        ))
+    }
+
     /// Sets the annotations.
     pub(crate) fn annotate(&self, spec: &mut Spec) {
         for (key, rules) in [
@@ -149,5 +162,33 @@ mod tests {
             network: Some("none".to_owned()),
         };
         assert!(!none.is_some() && !none.is_empty());
+        assert_eq!(none.contradiction(), None);
+    }
+
+    #[test]
+    fn none_contradicts_options_that_grant_something() {
+        let args = |network: Option<&str>, listen: &[&str], connect: &[&str]| NetworkArgs {
+            listen: listen.iter().map(|&rules| rules.to_owned()).collect(),
+            connect: connect.iter().map(|&rules| rules.to_owned()).collect(),
+            network: network.map(str::to_owned),
+        };
+        for (args, option) in [
+            (
+                args(Some("none"), &["", "tcp:1"], &["dns"]),
+                "--listen tcp:1,",
+            ),
+            (args(Some(" none "), &[], &["dns"]), "--connect dns,"),
+        ] {
+            let error = args.contradiction().expect(option);
+            let expected = format!("cannot use --network none: it contradicts {option}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        for args in [
+            args(Some("pod"), &["tcp:1"], &["dns"]),
+            args(None, &["tcp:1"], &[]),
+            args(Some("none"), &[" "], &[""]),
+        ] {
+            assert_eq!(args.contradiction(), None);
+        }
     }
 }

@@ -38,7 +38,7 @@ use crate::container::{self, ContainerArgs, ContainerError, Shape};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    container: ContainerArgs,
+    pub(crate) container: ContainerArgs,
 
     /// Write where the guest's CPU time goes: a flame graph (.svg) or folded stacks (.folded or .txt).
     ///
