@@ -73,7 +73,13 @@ const commands = {
 /** What the component exports: wasi:cli/run. */
 export const run = {
   run() {
-    const [, name, ...words] = getArguments();
+    const [, name = '', ...words] = getArguments();
+    // What every object has, such as a constructor, is no command.
+    if (!Object.hasOwn(commands, name)) {
+      const usage = `usage: app ${Object.keys(commands).join('|')} [WORD ...]\n`;
+      writeTo(getStderr(), new TextEncoder().encode(usage));
+      exitWithCode(2);
+    }
     let status = 0;
     try {
       status = commands[name](...words) ?? 0;

@@ -67,12 +67,20 @@ pub(super) fn exit_codes_come_through(world: &World) -> Outcome {
                 .expect_code(code)?;
         }
     }
-    let unknown: [&[&str]; 2] = [&[], &["nothing-of-this-name"]];
-    for words in unknown {
-        app(world, PYTHON_APP, words)
-            .run()?
-            .expect_code(2)?
-            .expect_stderr(&["usage: app show|read|"])?;
+    // The last two are names that JavaScript's objects and Python's modules have.
+    let unknown: [&[&str]; 4] = [
+        &[],
+        &["nothing-of-this-name"],
+        &["constructor"],
+        &["__name__"],
+    ];
+    for image in APPS {
+        for words in unknown {
+            app(world, image, words)
+                .run()?
+                .expect_code(2)?
+                .expect_stderr(&["usage: app show|read|"])?;
+        }
     }
     Ok(())
 }
