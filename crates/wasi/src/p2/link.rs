@@ -11,12 +11,9 @@ use wasmtime::{
 use super::{
     bindings::{
         Command, LinkOptions,
-        wasi::{
-            filesystem::types::{Host, HostDescriptor},
-            io::streams,
-        },
+        wasi::{filesystem::types::Host, io::streams},
     },
-    first_bytes::FirstBytes,
+    functions::write_file,
     guest::{ComponentGuest, HasComponentGuest},
     handles::{FileHandle, OutputHandle, Pollable},
 };
@@ -31,8 +28,8 @@ pub fn add_to_linker<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::
     options.network_error_code(true);
     Command::add_to_linker::<T, HasSelf<ComponentGuest>>(linker, &options, called)?;
     linker.allow_shadowing(true);
-    write_short(linker)?;
-    write_in_place(linker)?;
+    write_file_in_place(linker)?;
+    write_stream_in_place(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -42,14 +39,20 @@ fn called<T: HasComponentGuest>(data: &mut T) -> &mut ComponentGuest {
     data.component_guest().called()
 }
 
-/// Replaces the function by one that copies no more of the guest's list than it writes.
-fn write_short<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    type Parameters = (Resource<FileHandle>, FirstBytes, u64);
+/// Replaces the function by one that writes out of the guest's memory, without a copy of it.
+fn write_file_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    type Parameters = (Resource<FileHandle>, WasmList<u8>, u64);
     let write = |mut store: StoreContextMut<'_, T>, (file, bytes, offset): Parameters| {
         let guest = called(store.data_mut());
-        let written = match HostDescriptor::write(guest, file, bytes.0, offset) {
+        let others = Arc::clone(&guest.unsent);
+        let file = guest.table.get(&file)?.clone();
+        let written = write_file(&file, bytes.as_le_slice(&store), offset, &*others);
+        let written = match written {
             Ok(count) => Ok(count),
-            Err(failure) => Err(Host::convert_error_code(guest, failure)?),
+            Err(failure) => {
+                let guest = store.data_mut().component_guest();
+                Err(Host::convert_error_code(guest, failure)?)
+            }
         };
         Ok((written,))
     };
@@ -58,15 +61,15 @@ fn write_short<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result
         .func_wrap("[method]descriptor.write", write)
 }
 
-/// Replaces the function by one that writes out of the guest's memory, without a copy of it.
-fn write_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+/// The same.
+fn write_stream_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     type Parameters = (Resource<OutputHandle>, WasmList<u8>);
     let write = |mut store: StoreContextMut<'_, T>, (stream, bytes): Parameters| {
         let guest = called(store.data_mut());
-        let unsent = Arc::clone(&guest.unsent);
+        let others = Arc::clone(&guest.unsent);
         let stream = OutputHandle::clone(guest.table.get(&stream)?);
-        let written = stream.write(bytes.as_le_slice(&store), &*unsent);
-        unsent.note(&stream);
+        let written = stream.write(bytes.as_le_slice(&store), &*others);
+        others.note(&stream);
         let written = match written {
             Ok(()) => Ok(()),
             Err(failure) => {

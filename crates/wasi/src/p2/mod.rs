@@ -16,7 +16,6 @@
 mod bindings;
 mod convert;
 mod failure;
-mod first_bytes;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;

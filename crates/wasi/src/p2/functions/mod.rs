@@ -7,3 +7,5 @@ mod poll;
 mod random;
 mod sockets;
 mod streams;
+
+pub(super) use self::filesystem::write_file;

@@ -30,7 +30,7 @@ use crate::{
         },
     },
     sys,
-    wait::{Meanwhile as _, interruptible, uninterrupted},
+    wait::{Meanwhile, interruptible, uninterrupted},
 };
 
 impl ComponentGuest {
@@ -48,45 +48,62 @@ impl ComponentGuest {
         let stream = OutputStream::new(file.source(), at);
         Ok(self.push(stream)?)
     }
+}
 
-    /// Waits for a file without places, of which a device may let a call wait. What is kept is sent meanwhile.
-    fn wait_for_next(&self, file: &FileHandle, events: PollFlags) -> FileResult<()> {
-        if file.kind() != FileType::Fifo && !self.unsent.is_idle() {
-            self.unsent.wait_for(file.as_fd(), events, None)?;
-        }
-        Ok(())
+/// Writes to a file, at `offset` if it has places: how much, which is all unless the kernel says otherwise. `others` get on while
+/// it has no room.
+pub(in crate::p2) fn write_file(
+    file: &FileHandle,
+    bytes: &[u8],
+    offset: u64,
+    others: &dyn Meanwhile,
+) -> FileResult<u64> {
+    let file = file.writable()?;
+    let count = if file.has_places() {
+        interruptible(|| sys::write_at(file.as_fd(), bytes, offset))?
+    } else {
+        write_next(file, bytes, others)?
+    };
+    Ok(count as u64)
+}
+
+/// Waits for a file without places, of which a device may let a call wait. Others get on meanwhile.
+fn wait_for_next(file: &FileHandle, events: PollFlags, others: &dyn Meanwhile) -> FileResult<()> {
+    if file.kind() != FileType::Fifo && !others.is_idle() {
+        others.wait_for(file.as_fd(), events, None)?;
     }
+    Ok(())
+}
 
-    /// Reads what comes next, of a file without places.
-    fn read_next(&self, file: &FileHandle, bytes: &mut Vec<u8>) -> FileResult<usize> {
-        self.wait_for_next(file, PollFlags::IN)?;
-        loop {
-            match interruptible(|| read(file, spare_capacity(bytes))) {
-                Err(Kernel::AGAIN) => {
-                    self.unsent.wait_for(file.as_fd(), PollFlags::IN, None)?;
-                }
-                read => return Ok(read?),
+/// Reads what comes next, of a file without places.
+fn read_next(file: &FileHandle, bytes: &mut Vec<u8>, others: &dyn Meanwhile) -> FileResult<usize> {
+    wait_for_next(file, PollFlags::IN, others)?;
+    loop {
+        match interruptible(|| read(file, spare_capacity(bytes))) {
+            Err(Kernel::AGAIN) => {
+                others.wait_for(file.as_fd(), PollFlags::IN, None)?;
             }
+            read => return Ok(read?),
         }
     }
+}
 
-    /// Writes all to a file without places, as a call that waits does.
-    fn write_next(&self, file: &FileHandle, bytes: &[u8]) -> FileResult<usize> {
-        self.wait_for_next(file, PollFlags::OUT)?;
-        let mut written = 0;
-        loop {
-            match interruptible(|| write(file, &bytes[written..])) {
-                Err(Kernel::AGAIN) => {
-                    self.unsent.wait_for(file.as_fd(), PollFlags::OUT, None)?;
-                }
-                // The next call says it.
-                Err(error) if written == 0 => return Err(error.into()),
-                Err(_) | Ok(0) => return Ok(written),
-                Ok(count) => written += count,
+/// Writes all to a file without places, as a call that waits does.
+fn write_next(file: &FileHandle, bytes: &[u8], others: &dyn Meanwhile) -> FileResult<usize> {
+    wait_for_next(file, PollFlags::OUT, others)?;
+    let mut written = 0;
+    loop {
+        match interruptible(|| write(file, &bytes[written..])) {
+            Err(Kernel::AGAIN) => {
+                others.wait_for(file.as_fd(), PollFlags::OUT, None)?;
             }
-            if written == bytes.len() {
-                return Ok(written);
-            }
+            // The next call says it.
+            Err(error) if written == 0 => return Err(error.into()),
+            Err(_) | Ok(0) => return Ok(written),
+            Ok(count) => written += count,
+        }
+        if written == bytes.len() {
+            return Ok(written);
         }
     }
 }
@@ -196,7 +213,7 @@ impl HostDescriptor for ComponentGuest {
         let count = if file.has_places() {
             interruptible(|| pread(file, spare_capacity(&mut bytes), offset))?
         } else {
-            self.read_next(file, &mut bytes)?
+            read_next(file, &mut bytes, &*self.unsent)?
         };
         Ok((bytes, count == 0))
     }
@@ -207,13 +224,7 @@ impl HostDescriptor for ComponentGuest {
         bytes: Vec<u8>,
         offset: u64,
     ) -> FileResult<u64> {
-        let file = self.descriptor(&file)?.writable()?;
-        let count = if file.has_places() {
-            interruptible(|| sys::write_at(file.as_fd(), &bytes, offset))?
-        } else {
-            self.write_next(file, &bytes)?
-        };
-        Ok(count as u64)
+        write_file(self.descriptor(&file)?, &bytes, offset, &*self.unsent)
     }
 
     fn read_directory(

@@ -9,3 +9,5 @@ mod entries;
 mod open;
 mod paths;
 mod values;
+
+pub(in crate::p2) use self::descriptor::write_file;
