@@ -134,7 +134,7 @@ fn module_that_create_refuses_is_refused_in_the_same_words() {
         format!(r#"(module {imports} (func (export "_start")))"#),
         r#"(module (func (export "_initialize")))"#.to_owned(),
         r#"(module (memory 1 1 shared) (func (export "_start")))"#.to_owned(),
-        component(r#"(import "wasi:cli/environment@0.2.99" (instance))"#),
+        component(r#"(import "wasi:cli/environment@0.2.99" (instance (export "f" (func))))"#),
         component(
             r#"(import "wasi:clocks/monotonic-clock@0.2.0" (instance
                 (export "now" (func (result string)))

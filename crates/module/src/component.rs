@@ -184,10 +184,11 @@ impl Imports<'_> {
         match entity {
             Some(ComponentEntityType::Instance(instance)) => match offered(name) {
                 Ok((interface, offered)) => self.check_exports(name, instance, interface, offered),
-                Err(what) => {
+                Err(what) if self.asks_for_a_host(instance) => {
                     self.refuse(name, what);
                     self.refuse_resources(instance);
                 }
+                Err(_) => {}
             },
             // A name for a type that is known already: nothing is asked of a host.
             Some(ComponentEntityType::Type {
@@ -201,6 +202,21 @@ impl Imports<'_> {
 
     fn refuse(&mut self, name: &str, what: &str) {
         self.wrong.add(format!("{} ({what})", clipped(name)));
+    }
+
+    /// Whether it wants more than names for types: tools import the types that an exported interface shares.
+    fn asks_for_a_host(&self, instance: ComponentInstanceTypeId) -> bool {
+        let is_type = |entity| {
+            matches!(
+                entity,
+                ComponentEntityType::Type {
+                    created: ComponentAnyTypeId::Defined(_),
+                    ..
+                }
+            )
+        };
+        let exports = &self.types[instance].exports;
+        exports.values().any(|item| !is_type(item.ty))
     }
 
     fn refuse_resources(&mut self, instance: ComponentInstanceTypeId) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses at which a cloud gives out a node's credentials or its configuration. A rule reaches one only if it
 /// names exactly this address.
-const METADATA: [IpAddr; 11] = [
+const METADATA: [IpAddr; 13] = [
     // Of most clouds.
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     // Azure, Alibaba Cloud, Oracle Cloud Classic.
@@ -14,7 +14,9 @@ const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     // AWS, Google Cloud, Oracle Cloud, Scaleway, Akamai, Alibaba Cloud.
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    // AWS: the credentials of pods.
+    // AWS: the credentials of tasks, and of pods.
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),

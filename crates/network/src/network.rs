@@ -312,7 +312,12 @@ impl Network {
             _ => format!("add {rule:?} {place}"),
         };
         if !fits(&self.ceiling) {
-            text += ", and have it allowed by the ceiling of the node's policy";
+            text += match attempt {
+                NetworkAttempt::Listen(_, address) if address.port() == 0 => {
+                    ", which the ceiling of the node's policy would have to allow"
+                }
+                _ => ", and have it allowed by the ceiling of the node's policy",
+            };
         }
         text
     }

@@ -1,7 +1,9 @@
 //! The users of the runtime and of each release: containers by their bundles, and running processes. Called by
 //! `operation` before it removes anything. Only reads, except [`CompileProcess::kill`].
 
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,7 @@ impl RuntimeUsage {
         // The processes first: a container that starts meanwhile has its bundle before its process.
         let own = nix::unistd::getpid().as_raw();
         let deadline = Instant::now() + EXEC_WAIT;
+        let of_releases = files_of_releases(host)?;
         for process in list(&host.at("/proc"))? {
             // This process runs from the release that it removes. `self` and `thread-self` are this process too.
             let Some(pid) = name(&process).parse::<i32>().ok().filter(|&pid| pid != own) else {
@@ -69,11 +72,13 @@ impl RuntimeUsage {
             };
             // The process may have ended, and kernel threads have no executable.
             if let Ok(file) = file_id(&process.join("exe")) {
-                found.processes.push(RunningProcess {
-                    pid,
-                    file,
-                    role: role(&arguments(|| command_line(&process), deadline)),
-                });
+                // Of others it does not matter.
+                let role = if of_releases.contains(&file) {
+                    role(&arguments(|| command_line(&process), deadline))
+                } else {
+                    ProcessRole::Other
+                };
+                found.processes.push(RunningProcess { pid, file, role });
             }
         }
         let bundles = host.at(state.join(BUNDLES));
@@ -155,7 +160,8 @@ impl CompileProcess {
         };
         let here = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
         let is_it = file_id(&here.join("exe")).is_ok_and(|file| file == self.file);
-        if is_it && role(&command_line(&here)) == ProcessRole::Compile {
+        let arguments = command_line(&here).unwrap_or_default();
+        if is_it && role(&arguments) == ProcessRole::Compile {
             // If it survives, the caller reports it as a user of its release.
             let _ = pidfd_send_signal(&process, Signal::KILL);
         }
@@ -163,25 +169,35 @@ impl CompileProcess {
 }
 
 /// Identifies a file. The link `/proc/PID/exe` leads to the file itself, also from another mount namespace.
-fn file_id(path: &Path) -> std::io::Result<FileId> {
+fn file_id(path: &Path) -> io::Result<FileId> {
     let data = fs::metadata(path)?;
     Ok((data.dev(), data.ino()))
 }
 
-/// The arguments of a process, each with a zero byte after it; none if it has ended.
-fn command_line(process: &Path) -> Vec<u8> {
-    fs::read(process.join("cmdline")).unwrap_or_default()
+/// The executables of all releases.
+fn files_of_releases(host: &HostRoot) -> Result<HashSet<FileId>, FileError> {
+    let folders = list(&host.at(host.base()))?;
+    let files = folders
+        .iter()
+        .flat_map(|folder| EXECUTABLES.map(|name| folder.join(name)));
+    Ok(files.filter_map(|file| file_id(&file).ok()).collect())
+}
+
+/// The arguments of a process, each with a zero byte after it.
+fn command_line(process: &Path) -> io::Result<Vec<u8>> {
+    fs::read(process.join("cmdline"))
 }
 
 /// What `read` says of a process that has a file, once that is something: within its exec, a process has its file before its
-/// arguments. Stops at the deadline, since a process may also have erased them.
-fn arguments(mut read: impl FnMut() -> Vec<u8>, deadline: Instant) -> Vec<u8> {
+/// arguments. None if it has ended; stops at the deadline, since a process may also have erased them.
+fn arguments(mut read: impl FnMut() -> io::Result<Vec<u8>>, deadline: Instant) -> Vec<u8> {
     loop {
-        let arguments = read();
-        if !arguments.is_empty() || Instant::now() >= deadline {
-            return arguments;
+        match read() {
+            Ok(arguments) if arguments.is_empty() && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            read => return read.unwrap_or_default(),
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -230,7 +246,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
         Err(error)
             if matches!(
                 error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) =>
         {
             Ok(Vec::new())
@@ -354,11 +370,13 @@ mod tests {
     #[test]
     fn arguments_of_a_process_within_its_exec_are_waited_for() {
         let mut answers = [b"".as_slice(), b"", b"x\0publish\0"].into_iter();
-        let read = || answers.next().unwrap().to_vec();
+        let read = || Ok(answers.next().unwrap().to_vec());
         let later = Instant::now() + Duration::from_secs(3600);
         assert_eq!(role(&arguments(read, later)), ProcessRole::Compile);
-        // Of one that has erased them, or has ended, there are none.
-        assert_eq!(arguments(Vec::new, Instant::now()), b"");
+        // Of one that has ended, or has erased them, there are none.
+        let ended = || Err(io::ErrorKind::NotFound.into());
+        assert_eq!(arguments(ended, later), b"");
+        assert_eq!(arguments(|| Ok(Vec::new()), Instant::now()), b"");
     }
 
     /// A process that runs that copy of a shell, has that argument, and waits for its input.

@@ -121,6 +121,14 @@ fn component_writes_all_of_its_memory_within_its_limit() {
     assert_eq!(large.run(), (0, String::new()));
 }
 
+/// Nothing of it is copied.
+#[test]
+fn stream_takes_more_than_a_call_may_copy() {
+    let bytes = (8 << 20) + 1;
+    let (code, output) = container(&components::writes_what_is_permitted(bytes)).run();
+    assert_eq!((code, output.len()), (0, bytes as usize));
+}
+
 #[test]
 fn call_takes_no_more_than_4_mib() {
     let (code, output) = container(&components::writes_at_once(4 << 20)).run();

@@ -119,8 +119,8 @@ pub fn write(folder: &Path, dist: &Path, busybox: &Path) -> Outcome<Vec<std::pat
     let component_imports = wat::parse_str(
         r#"(component
           (import "wasi:http/types@0.2.4" (instance (export "fields" (type (sub resource)))))
-          (import "wasi:cli/environment@0.2.99" (instance))
-          (import "wasi:clocks/monotonic-clock@0.3.0" (instance))
+          (import "wasi:cli/environment@0.2.99" (instance (export "f" (func))))
+          (import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "f" (func))))
           (core module $main (func (export "run") (result i32) (i32.const 0)))
           (core instance $main (instantiate $main))
           (func $run (result (result)) (canon lift (core func $main "run")))
@@ -273,6 +273,7 @@ const C_PROGRAM_NAMES: &[&str] = &[
     "fetch",
     "http",
     "identity",
+    "jumps",
     "locks",
     "mappings",
     "names",

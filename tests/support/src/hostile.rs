@@ -113,11 +113,17 @@ fn modules() -> Outcome<Vec<(&'static str, Vec<u8>)>> {
         ("component-cut-off", command[..command.len() - 3].to_vec()),
         (
             "component-foreign",
-            component(r#"(import "wasi:http/types@0.2.0" (instance))"#, "1")?,
+            component(
+                r#"(import "wasi:http/types@0.2.0" (instance (export "f" (func))))"#,
+                "1",
+            )?,
         ),
         (
             "component-newer",
-            component(r#"(import "wasi:cli/environment@0.2.99" (instance))"#, "1")?,
+            component(
+                r#"(import "wasi:cli/environment@0.2.99" (instance (export "f" (func))))"#,
+                "1",
+            )?,
         ),
         (
             "component-deep",

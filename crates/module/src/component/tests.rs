@@ -36,10 +36,10 @@ fn refused(imports: &str) -> Vec<String> {
 fn every_import_that_is_not_offered_is_named_with_its_version() {
     let imports = r#"
         (import "wasi:http/types@0.2.4" (instance (export "fields" (type (sub resource)))))
-        (import "wasi:cli/environment@0.2.13" (instance))
-        (import "wasi:clocks/monotonic-clock@0.3.0" (instance))
-        (import "wasi:clocks/timezone@0.2.12" (instance))
-        (import "wasi:random/random" (instance))
+        (import "wasi:cli/environment@0.2.13" (instance (export "f" (func))))
+        (import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "f" (func))))
+        (import "wasi:clocks/timezone@0.2.12" (instance (export "f" (func))))
+        (import "wasi:random/random" (instance (export "f" (func))))
         (import "wasi:random/insecure@0.2.0" (instance (export "lucky" (func))))
         (import "print" (func))"#;
     let expected = [
@@ -435,7 +435,7 @@ fn of_several_runs_the_one_that_wasmtime_takes_is_checked() {
 #[test]
 fn hundreds_of_imports_are_counted() {
     let imports: String = (0..130)
-        .map(|n| format!(r#"(import "a:b/c{n}@0.1.0" (instance))"#))
+        .map(|n| format!(r#"(import "a:b/c{n}@0.1.0" (instance (export "f" (func))))"#))
         .collect();
     let refused = refused(&imports);
     assert_eq!(refused.len(), crate::text::MAX_NAMED + 1);
@@ -456,7 +456,7 @@ fn a_component_that_is_no_command_is_refused_with_its_exports() {
 
 #[test]
 fn nested_imports_are_the_components_own_affair() {
-    let nested = r#"(component (import "a:b/c@1.0.0" (instance)))
+    let nested = r#"(component (import "a:b/c@1.0.0" (instance (export "f" (func)))))
         (core module (import "env" "f" (func)))"#;
     assert_eq!(
         checked(&format!("{RUN} {nested}")),

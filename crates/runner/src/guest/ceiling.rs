@@ -125,7 +125,8 @@ impl ResourceLimiter for Ceiling {
         Ok(self.grow(current, desired, maximum, ELEMENT))
     }
 
-    // For the guest it is a failed growth, as without these functions.
+    // For the guest it is a failed growth, as without these functions. It comes without a question only of a memory whose pages
+    // have one byte, which is a feature that no module may use.
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         self.give_back();
         Ok(())

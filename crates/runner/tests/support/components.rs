@@ -371,6 +371,29 @@ pub(crate) fn writes_at_once(bytes: u32) -> Vec<u8> {
     )
 }
 
+/// Writes so many bytes of its memory to stdout by one call, if so many are permitted. Exits with 0, or with the number of
+/// the step that failed.
+pub(crate) fn writes_what_is_permitted(bytes: u32) -> Vec<u8> {
+    with(
+        r#"(import "wasi:io/streams@0.2.12" "[method]output-stream.check-write"
+    (func $permitted (param i32 i32)))
+  (import "wasi:io/streams@0.2.12" "[method]output-stream.write"
+    (func $write-permitted (param i32 i32 i32 i32)))"#,
+        &run(&format!(
+            r#"(local $stream i32)
+    (drop (memory.grow (i32.const {pages})))
+    (local.set $stream (call $stdout))
+    (call $permitted (local.get $stream) (i32.const 0))
+    (call $check (i32.const 1))
+    (if (i64.lt_u (i64.load (i32.const 8)) (i64.const {bytes}))
+      (then (call $quit (i32.const 2))))
+    (call $write-permitted (local.get $stream) (i32.const 0) (i32.const {bytes}) (i32.const 0))
+    (call $check (i32.const 3))"#,
+            pages = bytes.div_ceil(1 << 16)
+        )),
+    )
+}
+
 const SOCKETS: &str = r#"
   (import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
   (import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket" (func $tcp (param i32 i32)))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::{
     Store, StoreContextMut,
-    component::{HasSelf, Linker, Resource, WasmList},
+    component::{HasSelf, Linker, Resource},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     functions::write_file,
     guest::{ComponentGuest, HasComponentGuest},
     handles::{FileHandle, OutputHandle, Pollable},
+    in_place::GuestBytes,
 };
 use crate::{interfaces::NEWEST, limits};
 
@@ -41,12 +42,12 @@ fn called<T: HasComponentGuest>(data: &mut T) -> &mut ComponentGuest {
 
 /// Replaces the function by one that writes out of the guest's memory, without a copy of it.
 fn write_file_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    type Parameters = (Resource<FileHandle>, WasmList<u8>, u64);
+    type Parameters = (Resource<FileHandle>, GuestBytes, u64);
     let write = |mut store: StoreContextMut<'_, T>, (file, bytes, offset): Parameters| {
         let guest = called(store.data_mut());
         let others = Arc::clone(&guest.unsent);
         let file = guest.table.get(&file)?.clone();
-        let written = write_file(&file, bytes.as_le_slice(&store), offset, &*others);
+        let written = write_file(&file, bytes.of(&store), offset, &*others);
         let written = match written {
             Ok(count) => Ok(count),
             Err(failure) => {
@@ -63,12 +64,12 @@ fn write_file_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime
 
 /// The same.
 fn write_stream_in_place<T: HasComponentGuest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    type Parameters = (Resource<OutputHandle>, WasmList<u8>);
+    type Parameters = (Resource<OutputHandle>, GuestBytes);
     let write = |mut store: StoreContextMut<'_, T>, (stream, bytes): Parameters| {
         let guest = called(store.data_mut());
         let others = Arc::clone(&guest.unsent);
         let stream = OutputHandle::clone(guest.table.get(&stream)?);
-        let written = stream.write(bytes.as_le_slice(&store), &*others);
+        let written = stream.write(bytes.of(&store), &*others);
         others.note(&stream);
         let written = match written {
             Ok(()) => Ok(()),

@@ -21,6 +21,7 @@ mod functions;
 pub mod fuzzing;
 mod guest;
 mod handles;
+mod in_place;
 mod link;
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ pub(super) fn standard_input_is_read_to_its_end(world: &World) -> Outcome {
 /// Python writes to its streams without a buffer, and believes that they take all.
 pub(super) fn output_of_any_size_is_complete(world: &World) -> Outcome {
     let folder = world.folder("large")?;
-    let text = "a line of the file\n".repeat(160_000);
+    let text = "a line of the file\n".repeat(500_000);
     fs::write(folder.join("large.txt"), &text)?;
     for image in APPS {
         let finished = app(world, image, &["read", "/data/large.txt"])

@@ -38,9 +38,21 @@ impl SocketFd {
         })
     }
 
-    /// The kernel has said that the connection is lost. The first reason counts.
+    /// A call has failed. If that says that the connection is lost, it is the reason; the first one counts.
     pub(super) fn lose(&self, why: Kernel) {
-        self.lost.get_or_init(|| why);
+        let is_lost = matches!(
+            why,
+            Kernel::CONNRESET
+                | Kernel::CONNABORTED
+                | Kernel::TIMEDOUT
+                | Kernel::HOSTUNREACH
+                | Kernel::NETUNREACH
+                | Kernel::HOSTDOWN
+                | Kernel::NETDOWN
+        );
+        if is_lost {
+            self.lost.get_or_init(|| why);
+        }
     }
 
     pub(super) fn lost(&self) -> Option<Kernel> {
