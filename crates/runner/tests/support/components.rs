@@ -380,14 +380,14 @@ pub(crate) fn writes_what_is_permitted(bytes: u32) -> Vec<u8> {
   (import "wasi:io/streams@0.2.12" "[method]output-stream.write"
     (func $write-permitted (param i32 i32 i32 i32)))"#,
         &run(&format!(
-            r#"(local $stream i32)
-    (drop (memory.grow (i32.const {pages})))
+            r#"(local $stream i32) (local $at i32)
+    (local.set $at (i32.mul (memory.grow (i32.const {pages})) (i32.const 65536)))
     (local.set $stream (call $stdout))
     (call $permitted (local.get $stream) (i32.const 0))
     (call $check (i32.const 1))
     (if (i64.lt_u (i64.load (i32.const 8)) (i64.const {bytes}))
       (then (call $quit (i32.const 2))))
-    (call $write-permitted (local.get $stream) (i32.const 0) (i32.const {bytes}) (i32.const 0))
+    (call $write-permitted (local.get $stream) (local.get $at) (i32.const {bytes}) (i32.const 0))
     (call $check (i32.const 3))"#,
             pages = bytes.div_ceil(1 << 16)
         )),

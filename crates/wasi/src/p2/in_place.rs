@@ -24,6 +24,11 @@ pub(super) struct GuestBytes {
     length: usize,
 }
 
+// SAFETY: it only reads, and only where the store is borrowed, which may itself be sent.
+unsafe impl Send for GuestBytes {}
+// SAFETY: the same.
+unsafe impl Sync for GuestBytes {}
+
 impl GuestBytes {
     /// The bytes. As long as they are used, nothing runs in the store: so the memory is neither written nor moved.
     pub(super) fn of<'a>(&'a self, _: &'a impl AsContext) -> &'a [u8] {
