@@ -16,7 +16,10 @@ use nix::{
     sys::stat::{Mode, fstat, makedev},
     unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout},
 };
-use rustix::fs::FileType;
+use rustix::{
+    fs::FileType,
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+};
 
 /// Descriptor of the standard input.
 pub(crate) const STDIN: RawFd = 0;
@@ -217,6 +220,29 @@ pub(crate) fn take_null_of_the_container() -> std::io::Result<()> {
             STDOUT => dup2_stdout(&null)?,
             _ => dup2_stderr(&null)?,
         }
+    }
+    Ok(())
+}
+
+/// Sets up the loopback device of this process's network, as netdevice(7) says.
+pub(crate) fn set_loopback_up() -> std::io::Result<()> {
+    // A socket of any family will do.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    // SAFETY: all of it may be zero.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (at, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *at = byte.cast_signed();
+    }
+    // SAFETY: the call reads the name and writes the flags, both of the structure.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the call has written this field.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: the call reads the structure.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } < 0 {
+        return Err(std::io::Error::last_os_error());
     }
     Ok(())
 }

@@ -66,6 +66,23 @@ fn map(container: &mut TestContainer) {
     }
 }
 
+/// A program of a container talks to itself by the loopback, also where it has a user namespace.
+#[test]
+fn loopback_of_a_new_network_is_up() {
+    for has_user_namespace in [false, true] {
+        let mut container = shell("busybox ifconfig lo");
+        if has_user_namespace {
+            map(&mut container);
+        }
+        let mounts = container.spec["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({ "destination": "/proc", "type": "proc", "source": "proc" }));
+        let (code, output) = container.run();
+        assert_eq!(code, 0, "{output}");
+        assert!(output.contains("UP LOOPBACK RUNNING"), "{output}");
+        assert!(output.contains("inet addr:127.0.0.1"), "{output}");
+    }
+}
+
 /// Guards "could not find PATH": libcontainer looked for newuidmap.
 #[test]
 fn a_user_namespace_may_have_several_mappings() {

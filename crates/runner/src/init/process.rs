@@ -166,6 +166,12 @@ fn make(
     if ready.namespaces.is_new(Uts) {
         set_names(spec)?;
     }
+    if ready.namespaces.is_new(Network) {
+        // As runc: in a new network it is down.
+        sys::set_loopback_up().map_err(|error| {
+            format!("cannot set up the loopback device of the container's network: {error}")
+        })?;
+    }
     join_keyring(ready)?;
 
     let linux = spec.linux().as_ref().ok_or("the spec has no linux")?;
