@@ -87,11 +87,11 @@ pub(super) fn clocks_and_ends_are_those_of_the_container(world: &TestCluster) ->
         )
     };
     pod("clocks", "/component/clocks.wasm", &[])?;
-    let ends = [
-        ("success", "ends", ["exit", "0"], 0, ""),
-        ("failure", "ends", ["exit", "3"], 1, ""),
-        ("trap", "ends", ["abort", ""], 134, "unreachable"),
-        ("panic", "rust_questions", ["panic", ""], 134, "as asked"),
+    let ends: [(_, _, &[&str], _, _); 4] = [
+        ("success", "ends", &["exit", "0"], 0, ""),
+        ("failure", "ends", &["exit", "3"], 1, ""),
+        ("trap", "ends", &["abort"], 134, "unreachable"),
+        ("panic", "rust_questions", &["panic"], 134, "as asked"),
     ];
     for (name, program, arguments, _, _) in &ends {
         pod(name, &format!("/component/{program}.wasm"), arguments)?;
