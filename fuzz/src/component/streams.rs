@@ -7,10 +7,13 @@ use wasm_interp_wasi::p2::fuzzing::wasi::io::streams::{
 use wasm_interp_wasi::p2::fuzzing::{Resource, Trap};
 
 use super::calls::{InputCall, OutputCall};
+use super::values::WRITTEN;
 use super::{Component, inside, poll};
 
-/// The most that a stream gives or takes at once.
+/// The most that a stream gives at once.
 const MOST: u64 = 1 << 20;
+/// The most that one takes.
+const MOST_WRITTEN: u64 = 0x7fff_f000;
 /// What a socket takes surely when it is ready.
 const SURE: u64 = 64;
 
@@ -79,13 +82,13 @@ impl Component {
         match call {
             OutputCall::CheckWrite => {
                 let permit = self.guest.check_write(stream);
-                assert!(self.stream(permit)? <= MOST);
+                assert!(self.stream(permit)? <= MOST_WRITTEN);
             }
             OutputCall::Write(length) => {
                 let permit = self.guest.check_write(stream);
                 let permit = self.stream(permit)?;
                 let mut bytes = length.bytes();
-                bytes.truncate(permit.min(MOST) as usize);
+                bytes.truncate(permit.min(WRITTEN) as usize);
                 let deep = !bytes.is_empty() && self.handles.outputs.0.len() > 1;
                 let stream = self.handles.outputs.lend(pick)?;
                 let written = HostOutputStream::write(&mut self.guest, stream, bytes);
@@ -120,7 +123,7 @@ impl Component {
                 let length = if self.rude && length.0 == u64::MAX {
                     length.0
                 } else {
-                    length.0.min(permit)
+                    length.0.min(permit).min(WRITTEN)
                 };
                 let written = self.guest.write_zeroes(stream, length);
                 self.stream(written)?;
@@ -133,15 +136,17 @@ impl Component {
             }
             OutputCall::Splice(from, most) => {
                 let from = self.handles.inputs.lend(*from)?;
-                let spliced = self.guest.splice(stream, from, most.0);
-                assert!(self.stream(spliced)? <= most.0.min(MOST));
+                let most = most.0.min(WRITTEN);
+                let spliced = self.guest.splice(stream, from, most);
+                assert!(self.stream(spliced)? <= most);
             }
             OutputCall::BlockingSplice(from, most) => {
                 self.readable(*from)?;
                 let stream = self.writable(pick)?;
                 let from = self.handles.inputs.lend(*from)?;
-                let spliced = self.guest.blocking_splice(stream, from, most.0);
-                assert!(self.stream(spliced)? <= most.0.min(MOST));
+                let most = most.0.min(WRITTEN);
+                let spliced = self.guest.blocking_splice(stream, from, most);
+                assert!(self.stream(spliced)? <= most);
             }
             OutputCall::Subscribe => {
                 let pollable = HostOutputStream::subscribe(&mut self.guest, stream);

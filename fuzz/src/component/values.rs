@@ -67,10 +67,13 @@ impl<'a> Arbitrary<'a> for Name {
 #[derive(Clone, Copy, Debug)]
 pub struct Number(pub(super) u64);
 
+/// The most that is written at once. What all calls of an input write fits into the pipe, which takes all before a call returns.
+pub(super) const WRITTEN: u64 = 40_000;
+
 impl Number {
     /// For what is made that long.
     pub(super) fn bytes(self) -> Vec<u8> {
-        vec![b'x'; self.0.min(70_000) as usize]
+        vec![b'x'; self.0.min(WRITTEN) as usize]
     }
 }
 
