@@ -12,7 +12,7 @@ use super::{Component, inside, poll};
 
 /// The most that a stream gives at once.
 const MOST: u64 = 1 << 20;
-/// The most that one takes.
+/// The most that it takes.
 const MOST_WRITTEN: u64 = 0x7fff_f000;
 /// What a socket takes surely when it is ready.
 const SURE: u64 = 64;
