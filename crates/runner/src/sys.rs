@@ -232,7 +232,7 @@ pub(crate) fn set_loopback_up() -> std::io::Result<()> {
     // SAFETY: all of it may be zero.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (at, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
-        *at = byte.cast_signed();
+        *at = libc::c_char::from_ne_bytes([*byte]);
     }
     // SAFETY: the call reads the name and writes the flags, both of the structure.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) } < 0 {
