@@ -49,8 +49,6 @@ pub enum WriteAt {
 #[derive(Debug)]
 pub struct OutputStream {
     source: Source,
-    /// How much may be written at once when there is room.
-    room: usize,
     state: Mutex<OutputState>,
 }
 
@@ -79,13 +77,8 @@ enum OutputEnd {
 
 impl OutputStream {
     pub(in crate::p2) fn new(source: Source, at: WriteAt) -> OutputHandle {
-        let room = match at {
-            WriteAt::Next => room(&source),
-            WriteAt::Offset(_) | WriteAt::End => limits::WRITE,
-        };
         Arc::new(Self {
             source,
-            room,
             state: Mutex::new(OutputState {
                 at,
                 permit: 0,
@@ -217,9 +210,9 @@ impl OutputStream {
         let ready = state.at != WriteAt::Next
             || is_ready(&self.source, PollFlags::OUT).map_err(StreamFailure::Failed)?;
         let room = if self.is_socket() {
-            self.room.min(left.max(PIPE_BUF))
+            limits::STREAM.min(left.max(PIPE_BUF))
         } else {
-            self.room
+            limits::WRITE
         };
         state.permit = if settled && ready { room } else { 0 };
         Ok(state.permit)
@@ -357,15 +350,6 @@ impl OutputState {
                 Err(StreamFailure::Failed(error))
             }
         }
-    }
-}
-
-/// How much may be written at once to what has room.
-fn room(source: &Source) -> usize {
-    if matches!(source, Source::Socket(_)) {
-        limits::STREAM
-    } else {
-        limits::WRITE
     }
 }
 
