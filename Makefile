@@ -131,6 +131,10 @@ test-languages: build images ## Run the tests of the interpreters, and of progra
 test-packages: build images ## Install and import 100 packages of PyPI in Python's image, run some packages' own tests; writes a page of docs
 	@scripts/test-python packages
 
+.PHONY: profile-python
+profile-python: build ## Write images/languages/python/profile.xz again: how often programs run each piece of CPython (ten minutes)
+	@scripts/train-python
+
 .PHONY: test-python
 test-python: build images ## Run CPython's own tests in its image; writes docs/internals/python-tests.md (an hour)
 	@scripts/test-python library

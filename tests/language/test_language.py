@@ -120,6 +120,29 @@ class Recipes(unittest.TestCase):
         with self.assertRaisesRegex(language.Failed, "profile slim: without names libary, which the recipe does not have"):
             self.read(text.replace('without = ["library"]', 'without = ["libary"]'), "slim")
 
+    def test_part_for_one_profile_is_no_part_of_the_others(self):
+        only = '[[part]]\nname = "counters"\nonly = "slim"\n'
+        text = RECIPE.replace("[[part]]", "[profile.slim]\nwithout = []\n" + only + "[[part]]", 1)
+        text = text.replace('needs = ["library"]', 'needs = ["library", "counters"]')
+        self.assertEqual([part.package for part in self.read(text, "slim").parts], ["counters", "library", "lang1"])
+        self.assertEqual([(part.package, part.needs) for part in self.read(text).parts], [("library", ()), ("lang1", ("library",))])
+        self.assert_refused(text.replace('only = "slim"', 'only = "slimmer"'), "part counters: only names slimmer, which is no profile")
+
+    def test_variable_of_a_profile_changes_the_steps_that_name_it(self):
+        (self.folder / "counts").write_text("1")
+        variables = '[environment]\nOPTIMIZE = "-O3 /recipe/counts"\n[profile.slim]\nwithout = []\nenvironment = { OPTIMIZE = "" }\n'
+        text = RECIPE.replace("[[part]]", variables + "[[part]]", 1).replace("sh /recipe/install", "sh /recipe/install $OPTIMIZE")
+        whole, slim = self.read(text), self.read(text, "slim")
+        self.assertEqual((whole.environment, slim.environment), ({"OPTIMIZE": "-O3 /recipe/counts"}, {"OPTIMIZE": ""}))
+        keys = self.keys(whole)
+        self.assertEqual(keys["library"], self.keys(slim)["library"])
+        self.assertNotEqual(keys["lang1"], self.keys(slim)["lang1"])
+        (self.folder / "counts").write_text("2")
+        self.assertEqual(keys["library"], self.keys(whole)["library"])
+        self.assertNotEqual(keys["lang1"], self.keys(whole)["lang1"])
+        with self.assertRaisesRegex(language.Failed, "profile slim: environment names OPTIMISE, which the recipe's environment does not have"):
+            self.read(text.replace("{ OPTIMIZE", "{ OPTIMISE"), "slim")
+
     def test_recipe_with_a_mistake_is_refused_with_its_place(self):
         self.assert_refused(RECIPE.replace("needs =", "need ="), "part lang1: unknown name need; known are")
         self.assert_refused(RECIPE.replace('licence = "Zlib"', ""), "part library: licence is missing")
@@ -258,7 +281,7 @@ class BillOfMaterials(unittest.TestCase):
         ]
         parcel = language.Source("parcel", "1.2", {"parcel-1.2.tar.gz": "ab", "box-2d-0.1.crate": "cd"}, "pypi")
         nothing = language.Source("all", "1.0", {}, "none")
-        recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, {}, tuple(parts))
+        recipe = language.Recipe("lang", "1.0", pathlib.Path("/"), (), {}, {}, {}, tuple(parts))
         tools = language.Tools(pathlib.Path("/opt/sdk"), (), "wasi-libc 1\nlibclang-rt-22-dev-wasm32 2\n")
         bill = language.bill_of_materials(recipe, tools, [source("library", "1:2+b"), source("lang1"), parcel, nothing], "key")
         bill = json.loads(json.dumps(bill))
