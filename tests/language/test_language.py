@@ -140,8 +140,19 @@ class Recipes(unittest.TestCase):
         (self.folder / "counts").write_text("2")
         self.assertEqual(keys["library"], self.keys(whole)["library"])
         self.assertNotEqual(keys["lang1"], self.keys(whole)["lang1"])
-        with self.assertRaisesRegex(language.Failed, "profile slim: environment names OPTIMISE, which the recipe's environment does not have"):
-            self.read(text.replace("{ OPTIMIZE", "{ OPTIMISE"), "slim")
+        self.assertEqual([step.environment for step in self.steps(whole)["library"]], [{}, {}])
+        self.assertEqual(self.steps(whole)["lang1"][-1].environment, whole.environment)
+        braces = self.read(text.replace("$OPTIMIZE", "${OPTIMIZE}"))
+        self.assertEqual(self.steps(braces)["lang1"][-1].environment, whole.environment)
+        longer = self.read(text.replace("$OPTIMIZE", "$OPTIMIZE_LINK"))
+        self.assertEqual(self.steps(longer)["lang1"][-1].environment, {})
+        for mistake, message in (
+            ("{ OPTIMISE", "profile slim: environment: OPTIMISE is not in the recipe's own environment"),
+            ("{ CFLAGS", "profile slim: environment: CFLAGS cannot be set"),
+            ("{ OPTIMIZE = 1, A", "profile slim: environment: OPTIMIZE has to be a str"),
+        ):
+            self.assert_refused(text.replace("{ OPTIMIZE", mistake), message)
+        self.assert_refused(text.replace("without = []", 'without = "lang1"'), "profile slim: without has to be a list")
 
     def test_recipe_with_a_mistake_is_refused_with_its_place(self):
         self.assert_refused(RECIPE.replace("needs =", "need ="), "part lang1: unknown name need; known are")

@@ -34,12 +34,12 @@ class Finished:
 
 
 class Containers:
-    """Starts containers of one image with the executables of one folder."""
+    """Starts containers of one image with the executables of one folder: its own image of Python, if no other is named."""
 
-    def __init__(self, dist):
-        self.executable, self.image = dist / "wasm-interp", dist / "images/python.tar"
+    def __init__(self, dist, image="images/python.tar"):
+        self.executable, self.image = dist / "wasm-interp", image and dist / image
         for path in (self.executable, self.image):
-            if not path.exists():
+            if path and not path.exists():
                 raise Failed(f"cannot find {path}: run make build images first")
         if os.geteuid() != 0:
             raise Failed("must be root to start containers")
