@@ -136,7 +136,7 @@ profile-python: build ## Write images/languages/python/profile.xz again: how oft
 	@scripts/train-python
 
 .PHONY: test-python
-test-python: build images ## Run CPython's own tests in its image; writes docs/internals/python-tests.md (an hour)
+test-python: build images ## Run CPython's own tests in its image; writes docs/internals/python-tests.md (minutes)
 	@scripts/test-python library
 
 .PHONY: test-django
