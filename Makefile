@@ -140,7 +140,7 @@ test-python: build images ## Run CPython's own tests in its image; writes docs/i
 	@scripts/test-python library
 
 .PHONY: test-django
-test-django: build images ## Run Django's own tests on SQLite in Python's image; writes docs/internals/django-tests.md (an hour)
+test-django: build images ## Run Django's own tests on SQLite in Python's image; writes docs/internals/django-tests.md (minutes)
 	@scripts/test-python django
 
 .PHONY: test-rounds
