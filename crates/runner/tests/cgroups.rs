@@ -125,12 +125,13 @@ fn nest(container: &TestContainer) -> i32 {
         let inside = cgroup.join("inside/deep");
         fs::create_dir_all(&inside).expect("make a cgroup inside");
         fs::create_dir(cgroup.join("empty")).expect("make a cgroup inside");
-        // A cgroup of cpuset takes no process before these are written.
+        // A cgroup of cpuset takes no process before these are written. With version 2 it has no such files.
         for level in [inside.parent().expect("inside"), &inside] {
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                let above = level.parent().expect("above").join(file);
-                if let Ok(value) = fs::read_to_string(above) {
-                    fs::write(level.join(file), value.trim()).expect("fill it");
+                let (above, own) = (level.parent().expect("above"), level.join(file));
+                if own.exists() {
+                    let value = fs::read_to_string(above.join(file)).expect("read it");
+                    fs::write(own, value.trim()).expect("fill it");
                 }
             }
         }

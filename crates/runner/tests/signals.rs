@@ -19,7 +19,7 @@ use std::{
         fd::{AsFd, AsRawFd},
         unix::process::ExitStatusExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ use nix::{
 use rustix::fs::{FlockOperation, flock};
 use support::{TestContainer, TestTerminal, network::in_network, wait_until};
 use wasm_interp_network::Network;
-use wasm_interp_test_support::{lines::assert_same, network::granted};
+use wasm_interp_test_support::{guest_programs, lines::assert_same, network::granted};
 
 /// A module that handles signals by the interface itself, without a C library. It says `ready` once it
 /// catches USR1 and TERM. `body` goes on from there, after `declarations`.
@@ -474,17 +474,6 @@ fn guest_without_the_library_gets_no_eintr() {
     assert_eq!(container.wait(), 5);
 }
 
-/// A folder with both forms of each C program.
-fn programs() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/guests");
-    let made = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect(script);
-    assert!(made.status.success(), "{script}: {}", made.status);
-    PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
-}
-
 /// The native code of one, which is compiled once per test: the compiler of a test's build is slow.
 fn compiled(programs: &Path, name: &str) -> Vec<u8> {
     let module = fs::read(programs.join(format!("{name}.wasm"))).expect("a module");
@@ -505,7 +494,7 @@ fn own_sockets() -> Network {
 
 #[test]
 fn c_program_handles_signals_as_a_native_one() {
-    let programs = programs();
+    let programs = guest_programs();
     let folder = tempfile::tempdir().expect("folder");
     // As a container starts it, and not with what this process's caller has ignored.
     let native = Command::new("env")
@@ -525,7 +514,7 @@ fn c_program_handles_signals_as_a_native_one() {
 
 #[test]
 fn c_program_ends_by_its_handler_of_term() {
-    let code = compiled(&programs(), "signals");
+    let code = compiled(&guest_programs(), "signals");
     let run = |verb: &[&str]| {
         let mut container = c_program(&code, verb);
         let stdin = container.with_stdin();
@@ -578,7 +567,7 @@ fn terminal_of_24_by_80() -> TestTerminal {
 
 #[test]
 fn c_program_on_a_terminal_behaves_as_a_native_one() {
-    let programs = programs();
+    let programs = guest_programs();
     let mut terminal = terminal_of_24_by_80();
     let output = tempfile::NamedTempFile::new().expect("output");
     let mut native = Command::new(programs.join("terminal"))
@@ -621,7 +610,7 @@ fn c_program_on_a_terminal_behaves_as_a_native_one() {
 #[test]
 fn c_program_learns_that_its_terminal_has_another_size() {
     let mut terminal = terminal_of_24_by_80();
-    let mut guest = c_program(&compiled(&programs(), "terminal"), &["resize"]);
+    let mut guest = c_program(&compiled(&guest_programs(), "terminal"), &["resize"]);
     guest.stdin = Some(terminal.slave().try_clone_to_owned().expect("a copy"));
     guest.create().expect("create");
     guest.start().expect("start");

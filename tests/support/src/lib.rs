@@ -42,6 +42,23 @@ pub fn expect_equal<T: PartialEq + std::fmt::Debug + ?Sized>(
     })
 }
 
+/// A folder with both forms of each program of tests/guests: `WASM_INTERP_TEST_GUESTS`, or what `scripts/guests` makes.
+pub fn guest_programs() -> std::path::PathBuf {
+    if let Some(made) = std::env::var_os("WASM_INTERP_TEST_GUESTS") {
+        return made.into();
+    }
+    let script = repository().join("scripts/guests");
+    let made = std::process::Command::new(&script)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("run scripts/guests");
+    assert!(made.status.success(), "{script:?}: {}", made.status);
+    String::from_utf8(made.stdout)
+        .expect("a path")
+        .trim()
+        .into()
+}
+
 /// Path of the repository, from whatever folder Cargo runs a test.
 pub fn repository() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -4,7 +4,11 @@
 //! while it still saw the host's whole tree.
 #![forbid(unsafe_code)]
 
-use std::{io::Error, os::fd::OwnedFd, path::Path};
+use std::{
+    io::{Error, ErrorKind},
+    os::fd::OwnedFd,
+    path::Path,
+};
 
 use rustix::{fs::symlinkat, io::Errno, mount::MountAttrFlags};
 
@@ -66,9 +70,12 @@ fn mount_unified(
     detached::attach(&new, &place.handle).map_err(mount.failed("attach it"))
 }
 
+/// By its kind: the error has a text of ours, and no number.
 fn is_forbidden(error: &Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::PERM | Errno::BUSY))
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ResourceBusy
+    )
 }
 
 /// Version 1: a tmpfs with a directory for each hierarchy, of the same name as the host's.

@@ -6,14 +6,14 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{Read as _, Seek as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex, OnceLock, mpsc},
 };
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use wasm_interp_network::{Network, NetworkRules, parse_connect, parse_listen, parse_mode};
-use wasm_interp_test_support::{executables, lines::assert_same};
+use wasm_interp_test_support::{executables, guest_programs, lines::assert_same};
 use wasm_interp_wasi::{
     Guest, GuestSettings, LateMounts, ModesBy, abi::types::Fd, add_to_linker,
     descriptors::Description, paths,
@@ -33,14 +33,6 @@ const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n10.99.0.1 web.test web 
                      fd00:99::1 web.test\n";
 const SERVICES: &str = "# name port/protocol aliases\ntest-service\t7070/tcp an-alias\n\
                         test-service\t7071/udp\nhttp-alt 8080/tcp web-cache # more\n";
-
-/// A folder with both forms of each program.
-fn programs() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/guests");
-    let made = run(Command::new(script).stdout(Stdio::piped()));
-    assert!(made.status.success(), "{script}: {}", made.status);
-    PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
-}
 
 /// Fills the tree with what the programs look for.
 fn furnish(tree: &Path, programs: &Path) {
@@ -150,7 +142,7 @@ fn same_with(
     arguments: &'static [&'static str],
     compared: impl Fn(String) -> String,
 ) {
-    let programs = programs();
+    let programs = guest_programs();
     let (sender, printed) = mpsc::channel();
     for native_run in [true, false] {
         let (sender, programs, network) = (sender.clone(), programs.clone(), network.clone());
@@ -247,7 +239,7 @@ fn limits_of_rust_are_those_of_the_documentation() {
         ("rust_questions", RUST_WITH_THE_SDK),
         ("rust_questions_plain", RUST_ALONE),
     ] {
-        let programs = programs();
+        let programs = guest_programs();
         let module = module(&programs, name);
         let (sender, printed) = mpsc::channel();
         in_tree(move |tree| {
