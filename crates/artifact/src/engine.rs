@@ -24,6 +24,7 @@ pub fn config() -> Config {
         .consume_fuel(SETTINGS.fuel.is_on())
         .wasm_component_model(SETTINGS.component_model.is_on())
         .concurrency_support(SETTINGS.concurrency.is_on())
+        .table_lazy_init(SETTINGS.table_lazy_init.is_on())
         .memory_init_cow(SETTINGS.memory_init_cow.is_on())
         .memory_guaranteed_dense_image_size(SETTINGS.dense_image_bytes)
         .memory_reservation(SETTINGS.memory_reservation)

@@ -69,6 +69,9 @@ pub struct EngineSettings {
     pub component_model: FeatureSwitch,
     /// Component-model concurrency, which WASI 0.2 does not need and which changes the code of every call into the host.
     pub concurrency: FeatureSwitch,
+    /// Tables filled at the first use of each entry. Off: each call through a pointer would ask whether its entry is there,
+    /// and keep what it needs for the case that it is not.
+    pub table_lazy_init: FeatureSwitch,
     /// Copy-on-write images of initial memory.
     pub memory_init_cow: FeatureSwitch,
     /// Initial memory up to this many bytes is always an image, however sparse: snapshots of
@@ -93,6 +96,7 @@ pub const SETTINGS: EngineSettings = EngineSettings {
     fuel: FeatureSwitch::Off,
     component_model: FeatureSwitch::On,
     concurrency: FeatureSwitch::Off,
+    table_lazy_init: FeatureSwitch::Off,
     memory_init_cow: FeatureSwitch::On,
     dense_image_bytes: 128 << 20,
     memory_reservation: 4 << 30,

@@ -276,6 +276,7 @@ const C_PROGRAM_NAMES: &[&str] = &[
     "jumps",
     "locks",
     "mappings",
+    "memory",
     "names",
     "paths",
     "questions",

@@ -184,7 +184,14 @@ fn bind(
             refused(destination, why)
         })?;
         let depth = options.mapped.unwrap_or(Depth::Shallow);
-        attributes::map_owners(&tree, namespace, depth).map_err(failed("map its owners"))?;
+        attributes::map_owners(&tree, namespace, depth).map_err(|error| {
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                let why = "this kernel cannot map the owners of its file system (of a tmpfs since \
+                           Linux 6.3); bind a directory of another file system";
+                return refused(destination, why);
+            }
+            failed("map its owners")(error)
+        })?;
     }
     Ok(PreparedSource::Tree { from, tree })
 }

@@ -275,6 +275,10 @@ pub(super) fn signals_are_those_of_a_native_program(world: &World) -> Outcome {
     same(world, "signals", &["/data"], &options)
 }
 
+pub(super) fn copies_and_fills_are_those_of_a_native_program(world: &World) -> Outcome {
+    same(world, "memory", &[], &[])
+}
+
 pub(super) fn jumps_are_those_of_a_native_program(world: &World) -> Outcome {
     same(world, "jumps", &[], &[])
 }

@@ -82,6 +82,7 @@ pub(crate) const ALL: &[Trial] = trials![
     Shared c_programs::local_time_follows_tz,
     Shared c_programs::users_and_groups_are_the_images,
     Shared c_programs::signals_are_those_of_a_native_program,
+    Shared c_programs::copies_and_fills_are_those_of_a_native_program,
     Shared c_programs::jumps_are_those_of_a_native_program,
     Shared c_programs::term_ends_a_program_by_its_handler,
     Shared c_programs::mappings_are_memory_and_copies_of_files,
