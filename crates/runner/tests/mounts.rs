@@ -434,7 +434,7 @@ fn a_read_only_tmpfs_may_hold_other_mounts() {
 
 #[test]
 fn idmap_option_maps_owners_of_a_mount() {
-    // On disk: owners of a tmpfs are mapped since Linux 6.3 alone.
+    // Not a tmpfs, whose owners can be mapped only since Linux 6.3.
     let host = tempfile::tempdir().expect("directory");
     for (name, owner) in [("root", 0), ("user", 1000)] {
         let path = host.path().join(name);

@@ -70,7 +70,7 @@ fn mount_unified(
     detached::attach(&new, &place.handle).map_err(mount.failed("attach it"))
 }
 
-/// By its kind: the error has a text of ours, and no number.
+/// By its kind: an error with a text of the file system has no number.
 fn is_forbidden(error: &Error) -> bool {
     matches!(
         error.kind(),

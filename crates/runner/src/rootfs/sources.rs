@@ -186,8 +186,9 @@ fn bind(
         let depth = options.mapped.unwrap_or(Depth::Shallow);
         attributes::map_owners(&tree, namespace, depth).map_err(|error| {
             if error.raw_os_error() == Some(libc::EINVAL) {
-                let why = "this kernel cannot map the owners of its file system (of a tmpfs since \
-                           Linux 6.3); bind a directory of another file system";
+                let why = "the kernel cannot map the owners of this file system, or of one that is \
+                           mounted below it (of a tmpfs only since Linux 6.3); bind a directory of \
+                           another file system";
                 return refused(destination, why);
             }
             failed("map its owners")(error)

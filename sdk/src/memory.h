@@ -1,12 +1,16 @@
-// Copies, fills and comparisons by words. WebAssembly reads and writes words at any address.
+// What copies, fills and comparisons by words share. WebAssembly reads and writes words at any address.
 //
 // Most are of a few bytes: names, keys, texts. For these WebAssembly's own instructions (memory.copy, memory.fill) are slow:
-// the engine calls a function of the host for each. From 128 bytes on they are the fastest.
+// the engine calls a function of the host for each. So wasm-interp.cfg has the compiler call these functions, which have the
+// instructions for more than 128 bytes. A file for each, because a program may define one of its own.
+#ifndef WASM_INTERP_MEMORY_H
+#define WASM_INTERP_MEMORY_H
+
 #include <stdint.h>
 #include <string.h>
 #include <wasm_simd128.h>
 
-// Each may be built in, or the compiler would see what it does, and call it. wasm-interp.cfg turns the instructions off.
+// Without no_builtin the compiler would see what a function does, and call it.
 #define OURS(...) __attribute__((no_builtin(__VA_ARGS__), target("simd128,bulk-memory,bulk-memory-opt")))
 
 static inline uint64_t load64(const unsigned char *from) {
@@ -25,7 +29,7 @@ static inline void store64(unsigned char *to, uint64_t word) { __builtin_memcpy(
 static inline void store32(unsigned char *to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
 
 // Everything is read before anything is written, as memmove has it. The last words may overlap those before them.
-OURS("memcpy", "memmove") static inline void *copy(void *to, const void *from, size_t size) {
+OURS("memcpy", "memmove") static inline void *copy_bytes(void *to, const void *from, size_t size) {
     unsigned char *t = to, *last = t + size;
     const unsigned char *f = from, *end = f + size;
     if (size <= 16) {
@@ -72,48 +76,4 @@ OURS("memcpy", "memmove") static inline void *copy(void *to, const void *from, s
     return to;
 }
 
-OURS("memcpy", "memmove") void *memmove(void *to, const void *from, size_t size) { return copy(to, from, size); }
-
-OURS("memcpy", "memmove") void *memcpy(void *restrict to, const void *restrict from, size_t size) {
-    return copy(to, from, size);
-}
-
-OURS("memset") void *memset(void *to, int byte, size_t size) {
-    unsigned char *t = to, *last = t + size;
-    if (size <= 16) {
-        uint64_t word = (unsigned char)byte * UINT64_C(0x0101010101010101);
-        if (size >= 8) {
-            store64(t, word);
-            store64(last - 8, word);
-        } else if (size >= 4) {
-            store32(t, (uint32_t)word);
-            store32(last - 4, (uint32_t)word);
-        } else if (size > 0) {
-            t[0] = t[size / 2] = last[-1] = (unsigned char)byte;
-        }
-    } else if (size <= 128) {
-        v128_t words = wasm_i8x16_splat((int8_t)byte);
-        for (; t < last - 16; t += 16) wasm_v128_store(t, words);
-        wasm_v128_store(last - 16, words);
-    } else {
-        __builtin_memset(to, byte, size);
-    }
-    return to;
-}
-
-OURS("memcmp") int memcmp(const void *left, const void *right, size_t size) {
-    const unsigned char *l = left, *r = right;
-    for (; size >= 8; l += 8, r += 8, size -= 8) {
-        uint64_t a = load64(l), b = load64(r);
-        // The first byte that differs decides: it is the lowest in memory.
-        if (a != b) return __builtin_bswap64(a) < __builtin_bswap64(b) ? -1 : 1;
-    }
-    if (size >= 4) {
-        uint32_t a = load32(l), b = load32(r);
-        if (a != b) return __builtin_bswap32(a) < __builtin_bswap32(b) ? -1 : 1;
-        l += 4, r += 4, size -= 4;
-    }
-    for (; size > 0; l++, r++, size--)
-        if (*l != *r) return *l - *r;
-    return 0;
-}
+#endif
