@@ -16,7 +16,7 @@ pub enum RuleProblem {
     /// No transport, or an unknown one.
     #[error("does not begin with tcp:, udp: or unix:; write {instead}")]
     NoTransport {
-        /// A rule that might be meant.
+        /// A rule that might be meant, quoted if its text is the author's, and what it is for.
         instead: String,
     },
     /// `dns` with something behind it.
@@ -29,7 +29,7 @@ pub enum RuleProblem {
     #[error("is about looking up names; write it among what to connect to")]
     DnsListens,
     /// Several rules, separated by something else than commas.
-    #[error("holds a semicolon; separate rules by commas, as in {instead}")]
+    #[error("holds a semicolon; separate rules by commas, as in {instead:?}")]
     Semicolon {
         /// The text with commas.
         instead: String,
@@ -158,10 +158,10 @@ pub enum RuleProblem {
     #[error("has a relative path; write it from /, as in unix:/run/app.sock")]
     RelativePath,
     /// A path with `.`, `..` or empty components.
-    #[error("has a path with empty parts, . or ..; write unix:{plain}")]
+    #[error("has a path with empty parts, . or ..; write {instead:?}")]
     PathNotPlain {
-        /// The path without them.
-        plain: String,
+        /// The rule of the path without them.
+        instead: String,
     },
     /// A NUL byte, the end of a line …
     #[error("contains a control character; remove it")]

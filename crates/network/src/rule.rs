@@ -200,7 +200,7 @@ fn no_transport(rule: &str, example: &str, is_rule: impl Fn(Kind<'_>) -> bool) -
     // A single word is a host, or `dns` with a slip of the finger.
     let is_word = lower.bytes().all(|byte| byte.is_ascii_alphabetic());
     if is_word && lower != "dns" && is_rule(Kind::Dns) {
-        return format!("tcp:{lower}:443 for a host of this name, or dns to look up names");
+        return format!("\"tcp:{lower}:443\" for a host of this name, or dns to look up names");
     }
     [
         lower.clone(),
@@ -211,7 +211,10 @@ fn no_transport(rule: &str, example: &str, is_rule: impl Fn(Kind<'_>) -> bool) -
     ]
     .into_iter()
     .find(|guess| kind(guess).ok().flatten().is_some_and(&is_rule))
-    .unwrap_or_else(|| format!("tcp:{example}, for example"))
+    .map_or_else(
+        || format!("tcp:{example}, for example"),
+        |guess| format!("{guess:?}"),
+    )
 }
 
 fn host_and_ports(transport: Transport, rest: &str) -> Result<(&str, &str), RuleProblem> {
@@ -245,11 +248,18 @@ fn host_and_ports(transport: Transport, rest: &str) -> Result<(&str, &str), Rule
         return Err(no_port());
     };
     match split {
-        ("", ports) => Err(RuleProblem::NoHost {
-            instead: format!("{transport}:*:{ports}"),
-            transport,
-            ports: ports.to_owned(),
-        }),
+        ("", ports) => {
+            let ports = if ports.is_empty() {
+                "443".to_owned()
+            } else {
+                self::ports(ports)?.to_string()
+            };
+            Err(RuleProblem::NoHost {
+                instead: format!("{transport}:*:{ports}"),
+                transport,
+                ports,
+            })
+        }
         (host, "") => Err(RuleProblem::NoPort {
             rule: format!("{transport}:{host}"),
         }),
@@ -272,7 +282,9 @@ fn unix(path: &str) -> Result<UnixPattern, RuleProblem> {
         PathProblem::Empty => RuleProblem::NoPath,
         PathProblem::Abstract => RuleProblem::AbstractName,
         PathProblem::Relative => RuleProblem::RelativePath,
-        PathProblem::NotPlain { plain } => RuleProblem::PathNotPlain { plain },
+        PathProblem::NotPlain { plain } => RuleProblem::PathNotPlain {
+            instead: format!("unix:{plain}"),
+        },
         PathProblem::Long => RuleProblem::LongPath,
     })
 }
@@ -309,27 +321,27 @@ mod tests {
                 (
                     "10.0.0.1:80",
                     "rule \"10.0.0.1:80\" does not begin with tcp:, udp: or unix:; write \
-                     tcp:10.0.0.1:80",
+                     \"tcp:10.0.0.1:80\"",
                 ),
                 (
                     "localhost:9090",
                     "rule \"localhost:9090\" does not begin with tcp:, udp: or unix:; write \
-                     tcp:localhost:9090",
+                     \"tcp:localhost:9090\"",
                 ),
                 (
                     "/run/db.sock",
                     "rule \"/run/db.sock\" does not begin with tcp:, udp: or unix:; write \
-                     unix:/run/db.sock",
+                     \"unix:/run/db.sock\"",
                 ),
                 (
                     "https://db.prod/x",
                     "rule \"https://db.prod/x\" does not begin with tcp:, udp: or unix:; write \
-                     tcp:db.prod:443",
+                     \"tcp:db.prod:443\"",
                 ),
                 (
                     "TCP:db.prod:5432",
                     "rule \"TCP:db.prod:5432\" does not begin with tcp:, udp: or unix:; write \
-                     tcp:db.prod:5432",
+                     \"tcp:db.prod:5432\"",
                 ),
                 (
                     "tcp",
@@ -348,17 +360,23 @@ mod tests {
                 ),
                 (
                     "dsn",
-                    "rule \"dsn\" does not begin with tcp:, udp: or unix:; write tcp:dsn:443 for a \
-                     host of this name, or dns to look up names",
+                    "rule \"dsn\" does not begin with tcp:, udp: or unix:; write \"tcp:dsn:443\" for \
+                     a host of this name, or dns to look up names",
                 ),
                 (
                     "DNS",
-                    "rule \"DNS\" does not begin with tcp:, udp: or unix:; write dns",
+                    "rule \"DNS\" does not begin with tcp:, udp: or unix:; write \"dns\"",
                 ),
                 (
                     "dns;tcp:db.prod:5432",
                     "rule \"dns;tcp:db.prod:5432\" holds a semicolon; separate rules by commas, as \
-                     in dns,tcp:db.prod:5432",
+                     in \"dns,tcp:db.prod:5432\"",
+                ),
+                // What its author wrote is quoted: a point at its end is not that of the message.
+                (
+                    "tcp:80;tcp:db.",
+                    "rule \"tcp:80;tcp:db.\" holds a semicolon; separate rules by commas, as in \
+                     \"tcp:80,tcp:db.\"",
                 ),
                 (
                     "dns:db.prod",
@@ -374,6 +392,16 @@ mod tests {
                     "udp::53",
                     "rule \"udp::53\" names no host; write udp:*:53, or a host, as in \
                      udp:db.prod:53",
+                ),
+                (
+                    "tcp::",
+                    "rule \"tcp::\" names no host; write tcp:*:443, or a host, as in \
+                     tcp:db.prod:443",
+                ),
+                (
+                    "tcp::80.",
+                    "rule \"tcp::80.\" has \"80.\" where a port belongs; write a number from 1 to \
+                     65535, a range as in 8080-8090, or * for every port",
                 ),
                 (
                     "tcp:db.prod",
@@ -483,7 +511,7 @@ mod tests {
                 (
                     "unix:/run/../etc//x/",
                     "rule \"unix:/run/../etc//x/\" has a path with empty parts, . or ..; write \
-                     unix:/etc/x",
+                     \"unix:/etc/x\"",
                 ),
             ],
         );
@@ -496,7 +524,7 @@ mod tests {
             &[
                 (
                     "8080",
-                    "rule \"8080\" does not begin with tcp:, udp: or unix:; write tcp:8080",
+                    "rule \"8080\" does not begin with tcp:, udp: or unix:; write \"tcp:8080\"",
                 ),
                 (
                     "udp",
@@ -506,7 +534,7 @@ mod tests {
                 (
                     "tcp:80;tcp:81",
                     "rule \"tcp:80;tcp:81\" holds a semicolon; separate rules by commas, as in \
-                     tcp:80,tcp:81",
+                     \"tcp:80,tcp:81\"",
                 ),
                 (
                     "tcp:127.0.0.1:8080",
