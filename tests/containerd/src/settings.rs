@@ -22,6 +22,9 @@ pub(crate) struct Settings {
     pub(crate) database: PathBuf,
     /// CPython's own tests, from the source of the image.
     pub(crate) python_tests: PathBuf,
+    /// Whether CPython is compiled before the first trial, with all the time that it takes: on an emulated processor
+    /// that is longer than a trial waits.
+    pub(crate) compiles_first: bool,
     /// Which trials run.
     pub(crate) suite: Suite,
     /// How many rounds the trial of many rounds makes.
@@ -69,6 +72,7 @@ impl Settings {
             apps: path("WASM_INTERP_TEST_APPS", "apps".into()),
             database: path("WASM_INTERP_TEST_DATABASE", "database".into()),
             python_tests: path("WASM_INTERP_TEST_PYTHON_TESTS", "tests".into()),
+            compiles_first: env::var_os("WASM_INTERP_TEST_COMPILE_FIRST").is_some(),
             suite: Suite::from_env(),
             rounds: number("WASM_INTERP_TEST_ROUNDS", 32)?,
             chaos_tries: number("WASM_INTERP_TEST_CHAOS_TRIES", 2)?,

@@ -16,7 +16,10 @@ use crate::command::{self, Finished, Running, wait_for};
 use crate::daemon::Daemon;
 use crate::run::{Concurrency, Turns};
 use crate::settings::Settings;
-use crate::{Outcome, guests};
+use crate::{
+    Outcome,
+    guests::{self, PYTHON},
+};
 
 /// The runtime under test.
 pub(crate) const OURS: &str = "io.containerd.wasm-interp.v1";
@@ -61,12 +64,33 @@ impl World {
         }
         let daemon = Daemon::start(&settings, folder.join("containerd"), folder.join("cache"))?;
         import(&daemon, &archives)?;
-        Ok(Self {
+        let world = Self {
             settings,
             daemon,
             counter: AtomicU32::new(0),
             turns: Turns::default(),
-        })
+        };
+        if world.settings.compiles_first {
+            world.compile_python()?;
+        }
+        Ok(world)
+    }
+
+    /// Puts CPython's native code into the store, however long it takes.
+    fn compile_python(&self) -> Outcome {
+        let policy = self.settings.run.folder().join("patient.json");
+        fs::write(&policy, r#"{"cache": {"compile_seconds": 86400}}"#)?;
+        let address = self.daemon.socket().display().to_string();
+        let prewarm = ["node", "prewarm", "--address", &address];
+        let image = ["--namespace", self.name(), PYTHON];
+        let status = self
+            .wasm_interp_command(&[&prewarm[..], &image[..]].concat())
+            .env("WASM_INTERP_POLICY", policy)
+            .status()?;
+        if !status.success() {
+            return Err(format!("cannot compile CPython: {status}").into());
+        }
+        Ok(())
     }
 
     /// Runs one trial, beside others or alone.
