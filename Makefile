@@ -256,6 +256,7 @@ docs: bootstrap ## Build the API documentation; broken links are errors
 	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: cross
+cross: export CARGO_TARGET_DIR = $(CACHE)/cross
 cross: ## Build the executables for arm64 too
 	@scripts/bootstrap cross
 	@for package in $(PACKAGES); do \

@@ -102,9 +102,12 @@ class Recipes(unittest.TestCase):
         archive = 'version = "1.2"\nsha256 = "ab"\nlicence = "MIT"\nlicences = ["LICENSE"]'
         recipe = self.read(RECIPE + f'[[part]]\npypi = "parcel"\n{archive}\n[[part]]\ncrate = "box"\n{archive}\n[[part]]\nname = "all"')
         self.assertEqual([part.kind for part in recipe.parts], ["deb", "deb", "pypi", "cargo", "none"])
+        alone = self.read(RECIPE + '[[part]]\norig = "edit"\nlicence = "MIT"\nlicences = ["COPYING"]')
+        self.assertEqual([part.kind for part in alone.parts], ["deb", "deb", "orig"])
+        self.assert_refused(RECIPE + '[[part]]\norig = "edit"\nlicence = "MIT"', "part edit: licences is missing")
         self.assertEqual((recipe.parts[2].version, recipe.parts[2].sha256), ("1.2", "ab"))
         self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\nlicence = "MIT"', "part parcel: version is missing")
-        self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\ncrate = "parcel"', "part 3 needs one of package, pypi, crate, name")
+        self.assert_refused(RECIPE + '[[part]]\npypi = "parcel"\ncrate = "parcel"', "part 3 needs one of package, orig, pypi, crate, name")
         self.assert_refused(RECIPE + '[[part]]\nname = "all"\nlicence = "MIT"', "part all: unknown name licence")
 
     def test_profile_leaves_out_what_it_names(self):
@@ -270,6 +273,14 @@ class Sources(unittest.TestCase):
         self.assertEqual([each.version for each in sources], ["1:1.3-1+deb13u1", "1:1.3-1"])
         self.assertEqual(sources[1].files, {"zlib_1.3-1.dsc": "aa", "zlib_1.3.orig.tar.gz": "bb"})
         self.assertEqual(sources[1].main, "zlib_1.3-1.dsc")
+
+    def test_archive_of_upstream_is_taken_alone(self):
+        older = language.read_index(INDEX)[1]
+        alone = older.orig()
+        self.assertEqual((alone.main, alone.files), ("zlib_1.3.orig.tar.gz", {"zlib_1.3.orig.tar.gz": "bb"}))
+        self.assertEqual(language.purl(alone), language.purl(older))
+        with self.assertRaisesRegex(language.Failed, "package zlib has no archive of its own upstream: use package"):
+            language.Source("zlib", "1", {"zlib_1.dsc": "aa", "zlib_1.tar.xz": "bb"}).orig()
 
     def test_file_with_another_content_than_the_index_names_is_removed(self):
         with tempfile.TemporaryDirectory() as name:

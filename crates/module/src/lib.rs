@@ -238,6 +238,14 @@ mod tests {
         assert_eq!(checked(wat), Ok(WasmLayer::Module));
     }
 
+    /// The SDK copies memory by vectors.
+    #[test]
+    fn a_module_with_vectors_passes() {
+        let module = r#"(module (memory (export "memory") 1) (func (export "_start")
+            (v128.store (i32.const 16) (v128.load (i32.const 0)))))"#;
+        assert_eq!(checked(module), Ok(WasmLayer::Module));
+    }
+
     #[test]
     fn every_unknown_import_is_named() {
         let wat = r#"(module

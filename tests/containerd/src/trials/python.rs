@@ -84,7 +84,6 @@ for name, error in sorted(failed.items()):
 const NOT_HERE: &[&str] = &[
     "_multiprocessing",
     "_pyrepl._minimal_curses",
-    "ctypes",
     "dbm.gnu",
     "dbm.ndbm",
     "multiprocessing.forkserver",
@@ -136,6 +135,50 @@ with tempfile.TemporaryDirectory() as folder:
     assert {*os.listdir(folder)} == {"file.db", "file.db-journal"}, os.listdir(folder)
     first.commit()
     assert second.execute("select text from note").fetchall() == [("kept",)]
+"#;
+    holds(script(world, text))?;
+    Ok(())
+}
+
+pub(super) fn ctypes_has_types_and_says_what_it_cannot_call(world: &World) -> Outcome {
+    let text = r#"
+import ctypes, ctypes.util, struct
+from ctypes import POINTER, byref, c_double, c_int, c_longlong, c_uint8, c_uint32, c_void_p
+class Header(ctypes.BigEndianStructure):
+    _pack_ = 1
+    _fields_ = [("kind", c_uint8), ("length", c_uint32), ("ratio", c_double), ("name", ctypes.c_char * 4)]
+packed = struct.pack(">BId4s", 7, 1 << 20, 0.5, b"wasm")
+header = Header.from_buffer_copy(packed)
+assert (header.kind, header.length, header.ratio, header.name) == (7, 1 << 20, 0.5, b"wasm")
+header.length += 1
+assert bytes(header) == struct.pack(">BId4s", 7, (1 << 20) + 1, 0.5, b"wasm")
+class Bits(ctypes.Structure):
+    _fields_ = [("low", c_uint32, 3), ("high", c_uint32, 5)]
+class Both(ctypes.Union):
+    _fields_ = [("bits", Bits), ("word", c_uint32)]
+assert (Both(word=0b10110_101).bits.low, Both(word=0b10110_101).bits.high) == (0b101, 0b10110)
+assert [ctypes.sizeof(kind) for kind in (c_void_p, ctypes.c_long, c_longlong, ctypes.c_wchar)] == [4, 4, 8, 4]
+# What ctypes does by calls of C functions.
+numbers = (c_int * 4)(1, 2, 3, 4)
+assert ctypes.cast(numbers, POINTER(c_int))[2] == 3
+ctypes.memmove(byref(numbers, 4), byref(c_int(-9)), 4)
+ctypes.memset(byref(numbers, 8), 0xff, 4)
+assert [*numbers] == [1, -9, -1, 4], [*numbers]
+assert ctypes.string_at(ctypes.create_string_buffer(b"text"), 3) == b"tex"
+assert ctypes.wstring_at(ctypes.create_unicode_buffer("gr\u00fcn")) == "gr\u00fcn"
+assert ctypes.util.find_library("c") is None
+def refused(act, error, words):
+    try:
+        act()
+    except error as caught:
+        assert words in str(caught), caught
+    else:
+        raise AssertionError(words)
+refused(lambda: ctypes.CDLL("libc.so.6"), OSError, "cannot load native libraries")
+refused(lambda: ctypes.pythonapi.Py_GetVersion, AttributeError, "no C functions that can be called by name")
+refused(lambda: ctypes.CFUNCTYPE(c_int)(lambda: 1), NotImplementedError, "cannot make a C function of a Python function")
+refused(lambda: ctypes.CFUNCTYPE(c_double, c_double)(1)(0.5), NotImplementedError, "at most 8 arguments")
+refused(lambda: ctypes.CFUNCTYPE(c_int, *[c_int] * 9)(1)(*range(9)), NotImplementedError, "at most 8 arguments")
 "#;
     holds(script(world, text))?;
     Ok(())
@@ -746,6 +789,39 @@ pub(super) fn prompt_has_lines_that_can_be_edited(world: &World) -> Outcome {
     Ok(())
 }
 
+pub(super) fn readline_edits_remembers_and_completes(world: &World) -> Outcome {
+    let text = r#"
+import readline
+assert "libedit" in readline.__doc__ and readline.backend == "editline"
+def words(text, state):
+    return dict(enumerate(word for word in ("alpha", "alphabet") if word.startswith(text))).get(state)
+readline.set_completer(words)
+readline.parse_and_bind("bind ^I rl_complete")
+for number in range(3):
+    print(f"line {number} is", input("line? "))
+readline.write_history_file("/tmp/history")
+readline.clear_history()
+readline.read_history_file("/tmp/history")
+print("remembered", [readline.get_history_item(1 + n) for n in range(readline.get_current_history_length())])
+"#;
+    let container = script(world, text);
+    let mut terminal = container.run_beside_on_a_terminal()?;
+    let mut seen = 0;
+    let (left, up) = ("\x1b[D", "\x1b[A");
+    for (keys, answer) in [
+        (format!("ac{left}b\r"), "line 0 is abc"),
+        (format!("{up}d\r"), "line 1 is abcd"),
+        ("alphab\t\r".to_owned(), "line 2 is alphabet"),
+    ] {
+        terminal.wait_for_stdout("line? ", &mut seen)?;
+        terminal.write(keys.as_bytes())?;
+        terminal.wait_for_stdout(answer, &mut seen)?;
+    }
+    terminal.wait_for_stdout("remembered ['abc', 'abcd', 'alphabet", &mut seen)?;
+    terminal.finish()?.expect_code(0)?;
+    Ok(())
+}
+
 pub(super) fn terminal_is_read_key_by_key_and_without_echo(world: &World) -> Outcome {
     let text = r#"
 import getpass, os, termios, tty
@@ -780,7 +856,7 @@ import json, os
 bill = json.load(open("/usr/share/sbom/python.spdx.json"))
 assert bill["spdxVersion"] == "SPDX-2.3"
 packages = {each["name"]: each["versionInfo"] for each in bill["packages"] if each["name"] != "wasm-interp/python"}
-assert {"python3.13", "zlib", "bzip2", "xz-utils", "sqlite3", "openssl", "ncurses", "wasi-libc", "ca-certificates", "ncurses-base", "tzdata"} <= packages.keys()
+assert {"python3.13", "zlib", "bzip2", "xz-utils", "sqlite3", "openssl", "ncurses", "libffi", "libedit", "wasi-libc", "ca-certificates", "ncurses-base", "tzdata"} <= packages.keys()
 licences = os.listdir("/usr/share/licenses/python")
 crates = open("/usr/share/licenses/python/pydantic-core").read()
 without = {name for name in packages.keys() - {*licences} if f"vendor/{name}-{packages[name]}/LICENSE" not in crates}
