@@ -312,7 +312,7 @@ pub(crate) fn wait_for_end_of_keyring(id: &str) -> Outcome {
 pub(crate) struct CtrContainer<'world> {
     world: &'world World,
     pub(crate) id: String,
-    runtime: &'static str,
+    pub(crate) runtime: &'static str,
     /// `None` if it has a spec of its own.
     image: Option<String>,
     options: Vec<String>,

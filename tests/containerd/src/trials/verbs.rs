@@ -155,10 +155,11 @@ pub(super) fn update_matches_runc(world: &World) -> Outcome {
         let before = limits(&container)?;
         let refused = json!({"memory": {"limit": 99 * MIB}, "cpu": {"cpus": "4096"}});
         expect("no such processor", update(&container, &refused)?.is_err())?;
-        expect(
-            "a failed update changes nothing",
-            limits(&container)? == before,
-        )?;
+        // runc sets the memory of version 2 before the processors, and leaves it: its old configuration is the new one by then.
+        let after = limits(&container)?;
+        if container.runtime == OURS && after != before {
+            return Err(format!("a failed update changes {before:#?} to {after:#?}").into());
+        }
         container.signal("SIGKILL")?;
         container.wait_for_status("STOPPED")?;
         let words = update(&container, &json!({"pids": {"limit": 5}}))?
@@ -288,8 +289,9 @@ pub(super) fn two_guests_share_the_memory_of_their_container(world: &World) -> O
     container.remove()
 }
 
-/// Writes, reads and computes, then says `done` and stays.
-const LOAD: &str = "busybox dd if=/dev/zero of=/tmp/f bs=64k count=64 conv=fsync 2>/dev/null; \
+/// Writes, reads and computes, then says `ready` and stays. It has huge pages if the kernel gives them unasked, as runc's
+/// own process has in the container.
+const LOAD: &str = "busybox dd if=/dev/zero of=/tmp/f bs=8M count=1 conv=fsync 2>/dev/null; \
      busybox cat /tmp/f >/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; \
      echo ready; exec busybox sleep 3600";
 
