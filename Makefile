@@ -12,6 +12,8 @@ CARGO_HOME ?= $(HOME)/.cargo
 # As scripts/environment says it.
 export PATH := $(CACHE)/toolchains/bin:$(CARGO_HOME)/bin:$(PATH):/usr/local/go/bin
 export CARGO_TARGET_DIR ?= $(CACHE)/target
+# Of its own, so that nothing waits for it.
+CROSS_TARGET_DIR ?= $(CACHE)/cross
 
 ARCH ?= $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
@@ -224,6 +226,10 @@ test-signals: bootstrap ## Try 100,000 times per way to block whether a signal i
 fuzz: bootstrap ## Fuzz what reads untrusted input, 20 s per target (FUZZ_SECONDS=N for another time)
 	@scripts/fuzz --seconds $(FUZZ_SECONDS)
 
+.PHONY: fuzz-build
+fuzz-build: bootstrap ## Build the fuzz targets
+	@scripts/fuzz --build
+
 .PHONY: fuzz-planted
 fuzz-planted: bootstrap ## Check that each fuzz target finds the fault planted in it
 	@scripts/fuzz --planted
@@ -256,7 +262,7 @@ docs: bootstrap ## Build the API documentation; broken links are errors
 	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: cross
-cross: export CARGO_TARGET_DIR = $(CACHE)/cross
+cross: export CARGO_TARGET_DIR := $(CROSS_TARGET_DIR)
 cross: ## Build the executables for arm64 too
 	@scripts/bootstrap cross
 	@for package in $(PACKAGES); do \
@@ -314,4 +320,4 @@ bench-cluster: build images ## Measure pods on a cluster of its own; writes a se
 
 .PHONY: clean
 clean: ## Remove dist/ and the builds in the cache; toolchains and containerds stay
-	@rm -rf dist '$(CACHE)/target'
+	@rm -rf dist '$(CACHE)/target' '$(CROSS_TARGET_DIR)' '$(CACHE)/fuzz/target'

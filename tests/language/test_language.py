@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -278,9 +279,24 @@ class Sources(unittest.TestCase):
         older = language.read_index(INDEX)[1]
         alone = older.orig()
         self.assertEqual((alone.main, alone.files), ("zlib_1.3.orig.tar.gz", {"zlib_1.3.orig.tar.gz": "bb"}))
-        self.assertEqual(language.purl(alone), language.purl(older))
-        with self.assertRaisesRegex(language.Failed, "package zlib has no archive of its own upstream: use package"):
-            language.Source("zlib", "1", {"zlib_1.dsc": "aa", "zlib_1.tar.xz": "bb"}).orig()
+        self.assertIsNone(language.Source("zlib", "1", {"zlib_1.dsc": "aa", "zlib_1.tar.xz": "bb"}).orig())
+        # Scanners compare Debian's version with what Debian has mended by a patch.
+        self.assertEqual(language.purl(alone), "pkg:generic/zlib@1%3A1.3?checksum=sha256:bb")
+
+    def test_address_of_an_archive_is_found_by_its_name(self):
+        name = "edit_1.0+ds.orig.tar.xz"
+        source = language.Source("edit", "1.0+ds-1", {name: "ab"}, "orig")
+        said = f"'https://host/pool/edit_1.0%2bds-1.dsc' edit_1.0+ds-1.dsc 1 SHA256:cd\n'https://host/pool/edit_1.0%2bds.orig.tar.xz' {name} 2 SHA256:ab\n"
+        with tempfile.TemporaryDirectory() as folder:
+            apt = pathlib.Path(folder, "apt-get")
+            apt.write_text(f'#!/bin/sh\necho "$*" >&2\ncat <<E\n{said}E\n')
+            apt.chmod(0o755)
+            script = language.fetch_script(source, "--quiet").replace("/usr/lib/apt/apt-helper", "echo")
+            run = subprocess.run(
+                ["sh", "-ec", script], env={"PATH": f"{folder}:{os.environ['PATH']}"}, text=True, capture_output=True, check=True,
+            )
+        self.assertEqual(run.stderr, "--quiet --print-uris source edit=1.0+ds-1\n")
+        self.assertEqual(run.stdout, f"--quiet download-file https://host/pool/edit_1.0%2bds.orig.tar.xz {name} SHA256:ab\n")
 
     def test_file_with_another_content_than_the_index_names_is_removed(self):
         with tempfile.TemporaryDirectory() as name:

@@ -64,44 +64,35 @@ ffi_status FFI_HIDDEN ffi_prep_cif_machdep_var(ffi_cif *cif, unsigned fixed, uns
 	return FFI_BAD_ARGTYPE;
 }
 
-/* A call of a type that is not the function's traps. */
-#define CALL(R)                                                                                                        \
-	switch (cif->nargs) {                                                                                          \
-	case 0: R(void)();                                                                                             \
-	case 1: R(W)(a[0]);                                                                                            \
-	case 2: R(W, W)(a[0], a[1]);                                                                                   \
-	case 3: R(W, W, W)(a[0], a[1], a[2]);                                                                          \
-	case 4: R(W, W, W, W)(a[0], a[1], a[2], a[3]);                                                                 \
-	case 5: R(W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4]);                                                        \
-	case 6: R(W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5]);                                               \
-	case 7: R(W, W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);                                      \
-	case 8: R(W, W, W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);                             \
-	default: abort();                                                                                              \
+/* All functions that ctypes calls by itself return a word; a call by another type than the function's traps. */
+static W call(const ffi_cif *cif, void (*function)(void), const W *a)
+{
+#define AS(...) ((W (*)(__VA_ARGS__))function)
+	switch (cif->nargs) {
+	case 0: return AS(void)();
+	case 1: return AS(W)(a[0]);
+	case 2: return AS(W, W)(a[0], a[1]);
+	case 3: return AS(W, W, W)(a[0], a[1], a[2]);
+	case 4: return AS(W, W, W, W)(a[0], a[1], a[2], a[3]);
+	case 5: return AS(W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4]);
+	case 6: return AS(W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5]);
+	case 7: return AS(W, W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+	case 8: return AS(W, W, W, W, W, W, W, W)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+	default: abort();
 	}
-#define NOTHING(...) return ((void (*)(__VA_ARGS__))function)
-#define WORD(...) return ((W (*)(__VA_ARGS__))function)
-
-static void call(const ffi_cif *cif, void (*function)(void), const W *a)
-{
-	CALL(NOTHING)
-}
-
-static W call_for_word(const ffi_cif *cif, void (*function)(void), const W *a)
-{
-	CALL(WORD)
+#undef AS
 }
 
 void ffi_call(ffi_cif *cif, void (*function)(void), void *result, void **values)
 {
-	W words[MOST_ARGUMENTS];
+	W words[MOST_ARGUMENTS], word;
 	unsigned number;
 
 	for (number = 0; number < cif->nargs; number++)
 		words[number] = word_at(cif->arg_types[number], values[number]);
-	if (cif->rtype->type == FFI_TYPE_VOID)
-		call(cif, function, words);
-	else
-		*(W *)result = call_for_word(cif, function, words);
+	word = call(cif, function, words);
+	if (cif->rtype->type != FFI_TYPE_VOID)
+		*(W *)result = word;
 }
 
 void *ffi_closure_alloc(size_t size, void **code)

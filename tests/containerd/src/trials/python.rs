@@ -179,6 +179,9 @@ refused(lambda: ctypes.pythonapi.Py_GetVersion, AttributeError, "no C functions 
 refused(lambda: ctypes.CFUNCTYPE(c_int)(lambda: 1), NotImplementedError, "cannot make a C function of a Python function")
 refused(lambda: ctypes.CFUNCTYPE(c_double, c_double)(1)(0.5), NotImplementedError, "at most 8 arguments")
 refused(lambda: ctypes.CFUNCTYPE(c_int, *[c_int] * 9)(1)(*range(9)), NotImplementedError, "at most 8 arguments")
+refused(lambda: ctypes.CFUNCTYPE(c_int, c_int)(1)(1, 2), NotImplementedError, "in argtypes")
+ctypes.memset.restype = None
+assert ctypes.memset(numbers, 0, 4) is None and numbers[0] == 0
 "#;
     holds(script(world, text))?;
     Ok(())
@@ -791,14 +794,23 @@ pub(super) fn prompt_has_lines_that_can_be_edited(world: &World) -> Outcome {
 
 pub(super) fn readline_edits_remembers_and_completes(world: &World) -> Outcome {
     let text = r#"
-import readline
+import os, readline
 assert "libedit" in readline.__doc__ and readline.backend == "editline"
+os.environ["HOME"] = "/tmp"
+with open("/tmp/.editrc", "w") as settings:
+    settings.write('bind "^T" ed-move-to-beg\n')
+readline.read_init_file()
 def words(text, state):
     return dict(enumerate(word for word in ("alpha", "alphabet") if word.startswith(text))).get(state)
 readline.set_completer(words)
 readline.parse_and_bind("bind ^I rl_complete")
-for number in range(3):
+for number in range(4):
     print(f"line {number} is", input("line? "))
+for error in KeyboardInterrupt, EOFError:
+    try:
+        input("line? ")
+    except error as caught:
+        print("it is", type(caught).__name__)
 readline.write_history_file("/tmp/history")
 readline.clear_history()
 readline.read_history_file("/tmp/history")
@@ -812,6 +824,10 @@ print("remembered", [readline.get_history_item(1 + n) for n in range(readline.ge
         (format!("ac{left}b\r"), "line 0 is abc"),
         (format!("{up}d\r"), "line 1 is abcd"),
         ("alphab\t\r".to_owned(), "line 2 is alphabet"),
+        // By the user's settings, to the beginning of the line.
+        ("b\x14a\r".to_owned(), "line 3 is ab"),
+        ("given up\x03".to_owned(), "it is KeyboardInterrupt"),
+        ("\x04".to_owned(), "it is EOFError"),
     ] {
         terminal.wait_for_stdout("line? ", &mut seen)?;
         terminal.write(keys.as_bytes())?;
