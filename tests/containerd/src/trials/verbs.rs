@@ -126,7 +126,13 @@ fn limits(container: &CtrContainer<'_>) -> Outcome<BTreeMap<&'static str, String
         let path = cgroup(pid, controller)?.join(file);
         // Not every kernel counts swap.
         if let Ok(text) = fs::read_to_string(path) {
-            limits.insert(file, text.trim().to_owned());
+            // Without a quota its period means nothing.
+            let text = if text.starts_with("max ") {
+                "max"
+            } else {
+                text.trim()
+            };
+            limits.insert(file, text.to_owned());
         }
     }
     Ok(limits)
@@ -151,6 +157,15 @@ pub(super) fn update_matches_runc(world: &World) -> Outcome {
             update(&container, &resources)?
                 .map_err(|words| format!("cannot update to {resources}: {words}"))?;
             seen.push(limits(&container)?);
+        }
+        // Shares as a weight: runc's formula has changed between its versions.
+        let weights = seen
+            .iter_mut()
+            .filter_map(|limits| limits.remove("cpu.weight"));
+        let weights: Vec<_> = weights.collect();
+        if container.runtime == OURS && unified() {
+            let expected = ["100", "100", "100", "59", "59", "59", "59", "59"];
+            expect(&format!("the weights of {weights:?}"), weights == expected)?;
         }
         let before = limits(&container)?;
         let refused = json!({"memory": {"limit": 99 * MIB}, "cpu": {"cpus": "4096"}});
