@@ -811,7 +811,10 @@ for error in KeyboardInterrupt, EOFError:
         input("line? ")
     except error as caught:
         print("it is", type(caught).__name__)
+readline.set_history_length(4)
 readline.write_history_file("/tmp/history")
+readline.add_history("appended")
+readline.append_history_file(1, "/tmp/history")
 readline.clear_history()
 readline.read_history_file("/tmp/history")
 print("remembered", [readline.get_history_item(1 + n) for n in range(readline.get_current_history_length())])
@@ -833,7 +836,10 @@ print("remembered", [readline.get_history_item(1 + n) for n in range(readline.ge
         terminal.write(keys.as_bytes())?;
         terminal.wait_for_stdout(answer, &mut seen)?;
     }
-    terminal.wait_for_stdout("remembered ['abc', 'abcd', 'alphabet", &mut seen)?;
+    terminal.wait_for_stdout(
+        "remembered ['abc', 'abcd', 'alphabet ', 'ab', 'appended']",
+        &mut seen,
+    )?;
     terminal.finish()?.expect_code(0)?;
     Ok(())
 }
