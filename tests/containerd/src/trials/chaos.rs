@@ -195,7 +195,7 @@ impl Try {
             }
         }
         // They keep the bundles of a pod's other members until they start again.
-        let keeps = (2, 0)..=(2, 3);
+        let keeps = (1, 7)..=(2, 3);
         if life.killed && self.in_pod && keeps.contains(&world.daemon().version()?) {
             world.daemon().stop()?;
             world.daemon().launch()?;

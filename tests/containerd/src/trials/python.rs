@@ -837,7 +837,7 @@ print("remembered", [readline.get_history_item(1 + n) for n in range(readline.ge
         terminal.wait_for_stdout(answer, &mut seen)?;
     }
     terminal.wait_for_stdout(
-        "remembered ['abc', 'abcd', 'alphabet ', 'ab', 'appended']",
+        "remembered ['abcd', 'alphabet', 'ab', 'appended']",
         &mut seen,
     )?;
     terminal.finish()?.expect_code(0)?;
