@@ -372,7 +372,7 @@ mod tests {
                     "rule \"dns;tcp:db.prod:5432\" holds a semicolon; separate rules by commas, as \
                      in \"dns,tcp:db.prod:5432\"",
                 ),
-                // What its author wrote is quoted: a point at its end is not that of the message.
+                // What its author wrote is quoted: a point at its end is not the message's.
                 (
                     "tcp:80;tcp:db.",
                     "rule \"tcp:80;tcp:db.\" holds a semicolon; separate rules by commas, as in \
