@@ -360,8 +360,8 @@ mod tests {
                 ),
                 (
                     "dsn",
-                    "rule \"dsn\" does not begin with tcp:, udp: or unix:; write \"tcp:dsn:443\" for \
-                     a host of this name, or dns to look up names",
+                    "rule \"dsn\" does not begin with tcp:, udp: or unix:; write \"tcp:dsn:443\" \
+                     for a host of this name, or dns to look up names",
                 ),
                 (
                     "DNS",
