@@ -232,32 +232,19 @@ fn host_and_ports(transport: Transport, rest: &str) -> Result<(&str, &str), Rule
         return Err(RuleProblem::Brackets { transport });
     } else if let Some(split) = rest.split_once(':') {
         split
-    } else if ports(rest).is_ok() {
-        return Err(RuleProblem::NoHost {
-            instead: format!("{transport}:*:{rest}"),
-            transport,
-            ports: rest.to_owned(),
-        });
-    } else if rest.is_empty() {
-        return Err(RuleProblem::NoHost {
-            instead: format!("{transport}:*:443"),
-            transport,
-            ports: "443".to_owned(),
-        });
+    } else if rest.is_empty() || ports(rest).is_ok() {
+        ("", rest)
     } else {
         return Err(no_port());
     };
     match split {
         ("", ports) => {
-            let ports = if ports.is_empty() {
-                "443".to_owned()
-            } else {
-                self::ports(ports)?.to_string()
-            };
+            let ports = if ports.is_empty() { "443" } else { ports };
+            self::ports(ports)?;
             Err(RuleProblem::NoHost {
                 instead: format!("{transport}:*:{ports}"),
                 transport,
-                ports,
+                ports: ports.to_owned(),
             })
         }
         (host, "") => Err(RuleProblem::NoPort {

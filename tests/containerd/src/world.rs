@@ -80,11 +80,8 @@ impl World {
     fn compile_python(&self) -> Outcome {
         let policy = self.settings.run.folder().join("patient.json");
         fs::write(&policy, r#"{"cache": {"compile_seconds": 86400}}"#)?;
-        let address = self.daemon.socket().display().to_string();
-        let prewarm = ["node", "prewarm", "--address", &address];
-        let image = ["--namespace", self.name(), PYTHON];
         let status = self
-            .wasm_interp_command(&[&prewarm[..], &image[..]].concat())
+            .prewarm_command(&[PYTHON])
             .env("WASM_INTERP_POLICY", policy)
             .status()?;
         if !status.success() {
@@ -266,6 +263,14 @@ impl World {
             .args(arguments)
             .env("WASM_INTERP_CACHE_DIR", self.daemon.cache());
         command
+    }
+
+    /// `wasm-interp node prewarm` for this containerd.
+    pub(crate) fn prewarm_command(&self, arguments: &[&str]) -> Command {
+        let address = self.daemon.socket().display().to_string();
+        let prewarm = ["node", "prewarm", "--address", &address];
+        let here = ["--namespace", self.name()];
+        self.wasm_interp_command(&[&prewarm[..], &here[..], arguments].concat())
     }
 
     /// A container to run; nothing happens before one of [`CtrContainer`]'s verbs.

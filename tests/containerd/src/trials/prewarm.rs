@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -12,14 +11,7 @@ use crate::guests::{HELLO, IDLE, NATIVE, PYTHON, PYTHON_WASM};
 use crate::world::World;
 
 fn prewarm(world: &World, arguments: &[&str]) -> Outcome<Finished> {
-    command::run(prewarm_command(world, arguments), None)
-}
-
-fn prewarm_command(world: &World, arguments: &[&str]) -> Command {
-    let address = world.daemon().socket().display().to_string();
-    let prewarm = ["node", "prewarm", "--address", &address];
-    let here = ["--namespace", world.name()];
-    world.wasm_interp_command(&[&prewarm[..], &here[..], arguments].concat())
+    command::run(world.prewarm_command(arguments), None)
 }
 
 /// The snapshots and leases in containerd, by name.
@@ -140,7 +132,7 @@ pub(super) fn a_failed_prewarm_is_reported_and_the_others_go_on(world: &World) -
 pub(super) fn a_prewarm_that_is_killed_leaves_nothing_in_containerd(world: &World) -> Outcome {
     let cache = world.folder("cache")?.join("store");
     world.with_cache(&cache, |world| {
-        let prewarming = Running::start(prewarm_command(world, &[PYTHON]), None)?;
+        let prewarming = Running::start(world.prewarm_command(&[PYTHON]), None)?;
         // It is compiled then: the files have been looked at.
         wait_for("the compiler", || {
             let compiles = fs::read_dir(&cache).is_ok() && is_compiling(world.name())?;

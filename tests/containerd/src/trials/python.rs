@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::command::{self, Finished};
+use crate::command::{self, Finished, Running};
 use crate::guests::PYTHON;
 use crate::world::{CtrContainer, World};
 
@@ -13,6 +13,17 @@ use crate::world::{CtrContainer, World};
 pub(super) fn script<'world>(world: &'world World, text: &str) -> CtrContainer<'world> {
     world.container(PYTHON).arguments(&["python", "-c", text])
 }
+
+/// For scripts: a function that fails unless a call raises an error with a text.
+const RAISES: &str = r"
+def raises(kind, text, call):
+    try:
+        call()
+    except kind as error:
+        assert text in str(error), error
+    else:
+        raise AssertionError(f'no error that says: {text}')
+";
 
 /// Runs a script whose assertions have to hold.
 pub(super) fn holds(container: CtrContainer<'_>) -> Outcome<Finished> {
@@ -167,23 +178,16 @@ assert [*numbers] == [1, -9, -1, 4], [*numbers]
 assert ctypes.string_at(ctypes.create_string_buffer(b"text"), 3) == b"tex"
 assert ctypes.wstring_at(ctypes.create_unicode_buffer("gr\u00fcn")) == "gr\u00fcn"
 assert ctypes.util.find_library("c") is None
-def refused(act, error, words):
-    try:
-        act()
-    except error as caught:
-        assert words in str(caught), caught
-    else:
-        raise AssertionError(words)
-refused(lambda: ctypes.CDLL("libc.so.6"), OSError, "cannot load native libraries")
-refused(lambda: ctypes.pythonapi.Py_GetVersion, AttributeError, "no C functions that can be called by name")
-refused(lambda: ctypes.CFUNCTYPE(c_int)(lambda: 1), NotImplementedError, "cannot make a C function of a Python function")
-refused(lambda: ctypes.CFUNCTYPE(c_double, c_double)(1)(0.5), NotImplementedError, "at most 8 arguments")
-refused(lambda: ctypes.CFUNCTYPE(c_int, *[c_int] * 9)(1)(*range(9)), NotImplementedError, "at most 8 arguments")
-refused(lambda: ctypes.CFUNCTYPE(c_int, c_int)(1)(1, 2), NotImplementedError, "in argtypes")
+raises(OSError, "cannot load native libraries", lambda: ctypes.CDLL("libc.so.6"))
+raises(AttributeError, "no C functions that can be called by name", lambda: ctypes.pythonapi.Py_GetVersion)
+raises(NotImplementedError, "cannot make a C function of a Python function", lambda: ctypes.CFUNCTYPE(c_int)(lambda: 1))
+raises(NotImplementedError, "at most 8 arguments", lambda: ctypes.CFUNCTYPE(c_double, c_double)(1)(0.5))
+raises(NotImplementedError, "at most 8 arguments", lambda: ctypes.CFUNCTYPE(c_int, *[c_int] * 9)(1)(*range(9)))
+raises(NotImplementedError, "in argtypes", lambda: ctypes.CFUNCTYPE(c_int, c_int)(1)(1, 2))
 ctypes.memset.restype = None
 assert ctypes.memset(numbers, 0, 4) is None and numbers[0] == 0
 "#;
-    holds(script(world, text))?;
+    holds(script(world, &[RAISES, text].concat()))?;
     Ok(())
 }
 
@@ -446,13 +450,6 @@ fn native(world: &World, arguments: &[&str]) -> Command {
 pub(super) fn waits_end_without_threads(world: &World) -> Outcome {
     let text = r#"
 import asyncio, concurrent.futures, faulthandler, queue, threading, time
-def raises(kind, text, call):
-    try:
-        call()
-    except kind as error:
-        assert text in str(error), error
-    else:
-        raise AssertionError("no error")
 raises(RuntimeError, "can't start new thread", threading.Thread(target=print).start)
 lock = threading.Lock()
 lock.acquire()
@@ -476,7 +473,7 @@ async def main():
     return sum(slept), await asyncio.to_thread(sum, [1, 2])
 assert asyncio.run(main()) == (45, 3)
 "#;
-    holds(script(world, text))?;
+    holds(script(world, &[RAISES, text].concat()))?;
     Ok(())
 }
 
@@ -763,6 +760,19 @@ with open("/tmp/file", "w+b") as file:
     Ok(())
 }
 
+/// Types `keys` at the next prompt, and waits for what comes of it.
+fn answer_prompt(
+    terminal: &mut Running,
+    seen: &mut usize,
+    prompt: &str,
+    keys: &str,
+    answer: &str,
+) -> Outcome {
+    terminal.wait_for_stdout(prompt, seen)?;
+    terminal.write(keys.as_bytes())?;
+    terminal.wait_for_stdout(answer, seen)
+}
+
 pub(super) fn prompt_has_lines_that_can_be_edited(world: &World) -> Outcome {
     let container = world.container(PYTHON).arguments(&["python"]);
     let mut terminal = container.run_beside_on_a_terminal()?;
@@ -782,9 +792,7 @@ pub(super) fn prompt_has_lines_that_can_be_edited(world: &World) -> Outcome {
         ("1 / 0\r".to_owned(), "ZeroDivisionError"),
         ("import os; os.isatty(0)\r".to_owned(), "True\r"),
     ] {
-        terminal.wait_for_stdout(">>> ", &mut seen)?;
-        terminal.write(keys.as_bytes())?;
-        terminal.wait_for_stdout(answer, &mut seen)?;
+        answer_prompt(&mut terminal, &mut seen, ">>> ", &keys, answer)?;
     }
     terminal.wait_for_stdout(">>> ", &mut seen)?;
     terminal.write(b"\x04")?;
@@ -832,9 +840,7 @@ print("remembered", [readline.get_history_item(1 + n) for n in range(readline.ge
         ("given up\x03".to_owned(), "it is KeyboardInterrupt"),
         ("\x04".to_owned(), "it is EOFError"),
     ] {
-        terminal.wait_for_stdout("line? ", &mut seen)?;
-        terminal.write(keys.as_bytes())?;
-        terminal.wait_for_stdout(answer, &mut seen)?;
+        answer_prompt(&mut terminal, &mut seen, "line? ", &keys, answer)?;
     }
     terminal.wait_for_stdout(
         "remembered ['abcd', 'alphabet', 'ab', 'appended']",
